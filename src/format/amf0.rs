@@ -1,0 +1,5 @@
+//! AMF0
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+}

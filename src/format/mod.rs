@@ -1,0 +1,88 @@
+//! Bytes to media events and back: containers and wire framings, without sockets and sessions.
+//!
+//! A [`Muxer`] turns the events of a stream into [`Packet`]s once; every viewer of that format on the shard sends the same packets.
+
+pub mod amf0;
+pub mod flv;
+pub mod flv_mux;
+pub mod rtmp_chunk;
+pub mod rtp;
+pub mod websocket;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::media::{MediaEvent, MediaTime, Stamp};
+
+/// What a packet is for a viewer that wants to begin, skip or catch up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketKind {
+    /// Everything a decoder needs before the frames that follow; replaces all earlier configs.
+    Config,
+    /// A video frame at which decoding may begin.
+    Key,
+    /// A video frame that needs earlier ones.
+    Delta,
+    /// Audio or data: of use by itself, but no place to begin while the stream has video.
+    Audio,
+}
+
+/// One serialised unit that is sent whole or not at all. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub parts: SmallVec<[Bytes; 3]>,
+    /// Sum of the lengths of `parts`.
+    pub len: usize,
+    /// Of the frame inside; [`Stamp::ZERO`] for configs.
+    pub arrival: Stamp,
+    pub dts: MediaTime,
+    pub kind: PacketKind,
+}
+
+impl Packet {
+    pub fn new(parts: SmallVec<[Bytes; 3]>, kind: PacketKind, arrival: Stamp, dts: MediaTime) -> Self {
+        let len = parts.iter().map(Bytes::len).sum();
+        Packet { parts, len, arrival, dts, kind }
+    }
+}
+
+/// Turns the events of one stream into packets of one format. Serves any number of viewers.
+pub trait Muxer {
+    /// Appends the packets that `event` makes. A change of tracks makes one packet of kind `Config`.
+    fn push(&mut self, event: &MediaEvent, out: &mut Vec<Packet>);
+
+    /// What stands before the first config for each viewer that begins now (a file header); `None` if the format has no such thing.
+    fn head(&self) -> Option<Bytes>;
+}
+
+/// How H.265 is written in FLV-like formats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HevcForm {
+    /// Enhanced RTMP, FourCC `hvc1`.
+    #[default]
+    Enhanced,
+    /// The older private codec id 12.
+    Legacy,
+}
+
+/// Names one way of serialising a stream. Viewers with equal formats share one muxer and one ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// FLV tags behind an FLV header.
+    Flv { hevc: HevcForm },
+    /// FLV in binary WebSocket messages.
+    WsFlv { hevc: HevcForm },
+    /// RTMP messages on the given message stream, cut into chunks of [`rtmp_chunk::OUT_CHUNK_SIZE`].
+    Rtmp { hevc: HevcForm, message_stream: u32 },
+}
+
+impl Format {
+    pub fn muxer(self) -> Box<dyn Muxer> {
+        match self {
+            Format::Flv { hevc } => Box::new(flv_mux::FlvMuxer::new(hevc)),
+            Format::WsFlv { hevc } => Box::new(websocket::WsFlvMuxer::new(hevc)),
+            Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! One to many.
+pub mod stats;

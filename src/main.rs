@@ -1,0 +1,2 @@
+//! The `shardcast` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! What several protocols share.
+pub mod url;

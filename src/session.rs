@@ -1,0 +1,237 @@
+//! The contract between a connection and everything else.
+//!
+//! A [`Session`] is a state machine without socket, clock, thread, lock or await. Bytes and the time go in; every consequence is
+//! appended to `out`, in order. The shard carries the outputs out and answers those that ask something (`Publish`, `Play`) with a
+//! later input. A session may be moved to another shard between two inputs, hence `Send`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::format::Format;
+use crate::media::{Discard, MediaEvent, Stamp};
+
+/// The longest stream name that is accepted, in bytes.
+pub const STREAM_KEY_BYTES_MAX: usize = 256;
+
+/// `app/name`: the name under which a stream is published and played, the same for every protocol. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey(Arc<str>);
+
+impl StreamKey {
+    /// Accepts two or more segments separated by single slashes: printable, without `..`, `\`, `?`, `#`, `%` and control characters.
+    pub fn parse(text: &str) -> Result<Self, StreamKeyError> {
+        if text.len() > STREAM_KEY_BYTES_MAX {
+            return Err(StreamKeyError::TooLong);
+        }
+        let mut segments = 0;
+        for segment in text.split('/') {
+            if segment.is_empty() || segment == "." || segment == ".." {
+                return Err(StreamKeyError::BadSegment);
+            }
+            if segment.chars().any(|c| c.is_control() || matches!(c, '\\' | '?' | '#' | '%')) {
+                return Err(StreamKeyError::BadCharacter);
+            }
+            segments += 1;
+        }
+        if segments < 2 {
+            return Err(StreamKeyError::NoApp);
+        }
+        Ok(StreamKey(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Everything before the last slash.
+    pub fn app(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(app, _)| app)
+    }
+
+    /// The last segment.
+    pub fn name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
+    }
+}
+
+impl fmt::Display for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamKeyError {
+    #[error("a stream name may have {STREAM_KEY_BYTES_MAX} bytes at most")]
+    TooLong,
+    #[error("a stream name has an empty, '.' or '..' segment")]
+    BadSegment,
+    #[error("a stream name has a character that is not allowed")]
+    BadCharacter,
+    #[error("a stream name needs an app and a name: app/name")]
+    NoApp,
+}
+
+/// What a session is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// The next bytes from the peer, in order, in pieces of any size. Valid during the call only: copy what must stay.
+    Bytes(&'a [u8]),
+    /// [`Session::next_timeout`] has passed. May come early or late; check `now`.
+    Timeout,
+    /// Answers [`Output::Publish`]: events may be sent from now on.
+    Publishing,
+    /// Answers [`Output::Play`]: the stream is there; media is sent behind whatever this call sends.
+    Playing,
+    /// Answers [`Output::Publish`] or [`Output::Play`].
+    Refused(Refusal),
+    /// The stream that was played has ended; everything of it that will be sent has been sent.
+    Ended,
+    /// The server is about to close the connection: say goodbye if the protocol can. Closed after this call, once flushed.
+    Closing(CloseReason),
+}
+
+/// Why a wish was not granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such stream appeared within `wait_ms`.
+    NotFound,
+    /// Another publisher holds the name.
+    NameInUse,
+    /// A limit of the server is reached.
+    LimitReached,
+    /// The server is shutting down.
+    ShuttingDown,
+}
+
+/// Why the server closes a connection that did nothing wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The operator asked for it.
+    Kicked,
+    /// A newer publisher took the name.
+    TakenOver,
+    /// The peer has taken nothing for `stall_ms_max`.
+    Stalled,
+    /// The server is shutting down.
+    ShuttingDown,
+}
+
+/// Where a viewer begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the newest keyframe that is kept: a picture at once.
+    #[default]
+    Gop,
+    /// At the next keyframe: nothing old.
+    Live,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlayRequest {
+    pub key: StreamKey,
+    pub format: Format,
+    pub start: Start,
+    /// The name under which this viewer is counted: `rtmp`, `http-flv`, …
+    pub protocol: &'static str,
+}
+
+/// What a session wants done, in order.
+#[derive(Debug, PartialEq)]
+pub enum Output {
+    /// Bytes for the peer. They overtake media that was not yet sent, but never cut into a packet.
+    Send(Bytes),
+    /// Asks to publish. At most one publication per session at a time.
+    Publish(StreamKey),
+    /// The next event of the stream that this session publishes; ignored unless the shard has answered `Publishing`.
+    Media(MediaEvent),
+    /// The publisher says that it is done: the stream ends at once, without grace.
+    Unpublish,
+    /// Asks to play. At most one subscription per session at a time; a new one replaces the old.
+    Play(PlayRequest),
+    /// Stops sending media and keeps the subscription; `false` goes on at the next keyframe.
+    Pause(bool),
+    /// Ends the subscription.
+    Stop,
+    /// Something of the peer's media was left out; counted on its stream.
+    Discarded(Discard),
+    /// Who the peer says it is (user agent, flash version), for the operator. Sent at most once.
+    Agent(String),
+    /// Close once everything before this has been sent.
+    Close,
+}
+
+/// Who is at fault when a session fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The peer broke the specification.
+    Misbehaved,
+    /// The peer wants what the server lacks.
+    Unsupported,
+    /// The peer took too long.
+    TimedOut,
+}
+
+/// Ends a session. Made from the protocol's own error type, which says it exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionError {
+    pub fault: Fault,
+    /// Stable, lower-case with underscores: the label under which it is counted.
+    pub reason: &'static str,
+    /// For the log: one sentence.
+    pub message: String,
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+/// One connection's protocol.
+pub trait Session: Send {
+    /// Takes one input and appends its consequences. After an error the session is only dropped: what it appended before is still
+    /// sent, so a last word to the peer is possible.
+    fn handle(&mut self, now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError>;
+
+    /// When to send [`Input::Timeout`] next; `None`: never.
+    fn next_timeout(&self) -> Option<Stamp>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_keys_need_an_app_and_clean_segments() {
+        for good in ["live/a", "live/room/a", "live/摄像头", "live/a b", "a/b.c"] {
+            let key = StreamKey::parse(good).unwrap();
+            assert_eq!(format!("{}/{}", key.app(), key.name()), good);
+        }
+        let bad = [
+            ("live", StreamKeyError::NoApp),
+            ("", StreamKeyError::BadSegment),
+            ("live/", StreamKeyError::BadSegment),
+            ("/live/a", StreamKeyError::BadSegment),
+            ("live//a", StreamKeyError::BadSegment),
+            ("live/../a", StreamKeyError::BadSegment),
+            ("live/a\0", StreamKeyError::BadCharacter),
+            ("live/a?b", StreamKeyError::BadCharacter),
+            ("live/%2e%2e", StreamKeyError::BadCharacter),
+        ];
+        for (text, error) in bad {
+            assert_eq!(StreamKey::parse(text), Err(error), "{text:?}");
+        }
+        assert_eq!(StreamKey::parse(&format!("live/{}", "x".repeat(300))), Err(StreamKeyError::TooLong));
+    }
+}

@@ -1,0 +1,147 @@
+//! Everything that crosses a thread: control → shard, shard → shard, and the snapshots that answer. This file is the interface.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::hub::stats::{Latency, StreamCounters};
+use crate::media::{MediaEvent, Tracks};
+use crate::session::{CloseReason, StreamKey};
+
+pub type ShardId = u16;
+
+/// Names a connection for the operator: unique while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId {
+    pub shard: ShardId,
+    /// Counts the connections that the shard has accepted.
+    pub number: u64,
+}
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.shard, self.number)
+    }
+}
+
+impl std::str::FromStr for SessionId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (shard, number) = text.split_once('-').ok_or(())?;
+        Ok(SessionId { shard: shard.parse().map_err(|_| ())?, number: number.parse().map_err(|_| ())? })
+    }
+}
+
+/// Control → shard.
+#[derive(Debug)]
+pub enum Command {
+    Streams(flume::Sender<Vec<StreamSnapshot>>),
+    Sessions(flume::Sender<Vec<SessionSnapshot>>),
+    Shard(flume::Sender<ShardSnapshot>),
+    /// Answers whether the session was there.
+    Close {
+        session: SessionId,
+        reason: CloseReason,
+        done: flume::Sender<bool>,
+    },
+    /// Stop accepting, say goodbye, end within `drain_ms`.
+    Drain,
+}
+
+/// One batch of a stream's events on its way to a watching shard.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub key: StreamKey,
+    /// Which watch it answers: batches of an earlier watch are ignored.
+    pub watch: u64,
+    pub events: Arc<[MediaEvent]>,
+}
+
+/// What one shard knows of one stream: the owner has a publisher (or waits for one), a watcher has only viewers.
+#[derive(Clone, Debug)]
+pub struct StreamSnapshot {
+    pub key: StreamKey,
+    pub shard: ShardId,
+    pub role: StreamRole,
+    pub tracks: Tracks,
+    pub counters: StreamCounters,
+    /// Viewers per protocol label.
+    pub viewers: Vec<(&'static str, u64)>,
+    /// Latency per protocol label.
+    pub latency: Vec<(&'static str, Latency)>,
+}
+
+#[derive(Clone, Debug)]
+pub enum StreamRole {
+    Owner {
+        /// `None` while the stream waits for its publisher to come back.
+        publisher: Option<PublisherSnapshot>,
+        watching_shards: Vec<ShardId>,
+        age_ms: u64,
+    },
+    Watcher {
+        owner: ShardId,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct PublisherSnapshot {
+    pub session: SessionId,
+    pub peer: Option<SocketAddr>,
+    pub protocol: &'static str,
+    pub agent: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SessionSnapshot {
+    pub id: SessionId,
+    pub peer: Option<SocketAddr>,
+    pub protocol: &'static str,
+    pub role: SessionRole,
+    pub stream: Option<StreamKey>,
+    pub agent: Option<String>,
+    pub age_ms: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Of a viewer: the age of its oldest unsent packet.
+    pub lag_ms: u64,
+    /// Of a viewer: how often it was moved to a keyframe because it lagged.
+    pub skips: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionRole {
+    Idle,
+    Publisher,
+    /// Waits for a stream that is not there.
+    Waiting,
+    Viewer,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ShardSnapshot {
+    pub shard: ShardId,
+    pub runtime: &'static str,
+    pub core: Option<usize>,
+    pub connections: u64,
+    pub streams: u64,
+    pub viewers: u64,
+    pub accepted: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// CPU time of the shard's thread since it started.
+    pub cpu_micros: u64,
+    /// The longest delay of the shard's timer since the start, and since the last snapshot.
+    pub stall_micros_max: u64,
+    pub stall_micros_max_recent: u64,
+    /// Connections refused at a limit.
+    pub refused: u64,
+    /// Times that accepting paused for want of file descriptors.
+    pub accept_pauses: u64,
+    /// Panics contained.
+    pub panics: u64,
+    /// Batches that found a full lane.
+    pub lane_full: u64,
+    /// Sessions that ended with an error, by protocol and reason.
+    pub session_errors: Vec<(&'static str, &'static str, u64)>,
+}

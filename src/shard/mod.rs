@@ -1,0 +1,2 @@
+//! Where they meet.
+pub mod message;
