@@ -1,11 +1,28 @@
 //! The configuration: one struct per section, each with its defaults. `config.yaml` says the same values with words.
+//!
+//! [`load()`] turns a YAML file and the operator's `--set` options into a [`Config`] that has passed [`Config::validate`], or into one
+//! sentence that names the line and the key at fault. A file has 1 MiB at most. A `Config` is made once, at the start, and shared
+//! read-only. Not here: what a value does (its reader's business), and the command line (`cli.rs`).
 
+mod budget;
+mod load;
+mod validate;
+
+use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use budget::Budget;
+pub use load::{ConfigError, Override, load, parse};
+pub use validate::Invalid;
 
 use crate::format::HevcForm;
 
+/// Connections to the control plane at the same time; more wait in the kernel's queue.
+pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+
+/// Everything that an operator can set. A missing section or key has its default; an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -19,6 +36,7 @@ pub struct Config {
     pub metrics: Metrics,
 }
 
+/// What moves the bytes: io_uring by glommio or epoll by tokio; `auto` probes the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Runtime {
@@ -28,14 +46,68 @@ pub enum Runtime {
     Epoll,
 }
 
-/// How many shards: `auto` is one per core that the process may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The most shards that can be asked for.
+pub const SHARDS_MAX: u16 = 256;
+
+/// How many shards: `auto` is one per core that the process may use. In YAML: the word `auto` or a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shards {
     #[default]
     Auto,
+    /// 1 to [`SHARDS_MAX`]; may be more than there are cores.
     Fixed(u16),
 }
 
+impl Shards {
+    /// The number of shards on this machine, 1 to [`SHARDS_MAX`]. Heeds the affinity mask and the CPU quota of the process.
+    pub fn count(self) -> u16 {
+        match self {
+            Shards::Auto => {
+                let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                u16::try_from(cores).unwrap_or(SHARDS_MAX).min(SHARDS_MAX)
+            }
+            Shards::Fixed(count) => count,
+        }
+    }
+}
+
+impl Serialize for Shards {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Shards::Auto => serializer.serialize_str("auto"),
+            Shards::Fixed(count) => serializer.serialize_u16(*count),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShardsVisitor)
+    }
+}
+
+struct ShardsVisitor;
+
+impl serde::de::Visitor<'_> for ShardsVisitor {
+    type Value = Shards;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`auto` or a number from 1 to {SHARDS_MAX}")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Shards, E> {
+        if text == "auto" { Ok(Shards::Auto) } else { Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)) }
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Shards, E> {
+        match u16::try_from(count) {
+            Ok(count @ 1..=SHARDS_MAX) => Ok(Shards::Fixed(count)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Unsigned(count), &self)),
+        }
+    }
+}
+
+/// The process as a whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
@@ -45,6 +117,7 @@ pub struct Server {
     pub drain_ms: u64,
 }
 
+/// RTMP in and out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rtmp {
@@ -53,6 +126,7 @@ pub struct Rtmp {
     pub hevc: HevcForm,
 }
 
+/// HTTP-FLV and WebSocket-FLV.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
@@ -62,6 +136,7 @@ pub struct Http {
     pub allow_origin: String,
 }
 
+/// What happens when a name is published that has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PublishConflict {
@@ -72,6 +147,7 @@ pub enum PublishConflict {
     Takeover,
 }
 
+/// The life of a stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stream {
@@ -84,6 +160,7 @@ pub struct Stream {
     pub gop_ms_max: u64,
 }
 
+/// What a viewer may expect, and what is done with a slow one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Viewer {
@@ -99,6 +176,7 @@ pub struct Viewer {
     pub kernel_unsent_bytes_max: u32,
 }
 
+/// Bounds on memory and patience, each per shard or per connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -116,6 +194,7 @@ pub struct Limits {
     pub idle_ms_max: u64,
 }
 
+/// The control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
@@ -124,6 +203,7 @@ pub struct Control {
     pub body_bytes_max: usize,
 }
 
+/// What `/metrics` shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
@@ -191,5 +271,33 @@ impl Default for Control {
 impl Default for Metrics {
     fn default() -> Self {
         Metrics { max_streams: 200 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_annotated_file_says_the_defaults() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config.yaml");
+        assert_eq!(load(Some(&file), &[]).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn the_annotated_file_names_every_key() {
+        let text = include_str!("../config.yaml");
+        let written: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
+        assert_eq!(written, serde_yaml::to_value(Config::default()).unwrap());
+    }
+
+    #[test]
+    fn shards_are_a_word_or_a_number() {
+        for (text, shards) in [("auto", Shards::Auto), ("1", Shards::Fixed(1)), ("256", Shards::Fixed(256))] {
+            assert_eq!(serde_yaml::from_str::<Shards>(text).unwrap(), shards);
+            assert_eq!(serde_yaml::to_string(&shards).unwrap().trim(), text);
+        }
+        assert!((1..=SHARDS_MAX).contains(&Shards::Auto.count()));
+        assert_eq!(Shards::Fixed(7).count(), 7);
     }
 }

@@ -1,1 +1,130 @@
-//! The control plane.
+//! The control plane: one thread with a small tokio runtime that answers operators, watches the shards and hears signals.
+//!
+//! It talks to the shards by [`Command`] only and owns no media; if it is slow, live does not notice.
+//! Limits: [`CONTROL_CONNECTIONS_MAX`](crate::config::CONTROL_CONNECTIONS_MAX), `control.body_bytes_max`, one second per question.
+//! Not here: starting and joining the shards (`main.rs` does).
+
+mod api;
+mod health;
+mod listener;
+mod load;
+mod metrics;
+mod process;
+mod sessions;
+mod shards;
+mod streams;
+#[cfg(test)]
+mod testing;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::api::App;
+use self::health::Health;
+use self::listener::{Door, Places};
+use self::shards::Shards;
+use crate::config::Config;
+use crate::shard::message::Command;
+
+/// Why the control plane does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    #[error("control.listen: cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot start the control thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Sockets that are open and not yet served: a port in use is known before any shard starts.
+#[derive(Debug)]
+pub struct Bound {
+    listeners: Vec<TcpListener>,
+    listening: Vec<SocketAddr>,
+}
+
+/// Opens the listeners of the control plane; none is fine.
+pub fn bind(addresses: &[SocketAddr]) -> Result<Bound, ControlError> {
+    let mut bound = Bound { listeners: Vec::new(), listening: Vec::new() };
+    for &address in addresses {
+        let failed = |source| ControlError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        bound.listening.push(listener.local_addr().map_err(failed)?);
+        bound.listeners.push(listener);
+    }
+    Ok(bound)
+}
+
+impl Bound {
+    /// The actual addresses: port 0 is resolved.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// Starts the thread. `on_drain` is called once, after a first SIGTERM or SIGINT has been passed on to the shards; a second one
+    /// ends the process with code 1.
+    pub fn serve(
+        self,
+        config: Arc<Config>,
+        commands: Vec<flume::Sender<Command>>,
+        heartbeats: Arc<[AtomicU64]>,
+        on_drain: impl FnOnce() + Send + 'static,
+    ) -> Result<(), ControlError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // From here on a signal is heard, even before the thread runs.
+        let signals = {
+            let _inside = runtime.enter();
+            Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
+        };
+        let app = Arc::new(App::new(config, Shards::new(commands), Arc::new(Health::new(heartbeats))));
+        let doors = self.doors(&runtime)?;
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || runtime.block_on(run(app, doors, signals, on_drain)))?;
+        Ok(())
+    }
+
+    fn doors(self, runtime: &Runtime) -> io::Result<Vec<Door>> {
+        let _inside = runtime.enter();
+        let places = Places::default();
+        let door = |listener| Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, places: places.clone() });
+        self.listeners.into_iter().map(door).collect()
+    }
+}
+
+/// The two signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn run(app: Arc<App>, doors: Vec<Door>, mut signals: Signals, on_drain: impl FnOnce()) {
+    tokio::spawn(health::watch(app.health.clone()));
+    for door in doors {
+        let router = api::router(app.clone());
+        // Serving ends only with the process: `Door::accept` never fails.
+        tokio::spawn(async move { axum::serve(door, router).await });
+    }
+    signals.next().await;
+    log::info!("shutting down");
+    app.health.set_draining();
+    app.shards.drain();
+    on_drain();
+    signals.next().await;
+    log::warn!("second signal: ending at once");
+    std::process::exit(1);
+}

@@ -3,6 +3,7 @@
 //! A [`Muxer`] turns the events of a stream into [`Packet`]s once; every viewer of that format on the shard sends the same packets.
 
 pub mod amf0;
+mod amf3;
 pub mod flv;
 pub mod flv_mux;
 pub mod rtmp_chunk;

@@ -99,6 +99,8 @@ impl Timeline {
     pub fn begin_segment(&mut self) {
         self.offset = None;
         self.offset_before = None;
+        // Its tracks may have other ids; whatever they are, they go on behind the newest frame of all.
+        self.newest.clear();
     }
 
     /// Where the frame with the wire position `dts` stands.
@@ -107,11 +109,11 @@ impl Timeline {
         let (offset, jump) = self.offset_for(raw, arrival);
         let mut position = raw.saturating_add(offset).max(0);
         let mut repair = jump;
-        if let Some(last) = self.newest_of(track) {
-            if position <= last {
-                repair = repair.or(Some(if position == last { Repair::Equal } else { Repair::BackwardStep }));
-                position = last + STEP_MICROS;
-            }
+        if let Some(last) = self.newest_of(track)
+            && position <= last
+        {
+            repair = repair.or(Some(if position == last { Repair::Equal } else { Repair::BackwardStep }));
+            position = last + STEP_MICROS;
         }
         self.set_newest(track, position);
         if self.head.is_none_or(|(head, _)| position >= head) {

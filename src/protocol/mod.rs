@@ -1,5 +1,6 @@
 //! The protocols, as a table. Everything else lists and starts protocols from here and names none of them.
 
+pub mod clip;
 pub mod common;
 pub mod http;
 pub mod rtmp;

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::hub::stats::{Latency, StreamCounters};
-use crate::media::{MediaEvent, Tracks};
-use crate::session::{CloseReason, StreamKey};
+use crate::media::{MediaEvent, Stamp, Tracks};
+use crate::session::{CloseReason, Output, Session, StreamKey};
 
 pub type ShardId = u16;
 
@@ -44,8 +46,57 @@ pub enum Command {
         reason: CloseReason,
         done: flume::Sender<bool>,
     },
+    /// Publishes the built-in clip, over and over.
+    PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.
     Drain,
+}
+
+/// Shard → shard, apart from media.
+pub enum Message {
+    /// A stream has begun somewhere: viewers who wait for it may be served.
+    Published(StreamKey),
+    /// Asks the owner for a stream's events, under a number that the watcher chose.
+    Watch {
+        key: StreamKey,
+        watch: u64,
+        from: ShardId,
+    },
+    Unwatch {
+        key: StreamKey,
+        watch: u64,
+        from: ShardId,
+    },
+    /// Answers a watch: there is no such stream here.
+    Gone {
+        key: StreamKey,
+        watch: u64,
+    },
+    /// A connection moves to the shard that owns the stream which it wants to publish.
+    Adopt(Box<Handoff>),
+}
+
+/// A connection on its way to another shard.
+pub struct Handoff {
+    pub socket: std::os::fd::OwnedFd,
+    pub connection: Traveller,
+}
+
+/// What a connection takes along, apart from its socket.
+pub struct Traveller {
+    pub session: Box<dyn Session>,
+    pub protocol: &'static str,
+    pub peer: Option<SocketAddr>,
+    pub agent: Option<String>,
+    pub accepted: Stamp,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// What waits to be sent.
+    pub unsent: Vec<Bytes>,
+    /// What the session asked for when it moved, and after.
+    pub outputs: Vec<Output>,
+    /// How often it has moved for this wish.
+    pub moves: u8,
 }
 
 /// One batch of a stream's events on its way to a watching shard.

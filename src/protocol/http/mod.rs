@@ -1,3 +1,381 @@
-//! http
-use super::Protocol;
-pub const PROTOCOL: Protocol = Protocol { name: "http", listen: |config| &config.http.listen, session: |_context, _now| todo!() };
+//! The media HTTP server: requests in, streams as FLV out, over plain HTTP/1 or in WebSocket messages.
+//!
+//! RFC 9110 and 9112 (HTTP/1.1 with persistent and pipelined requests; HTTP/1.0), RFC 6455 (WebSocket), FLV 10.1 Annex E as the body.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /{app}/{name}.flv` | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
+//! | `HEAD` of such a path | the headers, whether the stream is there or not |
+//! | `OPTIONS` | 204 and the CORS headers |
+//! | else | 404, 405 or 400 with `{"error": …}` |
+//!
+//! Query: `start=live|gop`, `hevc=legacy|enhanced`; other values count as absent. `Range` is ignored: a live stream has no ranges.
+//! The head of a stream's response waits for the stream, so that an absent one is a 404 for WebSocket clients as well.
+//!
+//! Limits: those of [`request`]; `limits.handshake_ms_max` from the accept or the last response to the end of the next request head;
+//! [`IGNORED_BYTES_MAX`] from a viewer. A connection owns no buffer but an incomplete request head, and none once it plays.
+//!
+//! Not here: the media behind the head (each viewer is a cursor into the shared packets), TLS, HLS, files, the REST API.
+
+mod error;
+mod request;
+mod response;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use self::error::HttpError;
+use self::request::{Method, Request, Upgrade};
+use self::response::{Responder, Status};
+use super::common::url::percent_decode;
+use super::{Protocol, SessionContext};
+use crate::config::Config;
+use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
+use crate::format::{Format, HevcForm};
+use crate::media::Stamp;
+use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
+
+pub const PROTOCOL: Protocol = Protocol {
+    name: "http",
+    listen: |config| &config.http.listen,
+    session: |context, now| Box::new(HttpSession::new(context, now)),
+};
+
+/// What a plain HTTP viewer may send behind its request: it has nothing to say.
+const IGNORED_BYTES_MAX: usize = 64 * 1024;
+
+/// How often a WebSocket viewer is pinged, so that proxies keep the connection of a silent stream.
+const PING_MS: u64 = 20_000;
+
+/// One connection.
+pub struct HttpSession {
+    config: Arc<Config>,
+    state: State,
+    /// The request head so far. Empty between requests.
+    head: Vec<u8>,
+    /// A response has been sent: from now on silence between requests is no fault.
+    answered: bool,
+    agent_told: bool,
+}
+
+enum State {
+    /// Between requests, or inside one.
+    Request {
+        /// What is left of the last request's body.
+        skip_bytes: u64,
+        deadline: Stamp,
+    },
+    /// Asked to play; no answer yet.
+    Waiting { head: Bytes, websocket: bool, ignored_bytes: usize },
+    /// Plays over plain HTTP.
+    Playing { ignored_bytes: usize },
+    /// Plays in WebSocket messages.
+    WebSocket { frames: FrameReader, ping_at: Stamp },
+    /// The last word is said.
+    Closed,
+}
+
+impl HttpSession {
+    pub fn new(context: &SessionContext, now: Stamp) -> Self {
+        let deadline = now.after_millis(context.config.limits.handshake_ms_max);
+        HttpSession {
+            config: Arc::clone(&context.config),
+            state: State::Request { skip_bytes: 0, deadline },
+            head: Vec::new(),
+            answered: false,
+            agent_told: false,
+        }
+    }
+
+    fn take_bytes(&mut self, now: Stamp, mut bytes: &[u8], out: &mut Vec<Output>) -> Result<(), HttpError> {
+        while !bytes.is_empty() {
+            match &mut self.state {
+                State::Request { skip_bytes, .. } if *skip_bytes > 0 => {
+                    let len = usize::try_from(*skip_bytes).unwrap_or(usize::MAX).min(bytes.len());
+                    *skip_bytes -= len as u64;
+                    bytes = &bytes[len..];
+                }
+                State::Request { .. } => bytes = self.read_head(now, bytes, out)?,
+                State::Waiting { websocket: true, .. } => return Err(HttpError::EarlyFrames),
+                State::Waiting { ignored_bytes, .. } | State::Playing { ignored_bytes } => {
+                    *ignored_bytes = ignored_bytes.saturating_add(bytes.len());
+                    return if *ignored_bytes > IGNORED_BYTES_MAX { Err(HttpError::ExcessBytes) } else { Ok(()) };
+                }
+                State::WebSocket { frames, .. } => match frames.read(&mut bytes)? {
+                    Some(ClientFrame::Ping(payload)) => out.push(Output::Send(control_frame(Opcode::Pong, &payload))),
+                    Some(ClientFrame::Close(code)) => {
+                        out.push(Output::Send(close_frame(code)));
+                        self.close(out);
+                    }
+                    Some(ClientFrame::Pong) | None => {}
+                },
+                State::Closed => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes up to the end of a request head and answers the request; returns what stands behind it.
+    fn read_head<'a>(&mut self, now: Stamp, bytes: &'a [u8], out: &mut Vec<Output>) -> Result<&'a [u8], HttpError> {
+        let before = self.head.len();
+        // A head that comes in one piece, as nearly all do, is not copied.
+        let parsed = if before == 0 {
+            Request::parse(bytes)?
+        } else {
+            let room = request::HEAD_BYTES_MAX.saturating_sub(before).min(bytes.len());
+            self.head.extend_from_slice(&bytes[..room]);
+            // Reading again from the start costs a few microseconds per piece at most: the head is bounded.
+            Request::parse(&self.head)?
+        };
+        match parsed {
+            Some((request, len)) => {
+                self.head = Vec::new();
+                self.answer(now, &request, out);
+                // The head was incomplete before these bytes, hence ends inside them.
+                Ok(bytes.get(len.saturating_sub(before)..).unwrap_or_default())
+            }
+            None => {
+                if before == 0 {
+                    self.head.extend_from_slice(bytes);
+                }
+                Ok(&[])
+            }
+        }
+    }
+
+    fn answer(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) {
+        if let Some(agent) = request.agent.as_ref().filter(|_| !self.agent_told) {
+            self.agent_told = true;
+            out.push(Output::Agent(agent.clone()));
+        }
+        match (request.method, flv_key(request)) {
+            (Method::Other, _) => self.refuse(now, request, Status::MethodNotAllowed, "this method is not served", out),
+            (Method::Options, _) => {
+                let response = self.responder(request).options(request.private_network);
+                self.respond(now, request, response, out);
+            }
+            (_, Target::Unknown) => self.refuse(now, request, Status::NotFound, "nothing is here", out),
+            (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
+            (Method::Head, Target::Flv(_)) => {
+                let response = self.responder(request).flv();
+                self.respond(now, request, response, out);
+            }
+            (Method::Get, Target::Flv(key)) => match &request.upgrade {
+                Some(Upgrade::WrongVersion) => {
+                    self.refuse_for_good(Status::UpgradeRequired, "only WebSocket version 13 is spoken", out);
+                }
+                Some(Upgrade::Broken) => self.refuse_for_good(Status::BadRequest, "the WebSocket handshake is broken", out),
+                Some(Upgrade::WebSocket { accept, subprotocol }) => {
+                    let head = self.last_responder().websocket(accept, subprotocol.as_deref());
+                    self.play(request, key, head, true, out);
+                }
+                None => {
+                    let head = self.last_responder().flv();
+                    self.play(request, key, head, false, out);
+                }
+            },
+        }
+    }
+
+    fn play(&mut self, request: &Request, key: StreamKey, head: Bytes, websocket: bool, out: &mut Vec<Output>) {
+        let hevc = match request.query.get("hevc") {
+            Some("legacy") => HevcForm::Legacy,
+            Some("enhanced") => HevcForm::Enhanced,
+            _ => self.config.http.hevc,
+        };
+        let start = if request.query.get("start") == Some("live") { Start::Live } else { Start::Gop };
+        let (format, protocol) = if websocket { (Format::WsFlv { hevc }, "ws-flv") } else { (Format::Flv { hevc }, "http-flv") };
+        self.state = State::Waiting { head, websocket, ignored_bytes: 0 };
+        out.push(Output::Play(PlayRequest { key, format, start, protocol }));
+    }
+
+    fn refuse(&mut self, now: Stamp, request: &Request, status: Status, message: &str, out: &mut Vec<Output>) {
+        let response = self.responder(request).error(status, message);
+        self.respond(now, request, response, out);
+    }
+
+    /// Sends `response` and waits for the next request, if there may be one.
+    fn respond(&mut self, now: Stamp, request: &Request, response: Bytes, out: &mut Vec<Output>) {
+        out.push(Output::Send(response));
+        self.answered = true;
+        if request.keep_alive {
+            let deadline = now.after_millis(self.config.limits.handshake_ms_max);
+            self.state = State::Request { skip_bytes: request.body_bytes, deadline };
+        } else {
+            self.close(out);
+        }
+    }
+
+    /// The last response of the connection.
+    fn refuse_for_good(&mut self, status: Status, message: &str, out: &mut Vec<Output>) {
+        out.push(Output::Send(self.last_responder().error(status, message)));
+        self.close(out);
+    }
+
+    fn responder(&self, request: &Request) -> Responder<'_> {
+        Responder {
+            allow_origin: &self.config.http.allow_origin,
+            close: !request.keep_alive,
+            head_only: request.method == Method::Head,
+        }
+    }
+
+    fn last_responder(&self) -> Responder<'_> {
+        Responder { allow_origin: &self.config.http.allow_origin, close: true, head_only: false }
+    }
+
+    fn close(&mut self, out: &mut Vec<Output>) {
+        self.state = State::Closed;
+        out.push(Output::Close);
+    }
+
+    fn playing(&mut self, now: Stamp, out: &mut Vec<Output>) {
+        let State::Waiting { head, websocket, ignored_bytes } = &mut self.state else { return };
+        out.push(Output::Send(std::mem::take(head)));
+        self.state = if *websocket {
+            State::WebSocket { frames: FrameReader::new(), ping_at: now.after_millis(PING_MS) }
+        } else {
+            State::Playing { ignored_bytes: *ignored_bytes }
+        };
+    }
+
+    fn refused(&mut self, refusal: Refusal, out: &mut Vec<Output>) {
+        if !matches!(self.state, State::Waiting { .. }) {
+            return;
+        }
+        let (status, message) = match refusal {
+            Refusal::NotFound => (Status::NotFound, "no such stream"),
+            Refusal::LimitReached => (Status::ServiceUnavailable, "a limit of the server is reached"),
+            Refusal::NameInUse => (Status::ServiceUnavailable, "the stream cannot be played now"),
+            Refusal::ShuttingDown => (Status::ServiceUnavailable, "the server is shutting down"),
+        };
+        self.refuse_for_good(status, message, out);
+    }
+
+    fn ended(&mut self, out: &mut Vec<Output>) {
+        match self.state {
+            State::Waiting { .. } => self.refused(Refusal::NotFound, out),
+            State::Playing { .. } => self.close(out),
+            State::WebSocket { .. } => {
+                out.push(Output::Send(close_frame(Some(close_code::NORMAL))));
+                self.close(out);
+            }
+            State::Request { .. } | State::Closed => {}
+        }
+    }
+
+    /// The shard closes the connection after this.
+    fn closing(&mut self, reason: CloseReason, out: &mut Vec<Output>) {
+        let (code, message) = match reason {
+            CloseReason::ShuttingDown => (close_code::GOING_AWAY, "the server is shutting down"),
+            CloseReason::Kicked => (close_code::POLICY_VIOLATION, "the operator closed the connection"),
+            CloseReason::Stalled => (close_code::POLICY_VIOLATION, "the viewer takes nothing"),
+            CloseReason::TakenOver => (close_code::GOING_AWAY, "the stream has a new publisher"),
+        };
+        match self.state {
+            State::Waiting { .. } => {
+                out.push(Output::Send(self.last_responder().error(Status::ServiceUnavailable, message)));
+            }
+            State::WebSocket { .. } => out.push(Output::Send(close_frame(Some(code)))),
+            State::Request { .. } | State::Playing { .. } | State::Closed => {}
+        }
+        self.state = State::Closed;
+    }
+
+    fn timeout(&mut self, now: Stamp, out: &mut Vec<Output>) -> Result<(), HttpError> {
+        match &mut self.state {
+            State::Request { skip_bytes, deadline } if now >= *deadline => {
+                if !self.answered || *skip_bytes > 0 || !self.head.is_empty() {
+                    return Err(HttpError::RequestTimeout);
+                }
+                self.close(out);
+            }
+            State::WebSocket { ping_at, .. } if now >= *ping_at => {
+                *ping_at = now.after_millis(PING_MS);
+                out.push(Output::Send(control_frame(Opcode::Ping, &[])));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Says to the peer what is wrong, where its protocol has words for that.
+    fn last_word(&mut self, error: HttpError, out: &mut Vec<Output>) {
+        match (error, &self.state) {
+            (HttpError::WebSocket(error), _) => out.push(Output::Send(close_frame(Some(error.close_code())))),
+            // Who has not begun a request would take a response for the answer to its next one.
+            (HttpError::RequestTimeout, _) if self.head.is_empty() => {}
+            (error, State::Request { .. }) => {
+                if let Some(status) = error.status() {
+                    out.push(Output::Send(self.last_responder().error(status, &error.to_string())));
+                }
+            }
+            _ => {}
+        }
+        self.state = State::Closed;
+        self.head = Vec::new();
+    }
+}
+
+impl Session for HttpSession {
+    fn handle(&mut self, now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
+        let result = match input {
+            Input::Bytes(bytes) => self.take_bytes(now, bytes, out),
+            Input::Timeout => self.timeout(now, out),
+            Input::Playing => {
+                self.playing(now, out);
+                Ok(())
+            }
+            Input::Refused(refusal) => {
+                self.refused(refusal, out);
+                Ok(())
+            }
+            Input::Ended => {
+                self.ended(out);
+                Ok(())
+            }
+            Input::Closing(reason) => {
+                self.closing(reason, out);
+                Ok(())
+            }
+            // This protocol does not publish.
+            Input::Publishing => Ok(()),
+        };
+        result.map_err(|error| {
+            self.last_word(error, out);
+            error.into()
+        })
+    }
+
+    fn next_timeout(&self) -> Option<Stamp> {
+        match &self.state {
+            State::Request { deadline, .. } => Some(*deadline),
+            State::WebSocket { ping_at, .. } => Some(*ping_at),
+            // The shard limits waiting (`viewer.wait_ms`) and stalls (`viewer.stall_ms_max`).
+            State::Waiting { .. } | State::Playing { .. } | State::Closed => None,
+        }
+    }
+}
+
+/// What a path names.
+enum Target {
+    Flv(StreamKey),
+    /// Ends with `.flv`, but no stream can have that name.
+    BadName(String),
+    Unknown,
+}
+
+fn flv_key(request: &Request) -> Target {
+    let Some(name) = request.path.strip_prefix('/').and_then(|path| path.strip_suffix(".flv")) else { return Target::Unknown };
+    let Some(name) = percent_decode(name) else {
+        return Target::BadName("the path has a broken percent-encoding".to_owned());
+    };
+    match StreamKey::parse(&name) {
+        Ok(key) => Target::Flv(key),
+        Err(error) => Target::BadName(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

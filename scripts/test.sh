@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, fuzzing, docs.
+# Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 15).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+need_build_tools
+apt_need ffmpeg rtmpdump curl strace python3 python3-pip clang \
+    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav chromium nodejs
+
+# A newer ffmpeg for Enhanced RTMP, and the browser's player, each from its registry, into target/clients.
+clients=target/clients
+mkdir -p "$clients"
+if [ ! -e "$clients/python/imageio_ffmpeg" ]; then
+    say "installing a newer ffmpeg"
+    python3 -m pip install -q --no-deps --target "$clients/python" imageio-ffmpeg==0.8.1
+fi
+SHARDCAST_FFMPEG_NEW=$(PYTHONPATH="$clients/python" python3 -c 'import imageio_ffmpeg as i; print(i.get_ffmpeg_exe())')
+export SHARDCAST_FFMPEG_NEW
+if [ ! -e "$clients/node_modules/mpegts.js" ] || [ ! -e "$clients/node_modules/playwright-core" ]; then
+    command -v npm >/dev/null || apt_need npm
+    say "installing mpegts.js and playwright-core"
+    npm install --silent --no-audit --no-fund --prefix "$clients" mpegts.js@1.8.2 playwright-core@1.64.1
+fi
+
+say "format"
+cargo fmt --all --check
+say "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+say "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --document-private-items -q
+say "tests"
+cargo test --workspace --locked --lib --bins --test tidy --test cli
+cargo test --locked --test e2e -- --test-threads=2
+
+say "fuzz"
+bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-15}"
+say "all is well"

@@ -1,0 +1,207 @@
+//! Ranges of single values and relations between them: what a type cannot say.
+//!
+//! The first thing that is wrong is reported, with the path of its key. Not here: where the key stands in a file (`load.rs`).
+
+use std::net::SocketAddr;
+
+use super::{Config, SHARDS_MAX, Shards};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+const DAY_MS: u64 = 86_400_000;
+
+/// A key and what is wrong with its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct Invalid {
+    /// `section.key`.
+    pub key: &'static str,
+    pub problem: Problem,
+}
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("must be {min} to {max}")]
+    OutOfRange { min: u64, max: u64 },
+    #[error("must be at least {than} ({value})")]
+    Less { than: &'static str, value: u64 },
+    #[error("must be below {than} ({value})")]
+    NotBelow { than: &'static str, value: u64 },
+    #[error("give an address here or in http.listen: the server would serve nobody")]
+    NoListener,
+    #[error("{address} is taken by {other} of {by}")]
+    AddressTaken { address: SocketAddr, other: SocketAddr, by: &'static str },
+    #[error("must be `*`, one origin such as `https://example.org`, or empty")]
+    NoOrigin,
+}
+
+impl Config {
+    /// Whether every value is in its range and fits the others; else the first that does not.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        self.check_ranges()?;
+        self.check_relations()?;
+        self.check_listeners()?;
+        let origin = &self.http.allow_origin;
+        if !origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+            return Err(Invalid { key: "http.allow_origin", problem: Problem::NoOrigin });
+        }
+        Ok(())
+    }
+
+    fn check_ranges(&self) -> Result<(), Invalid> {
+        let Config { server, stream, viewer, limits, control, metrics, .. } = self;
+        let shards = match server.shards {
+            Shards::Auto => 1,
+            Shards::Fixed(count) => u64::from(count),
+        };
+        let ranges = [
+            ("server.shards", shards, 1, u64::from(SHARDS_MAX)),
+            ("server.drain_ms", server.drain_ms, 0, 600_000),
+            ("stream.takeover_silence_ms", stream.takeover_silence_ms, 0, 600_000),
+            ("stream.publisher_grace_ms", stream.publisher_grace_ms, 0, DAY_MS),
+            ("stream.gop_bytes_max", stream.gop_bytes_max as u64, 0, GIB),
+            ("stream.gop_ms_max", stream.gop_ms_max, 0, 600_000),
+            ("viewer.wait_ms", viewer.wait_ms, 0, 600_000),
+            ("viewer.lag_ms_max", viewer.lag_ms_max, 1, 60_000),
+            ("viewer.stall_ms_max", viewer.stall_ms_max, 1, 600_000),
+            ("viewer.merge_ms", viewer.merge_ms, 0, 1_000),
+            ("viewer.kernel_unsent_bytes_max", u64::from(viewer.kernel_unsent_bytes_max), 4 * KIB, 16 * MIB),
+            ("limits.connections_per_shard_max", limits.connections_per_shard_max as u64, 1, 1_000_000),
+            ("limits.streams_per_shard_max", limits.streams_per_shard_max as u64, 1, 1_000_000),
+            ("limits.handshake_ms_max", limits.handshake_ms_max, 1, 600_000),
+            ("limits.message_bytes_max", limits.message_bytes_max as u64, 64 * KIB, 64 * MIB),
+            ("limits.ring_bytes_max", limits.ring_bytes_max as u64, 64 * KIB, 4 * GIB),
+            ("limits.outbox_bytes_max", limits.outbox_bytes_max as u64, 4 * KIB, 16 * MIB),
+            ("limits.lane_batches_max", limits.lane_batches_max as u64, 1, 1_048_576),
+            ("limits.idle_ms_max", limits.idle_ms_max, 1, DAY_MS),
+            ("control.body_bytes_max", control.body_bytes_max as u64, 0, 16 * MIB),
+            ("metrics.max_streams", metrics.max_streams as u64, 0, 100_000),
+        ];
+        for (key, value, min, max) in ranges {
+            if !(min..=max).contains(&value) {
+                return Err(Invalid { key, problem: Problem::OutOfRange { min, max } });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_relations(&self) -> Result<(), Invalid> {
+        let Config { stream, viewer, limits, .. } = self;
+        let at_least = [
+            ("viewer.stall_ms_max", viewer.stall_ms_max, "viewer.lag_ms_max", viewer.lag_ms_max),
+            // A newcomer begins in the ring: the GOP that is kept for it must fit in.
+            ("limits.ring_bytes_max", limits.ring_bytes_max as u64, "stream.gop_bytes_max", stream.gop_bytes_max as u64),
+        ];
+        for (key, value, than, least) in at_least {
+            if value < least {
+                return Err(Invalid { key, problem: Problem::Less { than, value: least } });
+            }
+        }
+        if viewer.merge_ms >= viewer.lag_ms_max {
+            let problem = Problem::NotBelow { than: "viewer.lag_ms_max", value: viewer.lag_ms_max };
+            return Err(Invalid { key: "viewer.merge_ms", problem });
+        }
+        Ok(())
+    }
+
+    fn check_listeners(&self) -> Result<(), Invalid> {
+        if self.rtmp.listen.is_empty() && self.http.listen.is_empty() {
+            return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
+        }
+        let sections =
+            [("rtmp.listen", &self.rtmp.listen), ("http.listen", &self.http.listen), ("control.listen", &self.control.listen)];
+        let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
+        for (key, addresses) in sections {
+            for &address in addresses {
+                if let Some(&(by, other)) = taken.iter().find(|(_, other)| collide(address, *other)) {
+                    return Err(Invalid { key, problem: Problem::AddressTaken { address, other, by } });
+                }
+                taken.push((key, address));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two listeners would get each other's connections: the same port on the same address, or on all addresses of the family.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let address = a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() == b.port() && a.port() != 0 && address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Change = fn(&mut Config);
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn good_values_at_the_edges() {
+        let cases: [(&str, Change); 6] = [
+            ("no control plane", |c| c.control.listen.clear()),
+            ("only http", |c| c.rtmp.listen.clear()),
+            ("any port, often", |c| {
+                c.rtmp.listen = vec![([127, 0, 0, 1], 0).into(); 2];
+                c.http.listen = c.rtmp.listen.clone();
+                c.control.listen = c.rtmp.listen.clone();
+            }),
+            ("both families on one port", |c| c.rtmp.listen.push("[::]:1935".parse().unwrap())),
+            ("no CORS", |c| c.http.allow_origin.clear()),
+            ("stall as soon as lag", |c| c.viewer.stall_ms_max = c.viewer.lag_ms_max),
+        ];
+        for (name, change) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.validate(), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let cases: [(Change, &str); 16] = [
+            (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
+            (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
+            (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
+            (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
+            (|c| c.viewer.merge_ms = 500, "viewer.merge_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.viewer.kernel_unsent_bytes_max = 0, "viewer.kernel_unsent_bytes_max: must be 4096 to 16777216"),
+            (|c| c.limits.message_bytes_max = 65_535, "limits.message_bytes_max: must be 65536 to 67108864"),
+            (|c| c.limits.message_bytes_max = 67_108_865, "limits.message_bytes_max: must be 65536 to 67108864"),
+            (|c| c.limits.ring_bytes_max = 1 << 20, "limits.ring_bytes_max: must be at least stream.gop_bytes_max (16777216)"),
+            (|c| c.limits.connections_per_shard_max = 0, "limits.connections_per_shard_max: must be 1 to 1000000"),
+            (
+                |c| {
+                    c.rtmp.listen.clear();
+                    c.http.listen.clear();
+                },
+                "rtmp.listen: give an address here or in http.listen: the server would serve nobody",
+            ),
+            (|c| c.http.listen = c.rtmp.listen.clone(), "http.listen: 0.0.0.0:1935 is taken by 0.0.0.0:1935 of rtmp.listen"),
+            (|c| c.rtmp.listen.push(c.rtmp.listen[0]), "rtmp.listen: 0.0.0.0:1935 is taken by 0.0.0.0:1935 of rtmp.listen"),
+            (
+                |c| c.control.listen = vec![([127, 0, 0, 1], 8080).into()],
+                "control.listen: 127.0.0.1:8080 is taken by 0.0.0.0:8080 of http.listen",
+            ),
+            (
+                |c| c.http.allow_origin = "a\r\nb".into(),
+                "http.allow_origin: must be `*`, one origin such as `https://example.org`, or empty",
+            ),
+            (
+                |c| c.http.allow_origin = "a, b".into(),
+                "http.allow_origin: must be `*`, one origin such as `https://example.org`, or empty",
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! The REST API: routes, what they accept, and what they answer. `docs/API.md` shows an answer of each.
+//!
+//! Every answer but `/metrics` is JSON, errors too: `{"error": "one sentence"}`. Lists are cut into pages of [`LIMIT_MAX`] at most,
+//! bodies at `control.body_bytes_max`. A shard that does not answer is named in `silent_shards` and is no error of a list. Not here:
+//! sockets (`listener.rs`), the text of `/metrics` (`metrics.rs`).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::health::Health;
+use super::load::{Loads, ShardView};
+use super::metrics::{self, Scrape, Totals};
+use super::process::Process;
+use super::sessions::{Role, SessionView};
+use super::shards::{Shards, Unanswered, silent};
+use super::streams::{Stream, StreamView, group};
+use crate::config::Config;
+use crate::session::{CloseReason, StreamKey, StreamKeyError};
+use crate::shard::message::{Command, SessionId, ShardId, ShardSnapshot};
+
+/// The most entries of one page.
+const LIMIT_MAX: usize = 1_000;
+/// Entries of a page that does not say how many it wants.
+const LIMIT_DEFAULT: usize = 100;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct App {
+    pub config: Arc<Config>,
+    pub shards: Shards,
+    pub health: Arc<Health>,
+    pub started: Instant,
+    loads: Mutex<Loads>,
+    totals: Mutex<Totals>,
+}
+
+impl App {
+    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
+        let started = Instant::now();
+        let loads = Mutex::new(Loads::new(shards.count(), started));
+        App { config, shards, health, started, loads, totals: Mutex::new(Totals::default()) }
+    }
+
+    /// A snapshot of every shard; what a shard tells only once is kept.
+    async fn shard_snapshots(&self) -> Vec<Option<ShardSnapshot>> {
+        let answers = self.shards.ask(Command::Shard).await;
+        let mut loads = lock(&self.loads);
+        answers.iter().flatten().for_each(|snapshot| loads.note(snapshot));
+        answers
+    }
+}
+
+/// A panic elsewhere leaves numbers behind that are at worst stale.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api/v1/streams", get(streams))
+        .route("/api/v1/streams/{*key}", get(stream))
+        .route("/api/v1/sessions", get(sessions))
+        .route("/api/v1/sessions/{id}", get(session).delete(kick))
+        .route("/api/v1/shards", get(shards))
+        .route("/api/v1/version", get(version))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics_text))
+        .fallback(async || ApiError::NoRoute)
+        .method_not_allowed_fallback(async || ApiError::BadMethod)
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .with_state(app)
+}
+
+/// Why a request is not granted.
+#[derive(Debug, thiserror::Error)]
+enum ApiError {
+    #[error("no such route")]
+    NoRoute,
+    #[error("this route does not take that method")]
+    BadMethod,
+    #[error("no stream {0}")]
+    NoStream(StreamKey),
+    #[error("no session {0}")]
+    NoSession(SessionId),
+    #[error(transparent)]
+    BadKey(#[from] StreamKeyError),
+    #[error("a session id looks like 0-42")]
+    BadId,
+    #[error("{0}")]
+    BadPath(#[from] PathRejection),
+    #[error("{0}")]
+    BadQuery(#[from] QueryRejection),
+    #[error("limit must be 1 to {LIMIT_MAX}")]
+    BadLimit,
+    #[error("a page of another site may not change anything here")]
+    ForeignOrigin,
+    #[error("the body cannot be read or has more than {0} bytes")]
+    BadBody(usize),
+    #[error("shard {0} does not answer")]
+    Silent(ShardId),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            ApiError::NoRoute | ApiError::NoStream(_) | ApiError::NoSession(_) => StatusCode::NOT_FOUND,
+            ApiError::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::BadKey(_) | ApiError::BadId | ApiError::BadPath(_) | ApiError::BadQuery(_) | ApiError::BadLimit => {
+                StatusCode::BAD_REQUEST
+            }
+            ApiError::ForeignOrigin => StatusCode::FORBIDDEN,
+            ApiError::BadBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::Silent(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let message = match &self {
+            ApiError::BadQuery(rejection) => rejection.body_text(),
+            other => other.to_string(),
+        };
+        (self.status(), Json(json!({ "error": message }))).into_response()
+    }
+}
+
+/// Before every route: no page of another site changes anything, and no body is larger than allowed.
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
+    if !request.method().is_safe() && !same_site(request.headers()) {
+        return Err(ApiError::ForeignOrigin);
+    }
+    let bytes_max = app.config.control.body_bytes_max;
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, bytes_max).await.map_err(|_| ApiError::BadBody(bytes_max))?;
+    Ok(next.run(Request::from_parts(head, Body::from(body))).await)
+}
+
+/// Whether a browser's request comes from this server's own pages. Other clients send no `Origin` (RFC 6454, section 7).
+fn same_site(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    matches!((authority, host), (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host))
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize)]
+struct Page<T> {
+    /// How many there are on all pages.
+    total: usize,
+    offset: usize,
+    limit: usize,
+    silent_shards: Vec<ShardId>,
+    #[serde(flatten)]
+    entries: T,
+}
+
+fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
+    let limit = asked.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(ApiError::BadLimit) }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StreamsQuery {
+    app: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    offset: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamsPage {
+    streams: Vec<StreamView>,
+}
+
+async fn streams(
+    State(app): State<Arc<App>>,
+    query: Result<Query<StreamsQuery>, QueryRejection>,
+) -> Result<Json<Page<StreamsPage>>, ApiError> {
+    let Query(query) = query?;
+    let limit = limit(query.limit)?;
+    let answers = app.shards.ask(Command::Streams).await;
+    let silent_shards = silent(&answers);
+    let mut found = group(answers);
+    if let Some(app) = &query.app {
+        found.retain(|key, _| key.app() == app);
+    }
+    let total = found.len();
+    let page = found.into_iter().skip(query.offset).take(limit);
+    let streams = page.map(|(key, snapshots)| StreamView::from(&Stream::merge(key, snapshots))).collect();
+    Ok(Json(Page { total, offset: query.offset, limit, silent_shards, entries: StreamsPage { streams } }))
+}
+
+async fn stream(State(app): State<Arc<App>>, key: Result<Path<String>, PathRejection>) -> Result<Json<StreamView>, ApiError> {
+    let Path(key) = key?;
+    let key = StreamKey::parse(&key)?;
+    let answers = app.shards.ask(Command::Streams).await;
+    let silent_shards = silent(&answers);
+    match group(answers).remove(&key) {
+        Some(snapshots) => Ok(Json(StreamView::from(&Stream::merge(key, snapshots)))),
+        // The stream may be on a shard that did not say so.
+        None => Err(silent_shards.first().map_or(ApiError::NoStream(key), |shard| ApiError::Silent(*shard))),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SessionsQuery {
+    stream: Option<String>,
+    role: Option<Role>,
+    limit: Option<usize>,
+    #[serde(default)]
+    offset: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SessionsPage {
+    sessions: Vec<SessionView>,
+}
+
+async fn sessions(
+    State(app): State<Arc<App>>,
+    query: Result<Query<SessionsQuery>, QueryRejection>,
+) -> Result<Json<Page<SessionsPage>>, ApiError> {
+    let Query(query) = query?;
+    let limit = limit(query.limit)?;
+    let answers = app.shards.ask(Command::Sessions).await;
+    let silent_shards = silent(&answers);
+    let mut found: Vec<_> = answers.into_iter().flatten().flatten().collect();
+    found.retain(|session| {
+        let on_stream = query.stream.as_deref().is_none_or(|key| session.stream.as_ref().is_some_and(|of| of.as_str() == key));
+        on_stream && query.role.is_none_or(|role| Role::from(session.role) == role)
+    });
+    found.sort_unstable_by_key(|session| session.id);
+    let total = found.len();
+    let sessions = found.into_iter().skip(query.offset).take(limit).map(SessionView::from).collect();
+    Ok(Json(Page { total, offset: query.offset, limit, silent_shards, entries: SessionsPage { sessions } }))
+}
+
+fn session_id(path: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiError> {
+    let Path(id) = path?;
+    id.parse().map_err(|()| ApiError::BadId)
+}
+
+fn unanswered(id: SessionId) -> impl Fn(Unanswered) -> ApiError {
+    move |why| match why {
+        Unanswered::NoShard => ApiError::NoSession(id),
+        Unanswered::Silent(shard) => ApiError::Silent(shard),
+    }
+}
+
+async fn session(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<Json<SessionView>, ApiError> {
+    let id = session_id(id)?;
+    let sessions = app.shards.ask_one(id.shard, Command::Sessions).await.map_err(unanswered(id))?;
+    let found = sessions.into_iter().find(|session| session.id == id);
+    found.map(|session| Json(session.into())).ok_or(ApiError::NoSession(id))
+}
+
+async fn kick(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<StatusCode, ApiError> {
+    let id = session_id(id)?;
+    let question = |done| Command::Close { session: id, reason: CloseReason::Kicked, done };
+    let was_there = app.shards.ask_one(id.shard, question).await.map_err(unanswered(id))?;
+    if !was_there {
+        return Err(ApiError::NoSession(id));
+    }
+    log::info!("session {id} closed by the operator");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Serialize)]
+struct ShardsAnswer {
+    uptime_ms: u64,
+    process: Process,
+    shards: Vec<ShardView>,
+}
+
+async fn shards(State(app): State<Arc<App>>) -> Json<ShardsAnswer> {
+    let answers = app.shard_snapshots().await;
+    let now = Instant::now();
+    let mut loads = lock(&app.loads);
+    let views = (0..).zip(answers).map(|(shard, answer)| loads.view(shard, answer, app.health.still_ms(shard), now));
+    let uptime_ms = u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Json(ShardsAnswer { uptime_ms, process: Process::read(), shards: views.collect() })
+}
+
+async fn version() -> Json<serde_json::Value> {
+    Json(json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
+}
+
+/// For load balancers and supervisors: may new connections come here?
+async fn healthz(State(app): State<Arc<App>>) -> Response {
+    let mut reasons = Vec::new();
+    if app.health.is_draining() {
+        reasons.push("shutting down".to_owned());
+    }
+    reasons.extend(app.health.stopped().iter().map(|(shard, ms)| format!("shard {shard}: no heartbeat for {ms} ms")));
+    if reasons.is_empty() {
+        let answers = app.shard_snapshots().await;
+        reasons.extend(silent(&answers).iter().map(|shard| format!("shard {shard} does not answer")));
+    }
+    if reasons.is_empty() {
+        return "ok".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "error": reasons.join(", ") }))).into_response()
+}
+
+async fn metrics_text(State(app): State<Arc<App>>) -> Response {
+    let streams = app.shards.ask(Command::Streams).await;
+    let shards = app.shard_snapshots().await;
+    let complete = silent(&streams).is_empty();
+    let streams: Vec<Stream> = group(streams).into_iter().map(|(key, snapshots)| Stream::merge(key, snapshots)).collect();
+    let ended = lock(&app.totals).ended(&streams, complete);
+    let scrape = Scrape::new(streams, shards, ended, app.config.metrics.max_streams);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape)).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! One format of one stream on one shard: muxes each event once, for all its viewers.
+
+use super::ring::Ring;
+use super::stats::Latency;
+use crate::format::{Format, Muxer, Packet};
+use crate::media::{MediaEvent, Stamp, TrackKind, Tracks};
+
+/// Index of a connection in the shard's table.
+pub type ConnIndex = usize;
+
+pub struct Fanout {
+    pub format: Format,
+    /// The label under which these viewers are counted.
+    pub protocol: &'static str,
+    pub ring: Ring,
+    pub viewers: Vec<ConnIndex>,
+    pub latency: Latency,
+    muxer: Box<dyn Muxer>,
+    scratch: Vec<Packet>,
+}
+
+impl Fanout {
+    pub fn new(format: Format, protocol: &'static str, ring: Ring) -> Self {
+        let muxer = format.muxer();
+        Fanout { format, protocol, ring, viewers: Vec::new(), latency: Latency::default(), muxer, scratch: Vec::new() }
+    }
+
+    pub fn push(&mut self, event: &MediaEvent) {
+        if let MediaEvent::Tracks(tracks) = event {
+            self.ring.set_has_video(tracks.has(TrackKind::Video));
+        }
+        self.muxer.push(event, &mut self.scratch);
+        for packet in self.scratch.drain(..) {
+            self.ring.push(packet);
+        }
+    }
+
+    /// Fills a new fan-out with what a newcomer needs.
+    pub fn fill<'a>(&mut self, tracks: &Tracks, frames: impl Iterator<Item = &'a crate::media::Frame>) {
+        self.push(&MediaEvent::Tracks(tracks.clone()));
+        for frame in frames {
+            self.push(&MediaEvent::Frame(frame.clone()));
+        }
+    }
+
+    /// What stands before the first config of a viewer that begins now.
+    pub fn head(&self) -> Option<bytes::Bytes> {
+        self.muxer.head()
+    }
+}
+
+/// Packets accepted by the kernel whose latency is not recorded yet: the clock is read once for many viewers.
+#[derive(Debug, Default)]
+pub struct SentLog {
+    entries: Vec<(Stamp, u32)>,
+}
+
+impl SentLog {
+    /// One viewer's packet with this arrival went out.
+    pub fn add(&mut self, arrival: Stamp) {
+        // Viewers take the same few packets, so the list is as long as the burst, not as the audience.
+        match self.entries.iter_mut().find(|(stamp, _)| *stamp == arrival) {
+            Some(entry) => entry.1 += 1,
+            None => self.entries.push((arrival, 1)),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Records all as accepted by `now`; says how many packets that was.
+    pub fn record(&mut self, now: Stamp, latency: &mut Latency) -> u64 {
+        let mut count = 0;
+        for (arrival, viewers) in self.entries.drain(..) {
+            latency.record(arrival, now, viewers);
+            count += u64::from(viewers);
+        }
+        count
+    }
+}

@@ -1,0 +1,340 @@
+//! What one connection still has to send: its own bytes, the rest of a packet that was cut, and its cursor into a ring.
+//!
+//! A viewer has no queue. Its own bytes (replies, heads, configs) go before media, but never into the middle of a packet. The only
+//! media that it holds is the packet that the kernel took in part.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
+
+use super::fanout::{Fanout, SentLog};
+use super::ring::{Cursor, Ring};
+use super::stats::DropReason;
+use crate::format::{Packet, PacketKind};
+use crate::media::Stamp;
+use crate::session::Start;
+
+/// Slices per system call.
+const SLICES_MAX: usize = 64;
+/// System calls per viewer and turn: a newcomer's burst must not hold up the others.
+const SENDS_PER_TURN: usize = 4;
+
+/// A viewer's place in its fan-out.
+#[derive(Debug)]
+pub struct Subscription {
+    cursor: Cursor,
+    /// Numbers below this were sent or, if they were configs, replaced: what lies between this and the cursor was dropped.
+    seen: u64,
+    /// Why the viewer waits for a key, if it skipped.
+    skipping: Option<DropReason>,
+    /// When the viewer got the burst of a GOP that was there before it: what arrived earlier counts neither as lag nor as latency.
+    since: Stamp,
+    /// Head and config have been queued.
+    begun: bool,
+    paused: bool,
+    pub skips: u64,
+}
+
+impl Subscription {
+    pub fn new(ring: &Ring, start: Start) -> Self {
+        Subscription {
+            cursor: ring.begin(start),
+            seen: ring.end(),
+            skipping: None,
+            since: Stamp::ZERO,
+            begun: false,
+            paused: false,
+            skips: 0,
+        }
+    }
+}
+
+/// How a [`Outgoing::pump`] ended.
+#[derive(Debug)]
+pub enum Pump {
+    /// Nothing is left to send.
+    Idle,
+    /// The kernel takes no more now.
+    Blocked,
+    /// There is more, but others are to have their turn.
+    More,
+    Failed(io::Error),
+}
+
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The connection's own bytes.
+    queue: VecDeque<Bytes>,
+    queue_bytes: usize,
+    /// A packet of which the kernel took a part, front part advanced.
+    partial: SmallVec<[Bytes; 3]>,
+    /// When that packet's frame arrived, if its latency counts.
+    partial_arrival: Option<Stamp>,
+    pub subscription: Option<Subscription>,
+    /// The kernel's buffer was full at the last send: wait until the socket is writable.
+    pub blocked: bool,
+    /// Since when the kernel has taken nothing although there was something to send.
+    pub stalled_since: Option<Stamp>,
+    pub bytes_sent: u64,
+    /// Packets of the ring that were not sent, in the order of [`DropReason::ALL`]; the owner of this takes and counts them.
+    pub dropped: [u64; DropReason::ALL.len()],
+}
+
+impl Outgoing {
+    pub fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.queue_bytes += bytes.len();
+            self.queue.push_back(bytes);
+        }
+    }
+
+    /// Own bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Nothing but the ring is left.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.partial.is_empty()
+    }
+
+    /// Everything that waits outside the ring, taken out: for a connection that moves to another shard.
+    pub fn take_unsent(&mut self) -> Vec<Bytes> {
+        self.queue_bytes = 0;
+        self.partial.drain(..).chain(self.queue.drain(..)).collect()
+    }
+
+    pub fn set_paused(&mut self, paused: bool, ring: &Ring) {
+        let Some(subscription) = &mut self.subscription else { return };
+        if paused && !subscription.paused {
+            if let Cursor::At(at) = subscription.cursor {
+                subscription.seen = at;
+            }
+            subscription.skipping = None;
+            subscription.cursor = Cursor::NextKey(ring.end());
+        } else if !paused && subscription.paused {
+            subscription.cursor = Cursor::NextKey(ring.end());
+        }
+        subscription.paused = paused;
+    }
+
+    /// Age of the oldest packet in the ring that this viewer still needs.
+    pub fn lag_ms(&self, ring: &Ring, now: Stamp) -> u64 {
+        let Some(subscription) = self.subscription.as_ref().filter(|s| !s.paused) else { return 0 };
+        let Cursor::At(at) = subscription.cursor else { return 0 };
+        // A config has no age of its own: what counts is the frame behind it.
+        let frame =
+            (at.max(ring.base())..ring.end()).filter_map(|number| ring.get(number)).find(|p| p.kind != PacketKind::Config);
+        frame.map_or(0, |packet| now.millis_since(packet.arrival.max(subscription.since)))
+    }
+
+    /// Whether everything of the ring has been sent, or nothing of it can be any more.
+    pub fn at_end(&self, ring: &Ring) -> bool {
+        self.is_empty()
+            && self.subscription.as_ref().is_none_or(|s| match s.cursor {
+                Cursor::At(at) => at >= ring.end(),
+                Cursor::NextKey(from) => ring.key_from(from).is_none(),
+            })
+    }
+
+    /// Applies the rules for slow viewers; says whether this one skips.
+    pub fn skip_if_late(&mut self, ring: &Ring, now: Stamp, lag_ms_max: u64) -> bool {
+        let lag_ms = self.lag_ms(ring, now);
+        let Some(subscription) = self.subscription.as_mut().filter(|s| !s.paused) else { return false };
+        let Cursor::At(at) = subscription.cursor else { return false };
+        let reason = if at < ring.base() {
+            DropReason::RingFull
+        } else if lag_ms > lag_ms_max {
+            DropReason::ViewerLag
+        } else {
+            return false;
+        };
+        subscription.cursor = ring.skip_from(at, now, lag_ms_max);
+        subscription.seen = at;
+        subscription.skipping = Some(reason);
+        subscription.skips += 1;
+        if let Cursor::At(key) = subscription.cursor {
+            self.resume_at(key, ring);
+        }
+        true
+    }
+
+    /// Sends until the kernel is full, nothing is left, or the turn is over. `sent` collects what latency is recorded for.
+    pub fn pump(
+        &mut self,
+        fanout: Option<&Fanout>,
+        now: Stamp,
+        sent: &mut SentLog,
+        mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Pump {
+        for _ in 0..SENDS_PER_TURN {
+            if let Some(fanout) = fanout {
+                self.begin_if_due(fanout, now);
+            }
+            let ring = fanout.map(|fanout| &fanout.ring);
+            let slices = self.gather(ring);
+            if slices.is_empty() {
+                return Pump::Idle;
+            }
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            let result = send(&slices);
+            drop(slices);
+            match result {
+                Ok(count) => {
+                    self.advance(count, ring, sent);
+                    if count < wanted {
+                        return self.block(now);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Pump::Failed(error),
+            }
+        }
+        Pump::More
+    }
+
+    fn block(&mut self, now: Stamp) -> Pump {
+        self.blocked = true;
+        self.stalled_since.get_or_insert(now);
+        Pump::Blocked
+    }
+
+    /// The first bytes to send, for a writer that takes one slice.
+    pub fn front<'a>(&'a self, ring: Option<&'a Ring>) -> Option<&'a [u8]> {
+        if let Some(part) = self.partial.first().or(self.queue.front()) {
+            return Some(part);
+        }
+        let (ring, at) = (ring?, self.ready_at()?);
+        ring.get(at)?.parts.iter().find(|part| !part.is_empty()).map(|part| &part[..])
+    }
+
+    /// Takes `count` bytes as sent.
+    pub fn advance(&mut self, count: usize, ring: Option<&Ring>, sent: &mut SentLog) {
+        self.bytes_sent += count as u64;
+        if count > 0 {
+            self.stalled_since = None;
+        }
+        let mut left = count;
+        take(&mut self.partial, &mut left);
+        if self.partial.is_empty()
+            && let Some(arrival) = self.partial_arrival.take()
+        {
+            sent.add(arrival);
+        }
+        while left > 0 {
+            let Some(front) = self.queue.front_mut() else { break };
+            let step = left.min(front.len());
+            front.advance(step);
+            self.queue_bytes -= step;
+            left -= step;
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+        if left > 0 {
+            self.advance_ring(left, ring, sent);
+        }
+    }
+
+    fn advance_ring(&mut self, mut left: usize, ring: Option<&Ring>, sent: &mut SentLog) {
+        let (Some(ring), Some(subscription)) = (ring, self.subscription.as_mut()) else { return };
+        let Cursor::At(at) = &mut subscription.cursor else { return };
+        while left > 0 {
+            let Some(packet) = ring.get(*at) else { return };
+            *at += 1;
+            let counts = packet.arrival > subscription.since;
+            if left >= packet.len {
+                left -= packet.len;
+                if counts {
+                    sent.add(packet.arrival);
+                }
+            } else {
+                self.partial = packet.parts.clone();
+                take(&mut self.partial, &mut left);
+                self.partial_arrival = counts.then_some(packet.arrival);
+            }
+        }
+    }
+
+    /// A viewer whose place to begin has come gets the head and the config that belong to it.
+    fn begin_if_due(&mut self, fanout: &Fanout, now: Stamp) {
+        let ring = &fanout.ring;
+        let Some(subscription) = self.subscription.as_mut().filter(|s| !s.paused) else { return };
+        let begun = subscription.begun;
+        match subscription.cursor {
+            Cursor::At(_) if begun => return,
+            // The GOP was there before the viewer.
+            Cursor::At(_) => subscription.since = now,
+            Cursor::NextKey(from) => {
+                let Some(key) = ring.key_from(from) else { return };
+                if begun {
+                    return self.resume_at(key, ring);
+                }
+                subscription.cursor = Cursor::At(key);
+            }
+        }
+        subscription.begun = true;
+        if let Some(head) = fanout.head() {
+            self.push(head);
+        }
+        self.queue_config(ring.key_config());
+    }
+
+    /// Goes on at `key` after a pause or a skip, with the config if that changed on the way.
+    fn resume_at(&mut self, key: u64, ring: &Ring) {
+        let Some(subscription) = self.subscription.as_mut() else { return };
+        subscription.cursor = Cursor::At(key);
+        if let Some(reason) = subscription.skipping.take() {
+            self.dropped[reason as usize] += key.saturating_sub(subscription.seen);
+        }
+        let config = ring.config_since(subscription.seen);
+        self.queue_config(config);
+    }
+
+    fn queue_config(&mut self, config: Option<&Packet>) {
+        for part in config.into_iter().flat_map(|packet| packet.parts.iter()) {
+            self.push(part.clone());
+        }
+    }
+
+    fn ready_at(&self) -> Option<u64> {
+        let subscription = self.subscription.as_ref().filter(|s| !s.paused && s.begun)?;
+        match subscription.cursor {
+            Cursor::At(at) => Some(at),
+            Cursor::NextKey(_) => None,
+        }
+    }
+
+    fn gather<'a>(&'a self, ring: Option<&'a Ring>) -> SmallVec<[IoSlice<'a>; SLICES_MAX]> {
+        let mut slices = SmallVec::new();
+        let own = self.partial.iter().chain(&self.queue).filter(|part| !part.is_empty());
+        slices.extend(own.take(SLICES_MAX).map(|part| IoSlice::new(part)));
+        let (Some(ring), Some(at)) = (ring, self.ready_at()) else { return slices };
+        for number in at.. {
+            let Some(packet) = ring.get(number) else { break };
+            for part in packet.parts.iter().filter(|part| !part.is_empty()) {
+                if slices.len() == SLICES_MAX {
+                    return slices;
+                }
+                slices.push(IoSlice::new(part));
+            }
+        }
+        slices
+    }
+}
+
+/// Removes up to `left` bytes from the front of `parts`, and as many from `left`.
+fn take(parts: &mut SmallVec<[Bytes; 3]>, left: &mut usize) {
+    while let Some(front) = parts.first_mut() {
+        if *left < front.len() {
+            front.advance(*left);
+            *left = 0;
+            return;
+        }
+        *left -= front.len();
+        parts.remove(0);
+    }
+}

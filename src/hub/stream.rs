@@ -1,0 +1,253 @@
+//! One stream on one shard: places frames on the timeline, keeps the GOP, feeds the fan-outs, and collects what other shards watch.
+//!
+//! The owner's stream takes a publisher's events through [`Stream::publish`]; a watcher's takes the owner's, already placed, through
+//! [`Stream::push`]. Everything after that is the same.
+
+use super::fanout::Fanout;
+use super::ring::Ring;
+use super::stats::{Latency, StreamCounters};
+use crate::config::Config;
+use crate::format::Format;
+use crate::media::timeline::{Repair, Timeline};
+use crate::media::{Codec, Frame, Gop, MediaEvent, MediaTime, Stamp, TrackKind, Tracks};
+use crate::session::StreamKey;
+
+/// Without video for this long, a stream counts as audio only.
+const SETTLE_MS: u64 = 1_000;
+/// The bit rate is taken over at least this time.
+const RATE_WINDOW_MS: u64 = 1_000;
+
+pub struct Stream {
+    pub key: StreamKey,
+    pub counters: StreamCounters,
+    pub fanouts: Vec<Fanout>,
+    /// What happened in this turn, for the shards that watch. Filled only while `watched`.
+    pub outgoing: Vec<MediaEvent>,
+    pub watched: bool,
+    /// Latency of fan-outs that are gone.
+    retired: Vec<(&'static str, Latency)>,
+    tracks: Tracks,
+    timeline: Timeline,
+    gop: Gop,
+    segment: u32,
+    settled: bool,
+    first_arrival: Option<Stamp>,
+    rate: RateWindow,
+    gop_began: Option<(MediaTime, u64)>,
+    limits: Limits,
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    ring_bytes_max: usize,
+    lag_ms_max: u64,
+}
+
+#[derive(Default)]
+struct RateWindow {
+    began: Option<Stamp>,
+    bytes: u64,
+    video_frames: u64,
+}
+
+impl Stream {
+    pub fn new(key: StreamKey, config: &Config) -> Self {
+        Stream {
+            key,
+            counters: StreamCounters::default(),
+            fanouts: Vec::new(),
+            outgoing: Vec::new(),
+            watched: false,
+            retired: Vec::new(),
+            tracks: Tracks::default(),
+            timeline: Timeline::new(),
+            gop: Gop::new(config.stream.gop_bytes_max, config.stream.gop_ms_max),
+            segment: 0,
+            settled: false,
+            first_arrival: None,
+            rate: RateWindow::default(),
+            gop_began: None,
+            limits: Limits { ring_bytes_max: config.limits.ring_bytes_max, lag_ms_max: config.viewer.lag_ms_max },
+        }
+    }
+
+    pub fn tracks(&self) -> &Tracks {
+        &self.tracks
+    }
+
+    pub fn gop(&self) -> &Gop {
+        &self.gop
+    }
+
+    /// Whether viewers may begin: it is known whether there is video, and a first keyframe of it has come.
+    pub fn settled(&self) -> bool {
+        self.settled
+    }
+
+    /// The owner of a watched stream has settled, so this one has.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// A publisher begins, the first or one that takes over.
+    pub fn begin_segment(&mut self) {
+        if self.counters.publishers > 0 {
+            self.segment += 1;
+            self.timeline.begin_segment();
+        }
+        self.counters.publishers += 1;
+    }
+
+    /// Takes the publisher's next event: on the owner only.
+    pub fn publish(&mut self, event: MediaEvent) {
+        let event = match event {
+            MediaEvent::Frame(mut frame) => {
+                let (dts, repair) = self.timeline.place(frame.track, frame.dts, frame.arrival);
+                if let Some(repair) = repair {
+                    self.count_repair(repair);
+                }
+                frame.dts = dts;
+                frame.segment = self.segment;
+                self.count_frame(&frame);
+                MediaEvent::Frame(frame)
+            }
+            other => other,
+        };
+        self.push(event);
+    }
+
+    /// Takes an event that is placed already.
+    pub fn push(&mut self, event: MediaEvent) {
+        match &event {
+            MediaEvent::Tracks(tracks) if *tracks == self.tracks => return,
+            MediaEvent::Tracks(tracks) => {
+                // Frames of the old codec or size are of no use to a newcomer who gets the new set-up.
+                if tracks.first(TrackKind::Video) != self.tracks.first(TrackKind::Video) {
+                    self.gop.clear();
+                }
+                self.tracks = tracks.clone();
+            }
+            MediaEvent::Frame(frame) => self.keep(frame),
+            MediaEvent::End => {}
+        }
+        for fanout in &mut self.fanouts {
+            fanout.push(&event);
+        }
+        if self.watched {
+            self.outgoing.push(event);
+        }
+    }
+
+    fn keep(&mut self, frame: &Frame) {
+        let kind = self.kind_of(frame);
+        let has_video = self.tracks.has(TrackKind::Video);
+        self.gop.push(frame, kind, has_video);
+        self.counters.gops_not_kept = self.gop.not_kept();
+        if !self.settled {
+            let first = *self.first_arrival.get_or_insert(frame.arrival);
+            let video_began = kind == TrackKind::Video && frame.key;
+            let audio_only = !has_video && kind == TrackKind::Audio && frame.arrival.millis_since(first) >= SETTLE_MS;
+            self.settled = video_began || audio_only;
+        }
+    }
+
+    /// The events that bring a newcomer up to date.
+    pub fn catch_up(&self) -> Vec<MediaEvent> {
+        let frames = self.gop.frames().iter().cloned().map(MediaEvent::Frame);
+        std::iter::once(MediaEvent::Tracks(self.tracks.clone())).chain(frames).collect()
+    }
+
+    /// The index of the fan-out for a format, made and filled if it is not there yet.
+    pub fn fanout(&mut self, format: Format, protocol: &'static str) -> usize {
+        let found = self.fanouts.iter().position(|fanout| fanout.format == format && fanout.protocol == protocol);
+        found.unwrap_or_else(|| {
+            let ring = Ring::new(self.limits.ring_bytes_max, self.limits.lag_ms_max);
+            let mut fanout = Fanout::new(format, protocol, ring);
+            if !self.tracks.is_empty() {
+                fanout.fill(&self.tracks, self.gop.frames().iter());
+            }
+            self.fanouts.push(fanout);
+            self.fanouts.len() - 1
+        })
+    }
+
+    /// Drops a fan-out without viewers and keeps its figures. The last fan-out takes its index.
+    pub fn retire_fanout(&mut self, index: usize) {
+        let fanout = self.fanouts.swap_remove(index);
+        match self.retired.iter_mut().find(|(protocol, _)| *protocol == fanout.protocol) {
+            Some((_, latency)) => latency.merge(&fanout.latency),
+            None => self.retired.push((fanout.protocol, fanout.latency)),
+        }
+    }
+
+    /// Latency per protocol label, of present and past viewers.
+    pub fn latency(&self) -> Vec<(&'static str, Latency)> {
+        let mut all = self.retired.clone();
+        for fanout in &self.fanouts {
+            match all.iter_mut().find(|(protocol, _)| *protocol == fanout.protocol) {
+                Some((_, latency)) => latency.merge(&fanout.latency),
+                None => all.push((fanout.protocol, fanout.latency.clone())),
+            }
+        }
+        all
+    }
+
+    /// Viewers per protocol label.
+    pub fn viewers(&self) -> Vec<(&'static str, u64)> {
+        let mut all: Vec<(&'static str, u64)> = Vec::new();
+        for fanout in &self.fanouts {
+            let count = fanout.viewers.len() as u64;
+            match all.iter_mut().find(|(protocol, _)| *protocol == fanout.protocol) {
+                Some((_, viewers)) => *viewers += count,
+                None => all.push((fanout.protocol, count)),
+            }
+        }
+        all
+    }
+
+    fn kind_of(&self, frame: &Frame) -> TrackKind {
+        self.tracks.get(frame.track).map_or(TrackKind::Data, |track| track.codec.kind())
+    }
+
+    fn count_repair(&mut self, repair: Repair) {
+        self.counters.repairs[repair as usize] += 1;
+    }
+
+    fn count_frame(&mut self, frame: &Frame) {
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += frame.data.len() as u64;
+        let is_video = self.kind_of(frame) == TrackKind::Video;
+        let began = *self.rate.began.get_or_insert(frame.arrival);
+        let passed = frame.arrival.millis_since(began);
+        if passed >= RATE_WINDOW_MS {
+            self.counters.bitrate = self.rate.bytes * 8 * 1000 / passed;
+            self.counters.frames_per_second = self.rate.video_frames as f32 * 1000.0 / passed as f32;
+            self.rate = RateWindow { began: Some(frame.arrival), ..RateWindow::default() };
+        }
+        self.rate.bytes += frame.data.len() as u64;
+        self.rate.video_frames += u64::from(is_video);
+        if is_video {
+            self.count_gop(frame);
+        }
+    }
+
+    fn count_gop(&mut self, frame: &Frame) {
+        if frame.key {
+            if let Some((began, frames)) = self.gop_began {
+                self.counters.gop_ms = u64::try_from(frame.dts.micros_since(began) / 1000).unwrap_or(0);
+                self.counters.gop_frames = frames;
+            }
+            self.gop_began = Some((frame.dts, 0));
+        }
+        if let Some((_, frames)) = &mut self.gop_began {
+            *frames += 1;
+        }
+    }
+
+    /// The codec names of the tracks, for the log.
+    pub fn describe(&self) -> String {
+        let names: Vec<&str> =
+            self.tracks.iter().map(|track| track.codec).filter(|c| *c != Codec::Script).map(Codec::name).collect();
+        names.join("+")
+    }
+}

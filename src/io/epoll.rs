@@ -1,0 +1,64 @@
+//! The epoll runtime: one tokio current-thread runtime per shard, used for tasks, timers and to wait for readiness.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::LocalSet;
+
+pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
+
+use super::socket;
+
+pub fn run<F: Future<Output = ()> + 'static>(core: Option<usize>, main: impl FnOnce() -> F) -> io::Result<()> {
+    if let Some(core) = core {
+        socket::pin_thread(core)?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async { main().await });
+    Ok(())
+}
+
+/// tokio contains a panic by itself; this only says so in the log.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(async {
+        if std::panic::AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            log::error!("a task panicked and has ended");
+        }
+    });
+}
+
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+pub fn listener(socket: OwnedFd) -> io::Result<Listener> {
+    let listener = std::net::TcpListener::from(socket);
+    listener.set_nonblocking(true)?;
+    Listener::from_std(listener)
+}
+
+pub fn stream(socket: OwnedFd) -> io::Result<Stream> {
+    let stream = std::net::TcpStream::from(socket);
+    stream.set_nonblocking(true)?;
+    Stream::from_std(stream)
+}
+
+pub async fn accept(listener: &Listener) -> io::Result<Stream> {
+    listener.accept().await.map(|(stream, _)| stream)
+}
+
+pub fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    Pin::new(stream).poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().len())
+}
+
+pub fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    Pin::new(stream).poll_write(cx, bytes)
+}

@@ -1,0 +1,161 @@
+//! All shards of the process: opens the sockets, lays the channels, starts the threads.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::{Builder, JoinHandle};
+
+use super::driver::{self, Parts};
+use super::message::{Batch, Command, ShardId};
+use crate::config::{Config, Shards};
+use crate::hub::Directory;
+use crate::io::{probe, socket};
+use crate::protocol::{PROTOCOLS, Protocol};
+use crate::session::StreamKey;
+
+/// Messages that wait for one shard. Over it they are dropped; every sender repeats or times out.
+const INBOX_MESSAGES_MAX: usize = 16 * 1024;
+/// Commands of the control plane that wait for one shard.
+const COMMANDS_MAX: usize = 256;
+
+/// Why the server cannot start; each reads as one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{protocol} cannot listen on {address}: {error}")]
+    Listen { protocol: &'static str, address: SocketAddr, error: io::Error },
+    #[error("{0}")]
+    Runtime(String),
+    #[error("a shard's thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// The running shards.
+pub struct Cluster {
+    commands: Vec<flume::Sender<Command>>,
+    heartbeats: Arc<[AtomicU64]>,
+    listening: Addresses,
+    threads: Vec<JoinHandle<bool>>,
+}
+
+/// Starts all shards; when this returns, every address is open.
+pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
+    let (backend, why) = probe::choose(config.server.runtime).map_err(StartError::Runtime)?;
+    let cores = socket::cores();
+    let shards = match config.server.shards {
+        Shards::Auto => cores.len(),
+        Shards::Fixed(count) => usize::from(count),
+    };
+    log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
+    let files = socket::raise_file_limit();
+    log::info!("up to {files} open files");
+    let (listening, sockets) = open_listeners(&config, shards)?;
+    let (commands, command_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(COMMANDS_MAX)).unzip();
+    let (inboxes, inbox_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(INBOX_MESSAGES_MAX)).unzip();
+    let (lanes, lane_ends) = lay_lanes(shards, config.limits.lane_batches_max);
+    let heartbeats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
+    let directory = Arc::new(Directory::default());
+    let mut threads = Vec::with_capacity(shards);
+    let ends = command_ends.into_iter().zip(inbox_ends).zip(lanes.into_iter().zip(lane_ends)).zip(sockets).enumerate();
+    for (at, (((commands, inbox), (lanes_out, lanes_in)), listeners)) in ends {
+        let parts = Parts {
+            id: at as ShardId,
+            config: config.clone(),
+            directory: directory.clone(),
+            backend,
+            core_id: Some(cores[at % cores.len()]),
+            listeners,
+            commands,
+            inbox,
+            inboxes: inboxes.clone(),
+            lanes_out,
+            lanes_in,
+            heartbeats: heartbeats.clone(),
+        };
+        let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts));
+        threads.push(thread.map_err(StartError::Thread)?);
+    }
+    Ok(Cluster { commands, heartbeats, listening, threads })
+}
+
+/// `false`: the shard could not run.
+fn run_shard(parts: Parts) -> bool {
+    let id = parts.id;
+    let result = driver::run(parts);
+    if let Err(error) = &result {
+        log::error!("shard {id} cannot run: {error}");
+    }
+    result.is_ok()
+}
+
+type Listeners = Vec<(&'static Protocol, OwnedFd)>;
+
+type Addresses = Vec<(&'static str, SocketAddr)>;
+
+/// The addresses in use, and the sockets of each shard.
+fn open_listeners(config: &Config, shards: usize) -> Result<(Addresses, Vec<Listeners>), StartError> {
+    let mut listening = Vec::new();
+    let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    for protocol in PROTOCOLS {
+        for address in (protocol.listen)(config) {
+            let opened = socket::listen(*address, shards);
+            let (address, sockets) =
+                opened.map_err(|error| StartError::Listen { protocol: protocol.name, address: *address, error })?;
+            listening.push((protocol.name, address));
+            for (listeners, socket) in per_shard.iter_mut().zip(sockets) {
+                listeners.push((protocol, socket));
+            }
+        }
+    }
+    Ok((listening, per_shard))
+}
+
+type LaneStarts = Vec<Option<flume::Sender<Batch>>>;
+type LaneEnds = Vec<(ShardId, flume::Receiver<Batch>)>;
+
+/// One lane per ordered pair of shards: what each shard sends into, and what it receives from.
+fn lay_lanes(shards: usize, batches_max: usize) -> (Vec<LaneStarts>, Vec<LaneEnds>) {
+    let mut starts: Vec<LaneStarts> = Vec::with_capacity(shards);
+    let mut ends: Vec<LaneEnds> = (0..shards).map(|_| Vec::new()).collect();
+    for from in 0..shards {
+        let lane = |to: usize| {
+            (to != from).then(|| {
+                let (start, end) = flume::bounded(batches_max);
+                ends[to].push((from as ShardId, end));
+                start
+            })
+        };
+        starts.push((0..shards).map(lane).collect());
+    }
+    (starts, ends)
+}
+
+impl Cluster {
+    /// Where each shard takes commands, by shard.
+    pub fn commands(&self) -> Vec<flume::Sender<Command>> {
+        self.commands.clone()
+    }
+
+    /// Per shard the monotonic milliseconds at which it last said that it lives; at least ten times a second.
+    pub fn heartbeats(&self) -> Arc<[AtomicU64]> {
+        self.heartbeats.clone()
+    }
+
+    /// Protocol and address of every open listener, port 0 resolved.
+    pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
+        &self.listening
+    }
+
+    /// Publishes the built-in clip as `key`.
+    pub fn publish_demo(&self, key: StreamKey) {
+        // A shard that has just started has no commands waiting.
+        let _ = self.commands[0].try_send(Command::PublishClip(key));
+    }
+
+    /// Waits for all shards to end; `false` when one could not run or has died.
+    pub fn join(self) -> bool {
+        // All are waited for, also behind one that failed.
+        self.threads.into_iter().map(|thread| thread.join().unwrap_or(false)).fold(true, |all, one| all & one)
+    }
+}

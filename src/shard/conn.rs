@@ -1,0 +1,150 @@
+//! A connection as its shard sees it.
+
+use std::net::SocketAddr;
+use std::task::Waker;
+
+use super::message::{SessionRole, ShardId};
+use crate::hub::Outgoing;
+use crate::media::Stamp;
+use crate::session::{Output, PlayRequest, Session, StreamKey};
+
+/// A socket's number, as the operating system (or a simulation) names it.
+pub type Socket = i32;
+
+/// Index of a stream in the shard's table.
+pub type StreamIndex = usize;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Open,
+    /// Sends what it has, then finishes; given up at the stamp.
+    Closing(Stamp),
+    /// Our side of the socket is shut; what the peer still sends is ignored until it closes too, at the stamp at the latest.
+    Finished(Stamp),
+    /// The socket may be closed.
+    Gone,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Playing {
+    No,
+    /// The stream is not there yet; refused at the stamp.
+    Waiting {
+        request: PlayRequest,
+        until: Stamp,
+    },
+    /// Subscribed to the fan-out of this format and label.
+    Viewing {
+        stream: StreamIndex,
+        request: PlayRequest,
+    },
+}
+
+/// A connection that is about to move.
+pub struct Moving {
+    pub to: ShardId,
+    /// What the session asked for, the wish that makes it move first.
+    pub outputs: Vec<Output>,
+    pub moves: u8,
+}
+
+pub struct Conn {
+    pub number: u64,
+    /// Absent only while its `handle` runs, and after a panic in it.
+    pub session: Option<Box<dyn Session>>,
+    pub protocol: &'static str,
+    pub peer: Option<SocketAddr>,
+    pub agent: Option<String>,
+    /// `None`: the session lives inside the server.
+    pub socket: Option<Socket>,
+    /// Wakes the task that reads and writes the socket.
+    pub waker: Option<Waker>,
+    pub state: State,
+    pub publishing: Option<StreamIndex>,
+    pub playing: Playing,
+    pub out: Outgoing,
+    pub dirty: bool,
+    pub moving: Option<Moving>,
+    pub moves: u8,
+    /// The earliest timer that is set for this connection.
+    pub armed: Option<Stamp>,
+    pub accepted: Stamp,
+    pub last_input: Stamp,
+    pub bytes_in: u64,
+}
+
+impl Conn {
+    pub fn new(number: u64, session: Box<dyn Session>, protocol: &'static str, now: Stamp) -> Self {
+        Conn {
+            number,
+            session: Some(session),
+            protocol,
+            peer: None,
+            agent: None,
+            socket: None,
+            waker: None,
+            state: State::Open,
+            publishing: None,
+            playing: Playing::No,
+            out: Outgoing::default(),
+            dirty: false,
+            moving: None,
+            moves: 0,
+            armed: None,
+            accepted: now,
+            last_input: now,
+            bytes_in: 0,
+        }
+    }
+
+    /// Lets the connection's task look at it again.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The next moment at which something must happen without input.
+    pub fn next_deadline(&self) -> Option<Stamp> {
+        let state = match self.state {
+            State::Open => self.session.as_ref().and_then(|session| session.next_timeout()),
+            State::Closing(until) | State::Finished(until) => Some(until),
+            State::Gone => None,
+        };
+        let waiting = match &self.playing {
+            Playing::Waiting { until, .. } => Some(*until),
+            _ => None,
+        };
+        [state, waiting].into_iter().flatten().min()
+    }
+
+    pub fn role(&self) -> SessionRole {
+        match (&self.publishing, &self.playing) {
+            (Some(_), _) => SessionRole::Publisher,
+            (None, Playing::Viewing { .. }) => SessionRole::Viewer,
+            (None, Playing::Waiting { .. }) => SessionRole::Waiting,
+            (None, Playing::No) => SessionRole::Idle,
+        }
+    }
+
+    /// The stream that is played or waited for.
+    pub fn played_key(&self) -> Option<&StreamKey> {
+        match &self.playing {
+            Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => Some(&request.key),
+            Playing::No => None,
+        }
+    }
+
+    /// The label under which the connection is shown: how it plays, else how it came in.
+    pub fn label(&self) -> &'static str {
+        match &self.playing {
+            Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => request.protocol,
+            Playing::No => self.protocol,
+        }
+    }
+
+    /// `peer` for the log.
+    pub fn peer_text(&self) -> String {
+        self.peer.map_or_else(|| "internal".to_owned(), |peer| peer.to_string())
+    }
+}

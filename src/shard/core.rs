@@ -1,0 +1,521 @@
+//! One shard without its input and output: the table of connections and streams, and what each input does to them.
+//!
+//! The driver ([`super::driver`]) feeds it from sockets and channels; tests feed it with a virtual clock. Everything that leaves goes
+//! through [`Ports`]. Nothing here waits, and nothing is shared with another thread but the directory.
+//!
+//! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `flush.rs` sends ·
+//! `snapshot.rs` reports.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Waker;
+
+use slab::Slab;
+
+use super::conn::{Conn, Playing, Socket, State, StreamIndex};
+use super::message::{Batch, Command, Message, ShardId, ShardSnapshot, Traveller};
+use super::streams::Slot;
+use crate::config::Config;
+use crate::hub::Directory;
+use crate::hub::fanout::ConnIndex;
+use crate::media::Stamp;
+use crate::session::{CloseReason, Input, Output, Refusal, Session, SessionError, StreamKey};
+
+/// How long a connection that is closed may take to get its last bytes out.
+const CLOSING_MS: u64 = 5_000;
+/// How often streams and blocked viewers are looked at.
+const SWEEP_MS: u64 = 100;
+
+/// What a shard needs from the world.
+pub trait Ports {
+    /// The time.
+    fn now(&self) -> Stamp;
+    /// Sends what the kernel takes at once; `WouldBlock` when that is nothing.
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Ends our side of the connection.
+    fn finish(&mut self, socket: Socket);
+    /// Sends a message to another shard. May drop it when that shard's inbox is full: all messages are repeated or time out.
+    fn post(&mut self, to: ShardId, message: Message);
+    /// Sends media to another shard; `false` when the lane is full.
+    fn lane(&mut self, to: ShardId, batch: Batch) -> bool;
+    /// Adds what only the driver knows to a report.
+    fn complete(&self, snapshot: &mut ShardSnapshot);
+}
+
+/// What a session is told by its own shard.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Publishing,
+    Playing,
+    Refused(Refusal),
+    Ended,
+    Closing(CloseReason),
+}
+
+/// Plain counters of the shard.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub accepted: u64,
+    pub refused: u64,
+    pub panics: u64,
+    pub lane_full: u64,
+    pub bytes_in: u64,
+    /// Of connections that are gone.
+    pub bytes_out: u64,
+    pub session_errors: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+pub struct Core<P: Ports> {
+    pub ports: P,
+    pub(super) id: ShardId,
+    pub(super) shards: ShardId,
+    pub(super) config: Arc<Config>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) conns: Slab<Conn>,
+    pub(super) streams: Slab<Slot>,
+    pub(super) by_key: HashMap<StreamKey, StreamIndex>,
+    /// Viewers of streams that are not there yet.
+    pub(super) waiting: HashMap<StreamKey, Vec<ConnIndex>>,
+    pub(super) dirty_streams: Vec<StreamIndex>,
+    pub(super) dirty_conns: Vec<ConnIndex>,
+    pub(super) counters: Counters,
+    pub(super) next_watch: u64,
+    answers: VecDeque<(ConnIndex, Answer)>,
+    scratch: Vec<Output>,
+    timers: BinaryHeap<Reverse<(Stamp, ConnIndex)>>,
+    next_number: u64,
+    swept: Stamp,
+    draining: bool,
+}
+
+impl<P: Ports> Core<P> {
+    pub fn new(id: ShardId, shards: ShardId, config: Arc<Config>, directory: Arc<Directory>, ports: P) -> Self {
+        Core {
+            ports,
+            id,
+            shards,
+            config,
+            directory,
+            conns: Slab::new(),
+            streams: Slab::new(),
+            by_key: HashMap::new(),
+            waiting: HashMap::new(),
+            dirty_streams: Vec::new(),
+            dirty_conns: Vec::new(),
+            counters: Counters::default(),
+            next_watch: 0,
+            answers: VecDeque::new(),
+            scratch: Vec::new(),
+            timers: BinaryHeap::new(),
+            next_number: 0,
+            swept: Stamp::ZERO,
+            draining: false,
+        }
+    }
+
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Draining, and all connections have ended.
+    pub fn drained(&self) -> bool {
+        self.draining && self.conns.is_empty()
+    }
+
+    /// Something waits for [`Core::flush`].
+    pub fn wants_flush(&self) -> bool {
+        !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty()
+    }
+
+    /// Takes a new connection, or refuses it at the limit.
+    pub fn accept(
+        &mut self,
+        now: Stamp,
+        session: Box<dyn Session>,
+        protocol: &'static str,
+        peer: SocketAddr,
+        socket: Socket,
+    ) -> Option<ConnIndex> {
+        if self.draining || self.conns.len() >= self.config.limits.connections_per_shard_max {
+            self.counters.refused += 1;
+            return None;
+        }
+        self.counters.accepted += 1;
+        let index = self.insert(now, session, protocol);
+        let conn = &mut self.conns[index];
+        conn.peer = Some(peer);
+        conn.socket = Some(socket);
+        self.arm(index);
+        Some(index)
+    }
+
+    /// Starts a session that has no peer; it is driven by its timer alone.
+    pub fn start_internal(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) {
+        let index = self.insert(now, session, protocol);
+        self.drive(index, now, Input::Timeout);
+        self.settle_answers(now);
+    }
+
+    /// Takes a connection over from another shard.
+    pub fn adopt(&mut self, now: Stamp, traveller: Traveller, socket: Socket) -> ConnIndex {
+        let index = self.insert(now, traveller.session, traveller.protocol);
+        let conn = &mut self.conns[index];
+        conn.peer = traveller.peer;
+        conn.agent = traveller.agent;
+        conn.accepted = traveller.accepted;
+        conn.bytes_in = traveller.bytes_in;
+        conn.out.bytes_sent = traveller.bytes_out;
+        conn.moves = traveller.moves;
+        conn.socket = Some(socket);
+        for bytes in traveller.unsent {
+            conn.out.push(bytes);
+        }
+        self.mark_conn(index);
+        self.apply_all(index, now, traveller.outputs);
+        self.settle_answers(now);
+        self.arm(index);
+        index
+    }
+
+    fn insert(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) -> ConnIndex {
+        self.next_number += 1;
+        self.conns.insert(Conn::new(self.next_number, session, protocol, now))
+    }
+
+    /// The task behind a connection says how it is woken.
+    pub fn set_waker(&mut self, index: ConnIndex, waker: &Waker) {
+        if let Some(conn) = self.conns.get_mut(index)
+            && !conn.waker.as_ref().is_some_and(|known| known.will_wake(waker))
+        {
+            conn.waker = Some(waker.clone());
+        }
+    }
+
+    /// Takes bytes from the peer.
+    pub fn received(&mut self, now: Stamp, index: ConnIndex, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        conn.last_input = now;
+        conn.bytes_in += bytes.len() as u64;
+        self.counters.bytes_in += bytes.len() as u64;
+        self.drive(index, now, Input::Bytes(bytes));
+        self.settle_answers(now);
+    }
+
+    /// The peer has closed its side.
+    pub fn received_end(&mut self, now: Stamp, index: ConnIndex) {
+        self.drop_conn(now, index);
+        self.settle_answers(now);
+    }
+
+    /// The socket failed.
+    pub fn failed(&mut self, now: Stamp, index: ConnIndex, error: &io::Error) {
+        if let Some(conn) = self.conns.get(index) {
+            log::debug!("{} {}: {error}", conn.protocol, conn.peer_text());
+        }
+        self.drop_conn(now, index);
+        self.settle_answers(now);
+    }
+
+    /// The connection's task has closed its socket: forget it.
+    pub fn remove(&mut self, now: Stamp, index: ConnIndex) {
+        if self.conns.contains(index) {
+            self.drop_conn(now, index);
+            let conn = self.conns.remove(index);
+            self.counters.bytes_out += conn.out.bytes_sent;
+            self.settle_answers(now);
+        }
+    }
+
+    /// Whether the task is to close the socket and call [`Core::remove`].
+    pub fn is_gone(&self, index: ConnIndex) -> bool {
+        self.conns.get(index).is_none_or(|conn| conn.state == State::Gone)
+    }
+
+    /// Whether the kernel's buffer was full when this connection last sent.
+    pub fn is_blocked(&self, index: ConnIndex) -> bool {
+        self.conns.get(index).is_some_and(|conn| conn.out.blocked)
+    }
+
+    /// If the connection is to move: where to, and what goes along. The caller sends it and the socket there and calls
+    /// [`Core::remove`].
+    pub fn take_traveller(&mut self, index: ConnIndex) -> Option<(ShardId, Traveller)> {
+        let conn = self.conns.get_mut(index)?;
+        let moving = conn.moving.take()?;
+        let traveller = Traveller {
+            session: conn.session.take()?,
+            protocol: conn.protocol,
+            peer: conn.peer,
+            agent: conn.agent.take(),
+            accepted: conn.accepted,
+            bytes_in: conn.bytes_in,
+            bytes_out: std::mem::take(&mut conn.out.bytes_sent),
+            unsent: conn.out.take_unsent(),
+            outputs: moving.outputs,
+            moves: moving.moves,
+        };
+        conn.state = State::Gone;
+        Some((moving.to, traveller))
+    }
+
+    pub fn message(&mut self, now: Stamp, message: Message) {
+        match message {
+            Message::Published(key) => self.published(now, &key),
+            Message::Watch { key, watch, from } => self.watch_asked(&key, watch, from),
+            Message::Unwatch { key, watch, from } => self.unwatch_asked(&key, watch, from),
+            Message::Gone { key, watch } => self.watch_refused(now, &key, watch),
+            Message::Adopt(_) => unreachable!("the driver takes connections over"),
+        }
+        self.settle_answers(now);
+    }
+
+    pub fn command(&mut self, now: Stamp, command: Command) {
+        // A reply that nobody waits for any more is no fault.
+        match command {
+            Command::Streams(reply) => {
+                let _ = reply.try_send(self.stream_snapshots(now));
+            }
+            Command::Sessions(reply) => {
+                let _ = reply.try_send(self.session_snapshots(now));
+            }
+            Command::Shard(reply) => {
+                let _ = reply.try_send(self.shard_snapshot());
+            }
+            Command::Close { session, reason, done } => {
+                let found = self.conns.iter().find(|(_, conn)| conn.number == session.number).map(|(index, _)| index);
+                if let Some(index) = found {
+                    self.close_with(index, reason);
+                }
+                let _ = done.try_send(found.is_some());
+            }
+            Command::PublishClip(key) => {
+                let session = crate::protocol::clip::ClipPublisher::boxed(key);
+                self.start_internal(now, session, crate::protocol::clip::NAME);
+            }
+            Command::Drain => self.drain(),
+        }
+        self.settle_answers(now);
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let all: Vec<ConnIndex> = self.conns.iter().map(|(index, _)| index).collect();
+        for index in all {
+            self.close_with(index, CloseReason::ShuttingDown);
+        }
+    }
+
+    /// Says goodbye and closes.
+    pub(super) fn close_with(&mut self, index: ConnIndex, reason: CloseReason) {
+        self.answers.push_back((index, Answer::Closing(reason)));
+    }
+
+    pub(super) fn answer(&mut self, index: ConnIndex, answer: Answer) {
+        self.answers.push_back((index, answer));
+    }
+
+    /// Gives sessions the answers that are due. Answers are queued, not given on the spot, so that the outputs of one call are all
+    /// carried out before the next begins.
+    pub(super) fn settle_answers(&mut self, now: Stamp) {
+        while let Some((index, answer)) = self.answers.pop_front() {
+            let (input, closes) = match answer {
+                Answer::Publishing => (Input::Publishing, false),
+                Answer::Playing => (Input::Playing, false),
+                Answer::Refused(refusal) => (Input::Refused(refusal), false),
+                Answer::Ended => (Input::Ended, false),
+                Answer::Closing(reason) => (Input::Closing(reason), true),
+            };
+            self.drive(index, now, input);
+            if closes {
+                self.close(index, now);
+            }
+        }
+    }
+
+    /// Gives one input to one session and carries out what it asks for.
+    fn drive(&mut self, index: ConnIndex, now: Stamp, input: Input<'_>) {
+        let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open && conn.moving.is_none()) else {
+            return;
+        };
+        let Some(mut session) = conn.session.take() else { return };
+        let mut outputs = std::mem::take(&mut self.scratch);
+        let result = catch_unwind(AssertUnwindSafe(|| session.handle(now, input, &mut outputs)));
+        match result {
+            Ok(result) => {
+                self.conns[index].session = Some(session);
+                self.apply_all(index, now, outputs.drain(..));
+                if let Err(error) = result {
+                    self.session_failed(index, now, &error);
+                }
+            }
+            Err(_) => {
+                outputs.clear();
+                self.counters.panics += 1;
+                let conn = &self.conns[index];
+                log::error!("{} {}: the session panicked and is closed", conn.protocol, conn.peer_text());
+                self.drop_conn(now, index);
+            }
+        }
+        self.scratch = outputs;
+        self.arm(index);
+    }
+
+    fn session_failed(&mut self, index: ConnIndex, now: Stamp, error: &SessionError) {
+        let Some(conn) = self.conns.get(index) else { return };
+        log::warn!("{} {}: {} ({})", conn.protocol, conn.peer_text(), error.message, error.reason);
+        *self.counters.session_errors.entry((conn.protocol, error.reason)).or_default() += 1;
+        self.close(index, now);
+    }
+
+    fn apply_all(&mut self, index: ConnIndex, now: Stamp, outputs: impl IntoIterator<Item = Output>) {
+        for output in outputs {
+            // An internal session that closes is gone at once.
+            let Some(conn) = self.conns.get_mut(index) else { return };
+            match &mut conn.moving {
+                Some(moving) => moving.outputs.push(output),
+                None => self.apply(index, now, output),
+            }
+        }
+    }
+
+    fn apply(&mut self, index: ConnIndex, now: Stamp, output: Output) {
+        match output {
+            Output::Send(bytes) => self.send_own(index, now, bytes),
+            Output::Media(event) => self.publish_event(index, event),
+            Output::Publish(key) => self.publish(index, now, key),
+            Output::Unpublish => self.unpublish(index, now),
+            Output::Play(request) => self.play(index, now, request),
+            Output::Pause(paused) => self.pause(index, paused),
+            Output::Stop => self.stop_playing(index, now),
+            Output::Discarded(discard) => self.count_discard(index, discard),
+            Output::Agent(agent) => self.conns[index].agent = Some(agent),
+            Output::Close => self.close(index, now),
+        }
+    }
+
+    fn send_own(&mut self, index: ConnIndex, now: Stamp, bytes: bytes::Bytes) {
+        let limit = self.config.limits.outbox_bytes_max;
+        let conn = &mut self.conns[index];
+        conn.out.push(bytes);
+        if conn.out.queued_bytes() > limit && conn.out.blocked {
+            log::warn!("{} {}: takes no replies, closed", conn.protocol, conn.peer_text());
+            *self.counters.session_errors.entry((conn.protocol, "outbox_full")).or_default() += 1;
+            self.drop_conn(now, index);
+            return;
+        }
+        self.mark_conn(index);
+    }
+
+    pub(super) fn mark_conn(&mut self, index: ConnIndex) {
+        if let Some(conn) = self.conns.get_mut(index)
+            && !std::mem::replace(&mut conn.dirty, true)
+        {
+            self.dirty_conns.push(index);
+        }
+    }
+
+    /// Lets what was queued go out, then closes. The connection leaves its streams now.
+    pub(super) fn close(&mut self, index: ConnIndex, now: Stamp) {
+        let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open) else { return };
+        conn.state = State::Closing(now.after_millis(CLOSING_MS));
+        self.leave(index, now);
+        self.mark_conn(index);
+        self.arm(index);
+        if self.conns[index].socket.is_none() {
+            self.conns.remove(index);
+        }
+    }
+
+    /// Ends the connection without another word.
+    pub(super) fn drop_conn(&mut self, now: Stamp, index: ConnIndex) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        conn.state = State::Gone;
+        conn.wake();
+        self.leave(index, now);
+        if self.conns[index].socket.is_none() {
+            self.conns.remove(index);
+        }
+    }
+
+    fn leave(&mut self, index: ConnIndex, now: Stamp) {
+        self.publisher_left(index, now);
+        self.stop_playing(index, now);
+    }
+
+    fn arm(&mut self, index: ConnIndex) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let Some(deadline) = conn.next_deadline() else { return };
+        if conn.armed.is_none_or(|armed| deadline < armed) {
+            conn.armed = Some(deadline);
+            self.timers.push(Reverse((deadline, index)));
+        }
+    }
+
+    pub(super) fn rearm(&mut self, index: ConnIndex) {
+        self.arm(index);
+    }
+
+    /// When [`Core::tick`] is needed next for a connection's timer.
+    pub fn next_deadline(&self) -> Option<Stamp> {
+        self.timers.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// Does what is due: timers of connections, and ten times a second a look at streams and blocked viewers.
+    pub fn tick(&mut self, now: Stamp) {
+        while let Some(Reverse((deadline, index))) = self.timers.peek().copied() {
+            if deadline > now {
+                break;
+            }
+            self.timers.pop();
+            // Timers are not taken back: this one may belong to an earlier connection or have been moved.
+            if self.conns.get(index).is_some_and(|conn| conn.armed == Some(deadline)) {
+                self.conns[index].armed = None;
+                self.deadline_passed(index, now);
+                self.arm(index);
+            }
+        }
+        if now.millis_since(self.swept) >= SWEEP_MS {
+            self.swept = now;
+            self.sweep_streams(now);
+            self.sweep_blocked(now);
+        }
+        self.settle_answers(now);
+    }
+
+    fn deadline_passed(&mut self, index: ConnIndex, now: Stamp) {
+        let conn = &self.conns[index];
+        match conn.state {
+            State::Closing(until) | State::Finished(until) if until <= now => self.drop_conn(now, index),
+            State::Open => {
+                if matches!(&conn.playing, Playing::Waiting { until, .. } if *until <= now) {
+                    self.give_up_waiting(index);
+                }
+                let session = self.conns.get(index).and_then(|conn| conn.session.as_ref());
+                if session.and_then(|session| session.next_timeout()).is_some_and(|at| at <= now) {
+                    self.drive(index, now, Input::Timeout);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn sweep_blocked(&mut self, now: Stamp) {
+        let stall_ms_max = self.config.viewer.stall_ms_max;
+        let stalled = |conn: &Conn| conn.out.stalled_since.is_some_and(|since| now.millis_since(since) > stall_ms_max);
+        let late: Vec<ConnIndex> = self.conns.iter().filter(|(_, conn)| stalled(conn)).map(|(index, _)| index).collect();
+        for index in late {
+            let conn = &self.conns[index];
+            log::info!("{} {}: took nothing for {stall_ms_max} ms, closed", conn.label(), conn.peer_text());
+            *self.counters.session_errors.entry((conn.label(), "stalled")).or_default() += 1;
+            // It takes nothing, so no goodbye would reach it.
+            self.drop_conn(now, index);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Feeds a [`Core`] from sockets, channels and the clock, on one thread.
+//!
+//! Tasks of a shard: one per listener, one per connection (it reads, and waits for writability when the kernel is full), one per
+//! inbox and lane, one timer, and one that flushes. The flush task runs after the tasks that were ready before it, so that one pass
+//! sends everything that has arrived in a turn.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use super::conn::Socket;
+use super::core::{Core, Ports};
+use super::message::{Batch, Command, Handoff, Message, ShardId, ShardSnapshot};
+use crate::config::Config;
+use crate::hub::Directory;
+use crate::hub::fanout::ConnIndex;
+use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
+use crate::media::Stamp;
+use crate::protocol::{Protocol, SessionContext};
+
+/// Bytes per read; the buffer is one per shard, so an idle connection has none.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads per connection and turn.
+const READS_PER_TURN: usize = 4;
+/// The timer task looks at least this often.
+const TICK: Duration = Duration::from_millis(50);
+/// How long accepting pauses when the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Everything a shard is made from; built by the main thread.
+pub struct Parts {
+    pub id: ShardId,
+    pub config: Arc<Config>,
+    pub directory: Arc<Directory>,
+    pub backend: Backend,
+    pub core_id: Option<usize>,
+    pub listeners: Vec<(&'static Protocol, OwnedFd)>,
+    pub commands: flume::Receiver<Command>,
+    pub inbox: flume::Receiver<Message>,
+    /// Where the shards take messages, by shard.
+    pub inboxes: Vec<flume::Sender<Message>>,
+    /// Media to every shard; `None` for this one.
+    pub lanes_out: Vec<Option<flume::Sender<Batch>>>,
+    /// Media from every other shard.
+    pub lanes_in: Vec<(ShardId, flume::Receiver<Batch>)>,
+    pub heartbeats: Arc<[AtomicU64]>,
+}
+
+/// What the driver measures; the core copies it into its reports.
+struct Gauges {
+    backend: Backend,
+    core_id: Option<usize>,
+    stall_micros_max: Cell<u64>,
+    stall_micros_recent: Cell<u64>,
+    accept_pauses: Cell<u64>,
+}
+
+/// The real world.
+struct NetPorts {
+    inboxes: Vec<flume::Sender<Message>>,
+    lanes: Vec<Option<flume::Sender<Batch>>>,
+    gauges: Rc<Gauges>,
+}
+
+impl Ports for NetPorts {
+    fn now(&self) -> Stamp {
+        clock::now()
+    }
+
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        socket::send(socket, slices)
+    }
+
+    fn finish(&mut self, socket: Socket) {
+        socket::finish(socket);
+    }
+
+    fn post(&mut self, to: ShardId, message: Message) {
+        if self.inboxes[usize::from(to)].try_send(message).is_err() {
+            log::warn!("the inbox of shard {to} is full, a message is lost");
+        }
+    }
+
+    fn lane(&mut self, to: ShardId, batch: Batch) -> bool {
+        self.lanes[usize::from(to)].as_ref().is_some_and(|lane| lane.try_send(batch).is_ok())
+    }
+
+    fn complete(&self, snapshot: &mut ShardSnapshot) {
+        snapshot.runtime = self.gauges.backend.name();
+        snapshot.core = self.gauges.core_id;
+        snapshot.cpu_micros = clock::thread_cpu().as_micros() as u64;
+        snapshot.stall_micros_max = self.gauges.stall_micros_max.get();
+        snapshot.stall_micros_max_recent = self.gauges.stall_micros_recent.replace(0);
+        snapshot.accept_pauses = self.gauges.accept_pauses.get();
+    }
+}
+
+struct Driver {
+    core: RefCell<Core<NetPorts>>,
+    gauges: Rc<Gauges>,
+    flush_waker: RefCell<Option<Waker>>,
+    buffer: RefCell<Vec<u8>>,
+}
+
+/// Runs a shard to its end, on the calling thread.
+pub fn run(parts: Parts) -> io::Result<()> {
+    let gauges = Rc::new(Gauges {
+        backend: parts.backend,
+        core_id: parts.core_id,
+        stall_micros_max: Cell::new(0),
+        stall_micros_recent: Cell::new(0),
+        accept_pauses: Cell::new(0),
+    });
+    let shards = parts.inboxes.len() as ShardId;
+    let ports = NetPorts { inboxes: parts.inboxes, lanes: parts.lanes_out, gauges: gauges.clone() };
+    let driver = Rc::new(Driver {
+        core: RefCell::new(Core::new(parts.id, shards, parts.config, parts.directory, ports)),
+        gauges,
+        flush_waker: RefCell::new(None),
+        buffer: RefCell::new(vec![0; READ_BYTES]),
+    });
+    rt::run(parts.backend, &format!("shard-{}", parts.id), parts.core_id, || async move {
+        for (protocol, socket) in parts.listeners {
+            match Listener::new(socket) {
+                Ok(listener) => rt::spawn(accept_loop(driver.clone(), protocol, listener)),
+                Err(error) => log::error!("{}: cannot listen: {error}", protocol.name),
+            }
+        }
+        rt::spawn(command_loop(driver.clone(), parts.commands));
+        rt::spawn(inbox_loop(driver.clone(), parts.inbox));
+        for (from, lane) in parts.lanes_in {
+            rt::spawn(lane_loop(driver.clone(), from, lane));
+        }
+        rt::spawn(flush_loop(driver.clone()));
+        timer_loop(driver, &parts.heartbeats[usize::from(parts.id)]).await;
+    })
+}
+
+impl Driver {
+    /// Gives the core an input, and wakes the flush task if that made work for it.
+    fn with<T>(&self, call: impl FnOnce(&mut Core<NetPorts>, Stamp) -> T) -> T {
+        let mut core = self.core.borrow_mut();
+        let result = call(&mut core, clock::now());
+        if core.wants_flush()
+            && let Some(waker) = self.flush_waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+        result
+    }
+}
+
+async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: Listener) {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, peer)) => {
+                if driver.core.borrow().draining() {
+                    return;
+                }
+                accepted(&driver, protocol, tcp, peer);
+            }
+            Err(error) if is_exhausted(&error) => {
+                driver.gauges.accept_pauses.set(driver.gauges.accept_pauses.get() + 1);
+                log::warn!("{}: accepting pauses: {error}", protocol.name);
+                rt::sleep(ACCEPT_PAUSE).await;
+            }
+            // The peer was gone before it was accepted.
+            Err(error) => log::debug!("{}: accept: {error}", protocol.name),
+        }
+    }
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
+fn accepted(driver: &Rc<Driver>, protocol: &'static Protocol, tcp: Tcp, peer: SocketAddr) {
+    let socket = tcp.as_raw_fd();
+    let index = driver.with(|core, now| {
+        let config = core.config().clone();
+        if let Err(error) = socket::prepare(socket, config.viewer.kernel_unsent_bytes_max) {
+            log::debug!("{} {peer}: {error}", protocol.name);
+            return None;
+        }
+        let session = (protocol.session)(&SessionContext { config, peer }, now);
+        core.accept(now, session, protocol.name, peer, socket)
+    });
+    if let Some(index) = index {
+        rt::spawn(connection(driver.clone(), index, tcp));
+    }
+}
+
+/// Removes a connection from the table before its socket is closed, whichever way its task ends.
+struct Registered {
+    driver: Rc<Driver>,
+    index: ConnIndex,
+    tcp: Tcp,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        // During a panic inside the core the table cannot be changed; the shard is beyond help then.
+        if let Ok(mut core) = self.driver.core.try_borrow_mut() {
+            core.remove(clock::now(), self.index);
+        }
+    }
+}
+
+async fn connection(driver: Rc<Driver>, index: ConnIndex, tcp: Tcp) {
+    let mut registered = Registered { driver, index, tcp };
+    poll_fn(|cx| poll_connection(&mut registered, cx)).await;
+}
+
+fn poll_connection(registered: &mut Registered, cx: &mut Context<'_>) -> Poll<()> {
+    let Registered { driver, index, tcp } = registered;
+    let (driver, index) = (&*driver, *index);
+    driver.core.borrow_mut().set_waker(index, cx.waker());
+    for _ in 0..READS_PER_TURN {
+        let traveller = driver.core.borrow_mut().take_traveller(index);
+        if let Some((to, connection)) = traveller {
+            send_away(driver, tcp, to, connection);
+            return Poll::Ready(());
+        }
+        if driver.core.borrow().is_gone(index) {
+            return Poll::Ready(());
+        }
+        poll_blocked(driver, index, tcp, cx);
+        let mut buffer = driver.buffer.borrow_mut();
+        match tcp.poll_read(cx, &mut buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => driver.with(|core, now| core.received_end(now, index)),
+            Poll::Ready(Ok(count)) => driver.with(|core, now| core.received(now, index, &buffer[..count])),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Poll::Ready(Err(error)) => driver.with(|core, now| core.failed(now, index, &error)),
+        }
+    }
+    // Others first; there may be more to read.
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// While the kernel takes nothing, lets the runtime watch the socket by offering it the first slice.
+fn poll_blocked(driver: &Driver, index: ConnIndex, tcp: &mut Tcp, cx: &mut Context<'_>) {
+    loop {
+        let core = driver.core.borrow();
+        if !core.is_blocked(index) {
+            return;
+        }
+        let Some(front) = core.front(index) else {
+            // What it was blocked on is gone (it skipped): try again with what comes next.
+            drop(core);
+            return driver.with(|core, now| core.wrote(now, index, 0));
+        };
+        let result = tcp.poll_write(cx, front);
+        drop(core);
+        match result {
+            Poll::Pending => return,
+            Poll::Ready(Ok(count)) => driver.with(|core, now| core.wrote(now, index, count)),
+            Poll::Ready(Err(error)) => return driver.with(|core, now| core.failed(now, index, &error)),
+        }
+    }
+}
+
+fn send_away(driver: &Driver, tcp: &Tcp, to: ShardId, connection: super::message::Traveller) {
+    match socket::duplicate(tcp) {
+        Ok(socket) => {
+            let handoff = Box::new(Handoff { socket, connection });
+            driver.core.borrow_mut().ports.post(to, Message::Adopt(handoff));
+        }
+        Err(error) => log::warn!("a connection cannot move to shard {to}: {error}"),
+    }
+}
+
+fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
+    match Tcp::new(handoff.socket) {
+        Ok(tcp) => {
+            let socket = tcp.as_raw_fd();
+            let index = driver.with(|core, now| core.adopt(now, handoff.connection, socket));
+            rt::spawn(connection(driver.clone(), index, tcp));
+        }
+        Err(error) => log::warn!("a connection cannot be taken over: {error}"),
+    }
+}
+
+async fn command_loop(driver: Rc<Driver>, commands: flume::Receiver<Command>) {
+    while let Ok(command) = commands.recv_async().await {
+        driver.with(|core, now| core.command(now, command));
+    }
+}
+
+async fn inbox_loop(driver: Rc<Driver>, inbox: flume::Receiver<Message>) {
+    while let Ok(message) = inbox.recv_async().await {
+        match message {
+            Message::Adopt(handoff) => adopt(&driver, *handoff),
+            other => driver.with(|core, now| core.message(now, other)),
+        }
+    }
+}
+
+async fn lane_loop(driver: Rc<Driver>, from: ShardId, lane: flume::Receiver<Batch>) {
+    while let Ok(batch) = lane.recv_async().await {
+        driver.with(|core, now| core.batch(now, from, &batch));
+    }
+}
+
+async fn flush_loop(driver: Rc<Driver>) {
+    let merge_ms = driver.core.borrow().config().viewer.merge_ms;
+    loop {
+        poll_fn(|cx| {
+            if driver.core.borrow().wants_flush() {
+                return Poll::Ready(());
+            }
+            *driver.flush_waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        if merge_ms > 0 {
+            rt::sleep(Duration::from_millis(merge_ms)).await;
+        } else {
+            // Whoever is ready now has its turn before the bytes go out.
+            futures_lite::future::yield_now().await;
+        }
+        driver.core.borrow_mut().flush(clock::now());
+        if driver.core.borrow().wants_flush() {
+            futures_lite::future::yield_now().await;
+        }
+    }
+}
+
+/// The shard's timer; ends when the shard is to end.
+async fn timer_loop(driver: Rc<Driver>, heartbeat: &AtomicU64) {
+    let mut drain_until: Option<Stamp> = None;
+    loop {
+        let now = clock::now();
+        let due = driver.core.borrow().next_deadline().map_or(TICK, |deadline| deadline.since(now).min(TICK));
+        rt::sleep(due).await;
+        let woken = clock::now();
+        measure_stall(&driver.gauges, woken.since(now).saturating_sub(due));
+        heartbeat.store(woken.as_nanos() / 1_000_000, Ordering::Relaxed);
+        driver.with(|core, now| core.tick(now));
+        let core = driver.core.borrow();
+        if core.draining() {
+            let until = *drain_until.get_or_insert(woken.after_millis(core.config().server.drain_ms));
+            if core.drained() || woken >= until {
+                return;
+            }
+        }
+    }
+}
+
+fn measure_stall(gauges: &Gauges, late: Duration) {
+    let micros = late.as_micros() as u64;
+    gauges.stall_micros_max.set(gauges.stall_micros_max.get().max(micros));
+    gauges.stall_micros_recent.set(gauges.stall_micros_recent.get().max(micros));
+}

@@ -1,0 +1,182 @@
+//! The end of a turn: everything that has something to send sends it.
+//!
+//! One pass over the viewers of each stream that got something new, one `sendmsg` each. A viewer whose kernel buffer is full is left
+//! to its own task, which waits until it is writable; the others are not held up. The clock is read once for
+//! [`SENDS_PER_CLOCK`] viewers, after their bytes went out, so that latency is never understated.
+
+use std::io;
+
+use super::conn::{Playing, State, StreamIndex};
+use super::core::{Core, Ports};
+use crate::hub::fanout::{ConnIndex, SentLog};
+use crate::hub::{Fanout, Outgoing, Pump};
+use crate::media::Stamp;
+
+/// Viewers served per reading of the clock: 16 system calls take about a tenth of a millisecond.
+const SENDS_PER_CLOCK: usize = 16;
+/// How long a peer may take to close its side.
+const LINGER_MS: u64 = 1_000;
+
+impl<P: Ports> Core<P> {
+    pub fn flush(&mut self, now: Stamp) {
+        for at in std::mem::take(&mut self.dirty_streams) {
+            if self.streams.contains(at) {
+                self.streams[at].dirty = false;
+                self.forward(at);
+                self.flush_stream(at, now);
+            }
+        }
+        for index in std::mem::take(&mut self.dirty_conns) {
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.dirty = false;
+                self.flush_conn(index, now);
+            }
+        }
+        self.settle_answers(now);
+    }
+
+    fn flush_stream(&mut self, at: StreamIndex, now: Stamp) {
+        for fanout_at in 0..self.streams[at].stream.fanouts.len() {
+            self.flush_fanout(at, fanout_at, now);
+        }
+        if self.streams[at].ended {
+            self.finish_viewers(at, now);
+        }
+    }
+
+    fn flush_fanout(&mut self, at: StreamIndex, fanout_at: usize, now: Stamp) {
+        let lag_ms_max = self.config.viewer.lag_ms_max;
+        let mut sent = SentLog::default();
+        let mut failed: Vec<(ConnIndex, io::Error)> = Vec::new();
+        let stream = &mut self.streams[at].stream;
+        let viewers = stream.fanouts[fanout_at].viewers.len();
+        for viewer_at in 0..viewers {
+            let fanout = &stream.fanouts[fanout_at];
+            let index = fanout.viewers[viewer_at];
+            let conn = &mut self.conns[index];
+            stream.counters.skips += u64::from(conn.out.skip_if_late(&fanout.ring, now, lag_ms_max));
+            let Some(socket) = conn.socket.filter(|_| !conn.out.blocked && conn.state == State::Open) else {
+                continue;
+            };
+            // The session has been told `Playing` by the end of the turn in which the viewer was attached, so its own bytes lead.
+            let bytes_before = conn.out.bytes_sent;
+            let ports = &mut self.ports;
+            match conn.out.pump(Some(fanout), now, &mut sent, |slices| ports.send(socket, slices)) {
+                Pump::Idle => {}
+                Pump::Blocked => conn.wake(),
+                Pump::More => {
+                    if !std::mem::replace(&mut conn.dirty, true) {
+                        self.dirty_conns.push(index);
+                    }
+                }
+                Pump::Failed(error) => failed.push((index, error)),
+            }
+            stream.counters.bytes_out += conn.out.bytes_sent - bytes_before;
+            take_drops(&mut conn.out, &mut stream.counters);
+            if viewer_at % SENDS_PER_CLOCK == SENDS_PER_CLOCK - 1 {
+                stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
+            }
+        }
+        if !sent.is_empty() {
+            stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
+        }
+        for (index, error) in failed {
+            self.failed(now, index, &error);
+        }
+    }
+
+    /// Sends what one connection has, be it a viewer or not.
+    pub(super) fn flush_conn(&mut self, index: ConnIndex, now: Stamp) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let Some(socket) = conn.socket else { return };
+        if !matches!(conn.state, State::Open | State::Closing(_)) || conn.moving.is_some() || conn.out.blocked {
+            return;
+        }
+        let mut sent = SentLog::default();
+        let bytes_before = conn.out.bytes_sent;
+        let place = viewer_place(&conn.playing, &self.streams);
+        let fanout = place.map(|(at, fanout_at)| &self.streams[at].stream.fanouts[fanout_at]);
+        let ports = &mut self.ports;
+        let result = conn.out.pump(fanout, now, &mut sent, |slices| ports.send(socket, slices));
+        if let Some((at, fanout_at)) = place {
+            let stream = &mut self.streams[at].stream;
+            stream.counters.bytes_out += conn.out.bytes_sent - bytes_before;
+            take_drops(&mut conn.out, &mut stream.counters);
+            stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
+        }
+        match result {
+            Pump::Idle => self.sent_all(index, now),
+            Pump::Blocked => self.conns[index].wake(),
+            Pump::More => self.mark_conn(index),
+            Pump::Failed(error) => self.failed(now, index, &error),
+        }
+    }
+
+    fn sent_all(&mut self, index: ConnIndex, now: Stamp) {
+        let conn = &mut self.conns[index];
+        if let (State::Closing(_), Some(socket)) = (conn.state, conn.socket) {
+            // Closing at once would destroy what the peer has not read yet, if it still sends.
+            self.ports.finish(socket);
+            conn.state = State::Finished(now.after_millis(LINGER_MS));
+            self.rearm(index);
+        } else if let Playing::Viewing { stream, .. } = conn.playing
+            && self.streams[stream].ended
+        {
+            self.finish_viewers(stream, now);
+        }
+    }
+
+    /// Tells the viewers of a stream that is over, once each has got everything.
+    fn finish_viewers(&mut self, at: StreamIndex, now: Stamp) {
+        let mut finished: Vec<ConnIndex> = Vec::new();
+        for fanout in &self.streams[at].stream.fanouts {
+            let done = fanout.viewers.iter().filter(|viewer| self.conns[**viewer].out.at_end(&fanout.ring));
+            finished.extend(done.copied());
+        }
+        for index in finished {
+            self.viewer_finished(index, now);
+        }
+    }
+
+    /// The first bytes that a blocked connection wants to send: its task offers them to the runtime, which then watches the socket.
+    pub fn front(&self, index: ConnIndex) -> Option<&[u8]> {
+        let conn = self.conns.get(index)?;
+        conn.out.front(self.ring_owner(index).map(|fanout| &fanout.ring))
+    }
+
+    /// The runtime has sent `count` of those bytes: the connection is writable again.
+    pub fn wrote(&mut self, now: Stamp, index: ConnIndex, count: usize) {
+        let Some(conn) = self.conns.get_mut(index) else { return };
+        let mut sent = SentLog::default();
+        let place = viewer_place(&conn.playing, &self.streams);
+        let ring = place.map(|(at, fanout_at)| &self.streams[at].stream.fanouts[fanout_at].ring);
+        conn.out.advance(count, ring, &mut sent);
+        conn.out.blocked = false;
+        if let Some((at, fanout_at)) = place {
+            let stream = &mut self.streams[at].stream;
+            stream.counters.bytes_out += count as u64;
+            stream.counters.packets_out += sent.record(now, &mut stream.fanouts[fanout_at].latency);
+        }
+        self.flush_conn(index, now);
+        self.settle_answers(now);
+    }
+
+    fn ring_owner(&self, index: ConnIndex) -> Option<&Fanout> {
+        let (at, fanout_at) = viewer_place(&self.conns.get(index)?.playing, &self.streams)?;
+        Some(&self.streams[at].stream.fanouts[fanout_at])
+    }
+}
+
+/// The stream and the fan-out that a viewer reads.
+pub(super) fn viewer_place(playing: &Playing, streams: &slab::Slab<super::streams::Slot>) -> Option<(StreamIndex, usize)> {
+    let Playing::Viewing { stream, request } = playing else { return None };
+    let fanouts = &streams[*stream].stream.fanouts;
+    let at = fanouts.iter().position(|f| f.format == request.format && f.protocol == request.protocol)?;
+    Some((*stream, at))
+}
+
+fn take_drops(out: &mut Outgoing, counters: &mut crate::hub::stats::StreamCounters) {
+    for (total, dropped) in counters.dropped.iter_mut().zip(&mut out.dropped) {
+        *total += std::mem::take(dropped);
+    }
+}

@@ -1,0 +1,264 @@
+//! Shards in a simulated world, for tests: a virtual clock, sockets that take as much as a test allows, and lanes of any depth.
+//!
+//! Each shard is the real [`Core`]; only [`Ports`] is made up. Nothing here depends on real time or on chance, so a failure repeats.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::conn::Socket;
+use super::core::{Core, Ports};
+use super::message::{Batch, Command, Message, ShardId, ShardSnapshot};
+use crate::config::Config;
+use crate::hub::Directory;
+use crate::hub::fanout::ConnIndex;
+use crate::media::Stamp;
+use crate::session::Session;
+
+/// One end of a simulated connection.
+#[derive(Default)]
+pub struct Wire {
+    /// What the server sent.
+    pub received: Vec<u8>,
+    /// What the peer's window still takes; `None`: everything.
+    pub window: Option<usize>,
+    pub finished: bool,
+}
+
+#[derive(Default)]
+struct Net {
+    wires: HashMap<Socket, Wire>,
+    inboxes: HashMap<ShardId, VecDeque<Message>>,
+    lanes: HashMap<(ShardId, ShardId), VecDeque<Batch>>,
+    lane_batches_max: usize,
+}
+
+pub struct SimPorts {
+    id: ShardId,
+    now: Rc<Cell<Stamp>>,
+    net: Rc<RefCell<Net>>,
+}
+
+impl Ports for SimPorts {
+    fn now(&self) -> Stamp {
+        self.now.get()
+    }
+
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut net = self.net.borrow_mut();
+        let wire = net.wires.get_mut(&socket).expect("a socket is known while its connection lives");
+        let mut sent = 0;
+        for slice in slices {
+            let take = slice.len().min(wire.window.unwrap_or(usize::MAX));
+            wire.received.extend_from_slice(&slice[..take]);
+            wire.window = wire.window.map(|window| window - take);
+            sent += take;
+            if take < slice.len() {
+                break;
+            }
+        }
+        if sent == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+    }
+
+    fn finish(&mut self, socket: Socket) {
+        self.net.borrow_mut().wires.get_mut(&socket).expect("a known socket").finished = true;
+    }
+
+    fn post(&mut self, to: ShardId, message: Message) {
+        self.net.borrow_mut().inboxes.entry(to).or_default().push_back(message);
+    }
+
+    fn lane(&mut self, to: ShardId, batch: Batch) -> bool {
+        let mut net = self.net.borrow_mut();
+        let limit = net.lane_batches_max;
+        let lane = net.lanes.entry((self.id, to)).or_default();
+        let fits = lane.len() < limit;
+        if fits {
+            lane.push_back(batch);
+        }
+        fits
+    }
+
+    fn complete(&self, _snapshot: &mut ShardSnapshot) {}
+}
+
+/// A connection in the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub shard: usize,
+    pub index: ConnIndex,
+    pub socket: Socket,
+}
+
+pub struct World {
+    pub shards: Vec<Core<SimPorts>>,
+    now: Rc<Cell<Stamp>>,
+    net: Rc<RefCell<Net>>,
+    next_socket: Socket,
+    peers: Vec<Peer>,
+}
+
+impl World {
+    pub fn new(shards: usize, config: Config) -> Self {
+        let now = Rc::new(Cell::new(Stamp::from_millis(1_000)));
+        let net = Rc::new(RefCell::new(Net { lane_batches_max: config.limits.lane_batches_max, ..Net::default() }));
+        let directory = Arc::new(Directory::default());
+        let config = Arc::new(config);
+        let make = |id: usize| {
+            let ports = SimPorts { id: id as ShardId, now: now.clone(), net: net.clone() };
+            Core::new(id as ShardId, shards as ShardId, config.clone(), directory.clone(), ports)
+        };
+        World { shards: (0..shards).map(make).collect(), now: now.clone(), net: net.clone(), next_socket: 3, peers: Vec::new() }
+    }
+
+    pub fn now(&self) -> Stamp {
+        self.now.get()
+    }
+
+    pub fn connect(&mut self, shard: usize, session: Box<dyn Session>) -> Peer {
+        self.try_connect(shard, session).expect("the shard takes the connection")
+    }
+
+    pub fn try_connect(&mut self, shard: usize, session: Box<dyn Session>) -> Option<Peer> {
+        let socket = self.next_socket;
+        self.next_socket += 1;
+        self.net.borrow_mut().wires.insert(socket, Wire::default());
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + socket as u16));
+        let index = self.shards[shard].accept(self.now.get(), session, "sim", address, socket)?;
+        let peer = Peer { shard, index, socket };
+        self.peers.push(peer);
+        Some(peer)
+    }
+
+    /// Bytes from the peer, then everything that follows from them.
+    pub fn send(&mut self, peer: Peer, bytes: &[u8]) {
+        let peer = self.find(peer.socket).expect("the connection lives");
+        self.shards[peer.shard].received(self.now.get(), peer.index, bytes);
+        self.settle();
+    }
+
+    /// The peer closes, or its machine dies.
+    pub fn hang_up(&mut self, peer: Peer) {
+        if let Some(peer) = self.find(peer.socket) {
+            self.shards[peer.shard].received_end(self.now.get(), peer.index);
+        }
+        self.settle();
+    }
+
+    /// Where the connection is now: it may have moved to another shard.
+    pub fn find(&self, socket: Socket) -> Option<Peer> {
+        self.peers.iter().find(|peer| peer.socket == socket).copied()
+    }
+
+    pub fn is_open(&self, peer: Peer) -> bool {
+        self.find(peer.socket).is_some() && !self.net.borrow().wires[&peer.socket].finished
+    }
+
+    /// What the peer has received since the last call.
+    pub fn take(&mut self, peer: Peer) -> Vec<u8> {
+        std::mem::take(&mut self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").received)
+    }
+
+    /// How much more the peer's window takes; `None`: no limit.
+    pub fn set_window(&mut self, peer: Peer, window: Option<usize>) {
+        self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").window = window;
+        if let Some(peer) = self.find(peer.socket) {
+            if self.shards[peer.shard].is_blocked(peer.index) {
+                self.shards[peer.shard].wrote(self.now.get(), peer.index, 0);
+            }
+        }
+        self.settle();
+    }
+
+    /// Lets `ms` pass, a tick at a time.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now.get().after_millis(ms);
+        while self.now.get() < end {
+            self.now.set(self.now.get().after_millis(10).min(end));
+            for shard in &mut self.shards {
+                shard.tick(self.now.get());
+            }
+            self.settle();
+        }
+    }
+
+    /// Lets `ms` pass at once: for long runs in which nothing depends on a timer in between.
+    pub fn leap(&mut self, ms: u64) {
+        self.now.set(self.now.get().after_millis(ms));
+        for shard in &mut self.shards {
+            shard.tick(self.now.get());
+        }
+        self.settle();
+    }
+
+    pub fn command(&mut self, shard: usize, command: Command) {
+        self.shards[shard].command(self.now.get(), command);
+        self.settle();
+    }
+
+    /// Delivers messages and media and flushes until nothing moves.
+    pub fn settle(&mut self) {
+        loop {
+            let mut moved = self.deliver();
+            for shard in 0..self.shards.len() {
+                moved |= self.shards[shard].wants_flush();
+                self.shards[shard].flush(self.now.get());
+            }
+            moved |= self.tend_connections();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut moved = false;
+        for to in 0..self.shards.len() {
+            while let Some(message) = self.next_message(to) {
+                moved = true;
+                self.shards[to].message(self.now.get(), message);
+            }
+            for from in 0..self.shards.len() {
+                while let Some(batch) = self.next_batch(from, to) {
+                    moved = true;
+                    self.shards[to].batch(self.now.get(), from as ShardId, &batch);
+                }
+            }
+        }
+        moved
+    }
+
+    fn next_message(&mut self, to: usize) -> Option<Message> {
+        self.net.borrow_mut().inboxes.get_mut(&(to as ShardId))?.pop_front()
+    }
+
+    fn next_batch(&mut self, from: usize, to: usize) -> Option<Batch> {
+        self.net.borrow_mut().lanes.get_mut(&(from as ShardId, to as ShardId))?.pop_front()
+    }
+
+    /// What the driver's connection tasks do: move, close.
+    fn tend_connections(&mut self) -> bool {
+        let mut moved = false;
+        let mut at = 0;
+        while at < self.peers.len() {
+            let peer = self.peers[at];
+            if let Some((to, traveller)) = self.shards[peer.shard].take_traveller(peer.index) {
+                self.shards[peer.shard].remove(self.now.get(), peer.index);
+                let shard = usize::from(to);
+                let index = self.shards[shard].adopt(self.now.get(), traveller, peer.socket);
+                self.peers[at] = Peer { shard, index, socket: peer.socket };
+                moved = true;
+            } else if self.shards[peer.shard].is_gone(peer.index) {
+                self.shards[peer.shard].remove(self.now.get(), peer.index);
+                self.peers.remove(at);
+                moved = true;
+                continue;
+            }
+            at += 1;
+        }
+        moved
+    }
+}

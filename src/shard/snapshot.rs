@@ -1,0 +1,98 @@
+//! What the shard tells the control plane, copied out on request.
+
+use super::conn::{Conn, Playing};
+use super::core::{Core, Ports};
+use super::flush::viewer_place;
+use super::message::{PublisherSnapshot, SessionId, SessionSnapshot, ShardSnapshot, StreamRole, StreamSnapshot};
+use super::streams::{Slot, Source};
+use crate::media::Stamp;
+
+impl<P: Ports> Core<P> {
+    pub(super) fn stream_snapshots(&self, now: Stamp) -> Vec<StreamSnapshot> {
+        let live = self.streams.iter().filter(|(_, slot)| !slot.ended);
+        live.map(|(_, slot)| self.stream_snapshot(slot, now)).collect()
+    }
+
+    fn stream_snapshot(&self, slot: &Slot, now: Stamp) -> StreamSnapshot {
+        let role = match &slot.source {
+            Source::Watcher { owner, .. } => StreamRole::Watcher { owner: *owner },
+            Source::Owner { publisher, watchers, .. } => StreamRole::Owner {
+                publisher: publisher.and_then(|index| self.conns.get(index)).map(|conn| self.publisher_snapshot(conn)),
+                watching_shards: watchers.iter().map(|watcher| watcher.shard).collect(),
+                age_ms: now.millis_since(slot.began),
+            },
+        };
+        StreamSnapshot {
+            key: slot.stream.key.clone(),
+            shard: self.id,
+            role,
+            tracks: slot.stream.tracks().clone(),
+            counters: slot.stream.counters.clone(),
+            viewers: slot.stream.viewers(),
+            latency: slot.stream.latency(),
+        }
+    }
+
+    fn publisher_snapshot(&self, conn: &Conn) -> PublisherSnapshot {
+        PublisherSnapshot {
+            session: SessionId { shard: self.id, number: conn.number },
+            peer: conn.peer,
+            protocol: conn.protocol,
+            agent: conn.agent.clone(),
+        }
+    }
+
+    pub(super) fn session_snapshots(&mut self, now: Stamp) -> Vec<SessionSnapshot> {
+        let lag_ms_max = self.config.viewer.lag_ms_max;
+        let mut all = Vec::with_capacity(self.conns.len());
+        for (_, conn) in &mut self.conns {
+            let mut lag_ms = 0;
+            if let Some((at, fanout_at)) = viewer_place(&conn.playing, &self.streams) {
+                let stream = &mut self.streams[at].stream;
+                let ring = &stream.fanouts[fanout_at].ring;
+                // Lag is looked at when the stream has something new; here it must be as of now.
+                stream.counters.skips += u64::from(conn.out.skip_if_late(ring, now, lag_ms_max));
+                lag_ms = conn.out.lag_ms(ring, now);
+            }
+            let published = conn.publishing.map(|at| self.streams[at].stream.key.clone());
+            all.push(SessionSnapshot {
+                id: SessionId { shard: self.id, number: conn.number },
+                peer: conn.peer,
+                protocol: conn.label(),
+                role: conn.role(),
+                stream: published.or_else(|| conn.played_key().cloned()),
+                agent: conn.agent.clone(),
+                age_ms: now.millis_since(conn.accepted),
+                bytes_in: conn.bytes_in,
+                bytes_out: conn.out.bytes_sent,
+                lag_ms,
+                skips: conn.out.subscription.as_ref().map_or(0, |subscription| subscription.skips),
+            });
+        }
+        all
+    }
+
+    /// What the core knows; the driver adds what it measures itself.
+    pub(super) fn shard_snapshot(&self) -> ShardSnapshot {
+        let counters = &self.counters;
+        let sent: u64 = self.conns.iter().map(|(_, conn)| conn.out.bytes_sent).sum();
+        let viewing = |conn: &Conn| matches!(conn.playing, Playing::Viewing { .. });
+        let mut snapshot = ShardSnapshot {
+            shard: self.id,
+            connections: self.conns.len() as u64,
+            streams: self.by_key.len() as u64,
+            viewers: self.conns.iter().filter(|(_, conn)| viewing(conn)).count() as u64,
+            accepted: counters.accepted,
+            bytes_in: counters.bytes_in,
+            bytes_out: counters.bytes_out + sent,
+            refused: counters.refused,
+            panics: counters.panics,
+            lane_full: counters.lane_full,
+            ..ShardSnapshot::default()
+        };
+        snapshot.session_errors =
+            counters.session_errors.iter().map(|((protocol, reason), n)| (*protocol, *reason, *n)).collect();
+        self.ports.complete(&mut snapshot);
+        snapshot
+    }
+}

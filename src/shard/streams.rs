@@ -1,0 +1,500 @@
+//! Publishing, playing, and watching a stream that another shard owns.
+
+use std::sync::Arc;
+
+use super::conn::{Moving, Playing, State, StreamIndex};
+use super::core::{Answer, Core, Ports};
+use super::message::{Batch, Message, ShardId};
+use crate::config::PublishConflict;
+use crate::hub::fanout::ConnIndex;
+use crate::hub::outgoing::Subscription;
+use crate::hub::stats::DropReason;
+use crate::hub::{Claim, Stream};
+use crate::media::{Discard, MediaEvent, Stamp, TrackKind};
+use crate::session::{CloseReason, Output, PlayRequest, Refusal, StreamKey};
+
+/// How long a watched stream without viewers is kept.
+const WATCH_LINGER_MS: u64 = 1_000;
+/// How often an unanswered watch is repeated, and how often waiting viewers' streams are looked up again.
+const WATCH_RETRY_MS: u64 = 1_000;
+/// A connection that was sent from owner to owner this often is refused.
+const MOVES_MAX: u8 = 4;
+
+/// A stream in the shard's table.
+pub struct Slot {
+    pub stream: Stream,
+    pub source: Source,
+    pub dirty: bool,
+    pub began: Stamp,
+    /// Nothing comes any more; goes when the last viewer has got what there was.
+    pub ended: bool,
+    /// Since when nobody views it here.
+    pub idle_since: Option<Stamp>,
+}
+
+/// Where a stream's events come from.
+pub enum Source {
+    Owner {
+        /// `None`: gone without a goodbye, at `gone_since`.
+        publisher: Option<ConnIndex>,
+        gone_since: Stamp,
+        watchers: Vec<Watcher>,
+    },
+    Watcher {
+        owner: ShardId,
+        watch: u64,
+        asked: Stamp,
+    },
+}
+
+/// A shard that watches a stream owned here.
+pub struct Watcher {
+    pub shard: ShardId,
+    pub watch: u64,
+    /// Whether it has what came before: the next batch simply goes on.
+    pub in_step: bool,
+}
+
+impl<P: Ports> Core<P> {
+    // ---- publishing
+
+    pub(super) fn publish(&mut self, index: ConnIndex, now: Stamp, key: StreamKey) {
+        if self.draining() {
+            return self.answer(index, Answer::Refused(Refusal::ShuttingDown));
+        }
+        if self.conns[index].publishing.is_some() {
+            return self.answer(index, Answer::Refused(Refusal::NameInUse));
+        }
+        let owned_here = self.by_key.get(&key).copied().filter(|at| matches!(self.streams[*at].source, Source::Owner { .. }));
+        match owned_here {
+            Some(at) => self.publish_again(index, now, at),
+            None => match self.directory.claim(&key, self.id) {
+                Claim::Owned => self.publish_new(index, now, key),
+                Claim::HeldBy(owner) => self.move_to(index, owner, key),
+            },
+        }
+    }
+
+    fn publish_new(&mut self, index: ConnIndex, now: Stamp, key: StreamKey) {
+        if self.streams.len() >= self.config.limits.streams_per_shard_max {
+            self.directory.release(&key, self.id);
+            return self.answer(index, Answer::Refused(Refusal::LimitReached));
+        }
+        // A stream of that name which was watched from here is over: its owner gave the name up.
+        if let Some(old) = self.by_key.get(&key).copied() {
+            self.end_stream(old);
+        }
+        let source = Source::Owner { publisher: None, gone_since: now, watchers: Vec::new() };
+        let at = self.insert_stream(now, key.clone(), source);
+        self.begin_publishing(index, now, at);
+        for shard in (0..self.shards).filter(|shard| *shard != self.id) {
+            self.ports.post(shard, Message::Published(key.clone()));
+        }
+    }
+
+    /// The name is known here: its publisher comes back, or somebody else wants it.
+    fn publish_again(&mut self, index: ConnIndex, now: Stamp, at: StreamIndex) {
+        let Source::Owner { publisher, .. } = &self.streams[at].source else { return };
+        if let Some(holder) = *publisher {
+            let silent_ms = now.millis_since(self.conns[holder].last_input);
+            let config = &self.config.stream;
+            if config.publish_conflict == PublishConflict::Reject || silent_ms < config.takeover_silence_ms {
+                return self.answer(index, Answer::Refused(Refusal::NameInUse));
+            }
+            self.conns[holder].publishing = None;
+            self.close_with(holder, CloseReason::TakenOver);
+        }
+        self.begin_publishing(index, now, at);
+    }
+
+    fn begin_publishing(&mut self, index: ConnIndex, now: Stamp, at: StreamIndex) {
+        let slot = &mut self.streams[at];
+        if let Source::Owner { publisher, .. } = &mut slot.source {
+            *publisher = Some(index);
+        }
+        slot.stream.begin_segment();
+        let conn = &mut self.conns[index];
+        conn.publishing = Some(at);
+        conn.last_input = now;
+        log::info!("{}: {} publishes from {}", slot.stream.key, conn.protocol, conn.peer_text());
+        self.answer(index, Answer::Publishing);
+    }
+
+    /// The stream is pinned to its owner: the publisher goes there.
+    fn move_to(&mut self, index: ConnIndex, owner: ShardId, key: StreamKey) {
+        let conn = &mut self.conns[index];
+        if conn.moves >= MOVES_MAX || conn.socket.is_none() {
+            return self.answer(index, Answer::Refused(Refusal::NameInUse));
+        }
+        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![Output::Publish(key)] });
+        conn.wake();
+        log::debug!("{} {}: moves from shard {} to {owner}", conn.protocol, conn.peer_text(), self.id);
+    }
+
+    pub(super) fn publish_event(&mut self, index: ConnIndex, event: MediaEvent) {
+        let Some(at) = self.conns[index].publishing else { return };
+        self.push_event(at, |stream| stream.publish(event));
+    }
+
+    fn push_event(&mut self, at: StreamIndex, push: impl FnOnce(&mut Stream)) {
+        let slot = &mut self.streams[at];
+        let was_settled = slot.stream.settled();
+        push(&mut slot.stream);
+        if !was_settled && slot.stream.settled() {
+            log::info!("{}: {}", slot.stream.key, slot.stream.describe());
+            self.serve_waiting(at);
+            self.bring_into_step(at);
+        }
+        self.mark_stream(at);
+    }
+
+    pub(super) fn count_discard(&mut self, index: ConnIndex, discard: Discard) {
+        if let Some(at) = self.conns[index].publishing {
+            self.streams[at].stream.counters.discarded[discard as usize] += 1;
+        }
+    }
+
+    pub(super) fn unpublish(&mut self, index: ConnIndex, _now: Stamp) {
+        if let Some(at) = self.conns[index].publishing.take() {
+            log::info!("{}: ended by its publisher", self.streams[at].stream.key);
+            self.end_stream(at);
+        }
+    }
+
+    /// The publisher's connection is over without a goodbye: viewers wait for it.
+    pub(super) fn publisher_left(&mut self, index: ConnIndex, now: Stamp) {
+        let Some(at) = self.conns[index].publishing.take() else { return };
+        let slot = &mut self.streams[at];
+        if let Source::Owner { publisher, gone_since, .. } = &mut slot.source {
+            *publisher = None;
+            *gone_since = now;
+        }
+        log::info!("{}: publisher gone, waiting {} ms for it", slot.stream.key, self.config.stream.publisher_grace_ms);
+        if self.draining() || self.config.stream.publisher_grace_ms == 0 {
+            self.end_stream(at);
+        }
+    }
+
+    // ---- the table of streams
+
+    fn insert_stream(&mut self, now: Stamp, key: StreamKey, source: Source) -> StreamIndex {
+        let stream = Stream::new(key.clone(), &self.config);
+        let slot = Slot { stream, source, dirty: false, began: now, ended: false, idle_since: Some(now) };
+        let at = self.streams.insert(slot);
+        self.by_key.insert(key, at);
+        at
+    }
+
+    pub(super) fn mark_stream(&mut self, at: StreamIndex) {
+        let slot = &mut self.streams[at];
+        if !std::mem::replace(&mut slot.dirty, true) {
+            self.dirty_streams.push(at);
+        }
+    }
+
+    /// Nothing more comes: gives the name up and lets viewers finish.
+    fn end_stream(&mut self, at: StreamIndex) {
+        let slot = &mut self.streams[at];
+        if std::mem::replace(&mut slot.ended, true) {
+            return;
+        }
+        slot.stream.push(MediaEvent::End);
+        let key = slot.stream.key.clone();
+        if self.by_key.get(&key) == Some(&at) {
+            self.by_key.remove(&key);
+        }
+        match &slot.source {
+            Source::Owner { .. } => self.directory.release(&key, self.id),
+            Source::Watcher { owner, watch, .. } => {
+                self.ports.post(*owner, Message::Unwatch { key, watch: *watch, from: self.id });
+            }
+        }
+        self.mark_stream(at);
+    }
+
+    pub(super) fn sweep_streams(&mut self, now: Stamp) {
+        let grace_ms = self.config.stream.publisher_grace_ms;
+        let all: Vec<StreamIndex> = self.streams.iter().map(|(at, _)| at).collect();
+        for at in all {
+            let slot = &self.streams[at];
+            let idle_ms = slot.idle_since.map_or(0, |since| now.millis_since(since));
+            match &slot.source {
+                _ if slot.ended && slot.idle_since.is_some() && !slot.dirty => self.remove_stream(at),
+                _ if slot.ended => self.mark_stream(at),
+                Source::Owner { publisher: None, gone_since, .. } if now.millis_since(*gone_since) >= grace_ms => {
+                    log::info!("{}: ended, its publisher did not come back", slot.stream.key);
+                    self.end_stream(at);
+                }
+                Source::Watcher { .. } if idle_ms >= WATCH_LINGER_MS && !self.waiting.contains_key(&slot.stream.key) => {
+                    self.end_stream(at);
+                }
+                Source::Watcher { asked, .. } if !slot.stream.settled() && now.millis_since(*asked) >= WATCH_RETRY_MS => {
+                    self.ask_owner(at, now);
+                }
+                _ => {}
+            }
+        }
+        self.look_up_waiting(now);
+    }
+
+    fn remove_stream(&mut self, at: StreamIndex) {
+        self.streams.remove(at);
+        self.dirty_streams.retain(|dirty| *dirty != at);
+    }
+
+    // ---- playing
+
+    pub(super) fn play(&mut self, index: ConnIndex, now: Stamp, request: PlayRequest) {
+        self.stop_playing(index, now);
+        if self.draining() {
+            return self.answer(index, Answer::Refused(Refusal::ShuttingDown));
+        }
+        let key = request.key.clone();
+        let settled_here = self.by_key.get(&key).copied().filter(|at| self.streams[*at].stream.settled());
+        if let Some(at) = settled_here {
+            return self.attach(index, at, request);
+        }
+        let until = now.after_millis(self.config.viewer.wait_ms);
+        self.conns[index].playing = Playing::Waiting { request, until };
+        self.waiting.entry(key.clone()).or_default().push(index);
+        self.rearm(index);
+        self.watch_if_owned_elsewhere(now, &key);
+    }
+
+    fn attach(&mut self, index: ConnIndex, at: StreamIndex, request: PlayRequest) {
+        let slot = &mut self.streams[at];
+        let fanout_at = slot.stream.fanout(request.format, request.protocol);
+        let fanout = &mut slot.stream.fanouts[fanout_at];
+        fanout.viewers.push(index);
+        slot.idle_since = None;
+        let conn = &mut self.conns[index];
+        conn.out.subscription = Some(Subscription::new(&fanout.ring, request.start));
+        log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
+        conn.playing = Playing::Viewing { stream: at, request };
+        self.mark_conn(index);
+        self.answer(index, Answer::Playing);
+    }
+
+    fn serve_waiting(&mut self, at: StreamIndex) {
+        let Some(waiting) = self.waiting.remove(&self.streams[at].stream.key) else { return };
+        for index in waiting {
+            let Some(conn) = self.conns.get_mut(index) else { continue };
+            match std::mem::replace(&mut conn.playing, Playing::No) {
+                Playing::Waiting { request, .. } => self.attach(index, at, request),
+                other => conn.playing = other,
+            }
+        }
+    }
+
+    pub(super) fn give_up_waiting(&mut self, index: ConnIndex) {
+        self.leave_waiting(index);
+        self.answer(index, Answer::Refused(Refusal::NotFound));
+    }
+
+    fn leave_waiting(&mut self, index: ConnIndex) {
+        let Playing::Waiting { request, .. } = std::mem::replace(&mut self.conns[index].playing, Playing::No) else { return };
+        if let Some(list) = self.waiting.get_mut(&request.key) {
+            list.retain(|waiting| *waiting != index);
+            if list.is_empty() {
+                self.waiting.remove(&request.key);
+            }
+        }
+    }
+
+    pub(super) fn stop_playing(&mut self, index: ConnIndex, now: Stamp) {
+        match &self.conns[index].playing {
+            Playing::No => {}
+            Playing::Waiting { .. } => self.leave_waiting(index),
+            Playing::Viewing { .. } => self.detach(index, now),
+        }
+    }
+
+    fn detach(&mut self, index: ConnIndex, now: Stamp) {
+        let conn = &mut self.conns[index];
+        let Playing::Viewing { stream: at, request } = std::mem::replace(&mut conn.playing, Playing::No) else { return };
+        conn.out.subscription = None;
+        let slot = &mut self.streams[at];
+        let stream = &mut slot.stream;
+        log::info!("{}: {} to {} ended", stream.key, request.protocol, conn.peer_text());
+        let of_request = |fanout: &crate::hub::Fanout| fanout.format == request.format && fanout.protocol == request.protocol;
+        if let Some(fanout_at) = stream.fanouts.iter().position(of_request) {
+            let viewers = &mut stream.fanouts[fanout_at].viewers;
+            viewers.retain(|viewer| *viewer != index);
+            if viewers.is_empty() {
+                stream.retire_fanout(fanout_at);
+            }
+        }
+        if stream.fanouts.is_empty() {
+            slot.idle_since = Some(now);
+        }
+    }
+
+    pub(super) fn pause(&mut self, index: ConnIndex, paused: bool) {
+        let conn = &mut self.conns[index];
+        let Playing::Viewing { stream: at, request } = &conn.playing else { return };
+        let fanouts = &self.streams[*at].stream.fanouts;
+        if let Some(fanout) = fanouts.iter().find(|f| f.format == request.format && f.protocol == request.protocol) {
+            conn.out.set_paused(paused, &fanout.ring);
+        }
+    }
+
+    /// A viewer has been sent all of a stream that is over.
+    pub(super) fn viewer_finished(&mut self, index: ConnIndex, now: Stamp) {
+        if self.conns.get(index).is_some_and(|conn| conn.state == State::Open) {
+            self.stop_playing(index, now);
+            self.answer(index, Answer::Ended);
+        }
+    }
+
+    // ---- watching
+
+    fn watch_if_owned_elsewhere(&mut self, now: Stamp, key: &StreamKey) {
+        if self.by_key.contains_key(key) {
+            return;
+        }
+        let Some(owner) = self.directory.owner(key).filter(|owner| *owner != self.id) else { return };
+        self.next_watch += 1;
+        let source = Source::Watcher { owner, watch: self.next_watch, asked: now };
+        let at = self.insert_stream(now, key.clone(), source);
+        self.ask_owner(at, now);
+    }
+
+    fn ask_owner(&mut self, at: StreamIndex, now: Stamp) {
+        let slot = &mut self.streams[at];
+        if let Source::Watcher { owner, watch, asked } = &mut slot.source {
+            *asked = now;
+            let message = Message::Watch { key: slot.stream.key.clone(), watch: *watch, from: self.id };
+            self.ports.post(*owner, message);
+        }
+    }
+
+    pub(super) fn published(&mut self, now: Stamp, key: &StreamKey) {
+        if self.waiting.contains_key(key) {
+            self.watch_if_owned_elsewhere(now, key);
+        }
+    }
+
+    /// Messages between shards may be lost when an inbox is full; the directory is not.
+    fn look_up_waiting(&mut self, now: Stamp) {
+        let keys: Vec<StreamKey> = self.waiting.keys().filter(|key| !self.by_key.contains_key(*key)).cloned().collect();
+        for key in keys {
+            self.watch_if_owned_elsewhere(now, &key);
+        }
+    }
+
+    /// Another shard wants a stream.
+    pub(super) fn watch_asked(&mut self, key: &StreamKey, watch: u64, from: ShardId) {
+        let at = self.by_key.get(key).copied();
+        let owned = at.filter(|at| matches!(self.streams[*at].source, Source::Owner { .. }));
+        let Some(at) = owned else {
+            return self.ports.post(from, Message::Gone { key: key.clone(), watch });
+        };
+        if let Source::Owner { watchers, .. } = &mut self.streams[at].source {
+            watchers.retain(|watcher| watcher.shard != from);
+            watchers.push(Watcher { shard: from, watch, in_step: false });
+        }
+        self.streams[at].stream.watched = true;
+        if self.streams[at].stream.settled() {
+            self.bring_into_step(at);
+        }
+    }
+
+    pub(super) fn unwatch_asked(&mut self, key: &StreamKey, watch: u64, from: ShardId) {
+        let Some(slot) = self.by_key.get(key).and_then(|at| self.streams.get_mut(*at)) else { return };
+        if let Source::Owner { watchers, .. } = &mut slot.source {
+            watchers.retain(|watcher| watcher.shard != from || watcher.watch != watch);
+            slot.stream.watched = !watchers.is_empty();
+        }
+    }
+
+    pub(super) fn watch_refused(&mut self, _now: Stamp, key: &StreamKey, watch: u64) {
+        let Some(at) = self.by_key.get(key).copied() else { return };
+        if matches!(self.streams[at].source, Source::Watcher { watch: asked, .. } if asked == watch) {
+            self.end_stream(at);
+        }
+    }
+
+    /// Sends what happened in this turn to the shards that watch. One that missed a batch goes on at the next keyframe.
+    pub(super) fn forward(&mut self, at: StreamIndex) {
+        let Some(events) = self.send_outgoing(at) else { return };
+        let stream = &self.streams[at].stream;
+        let has_video = stream.tracks().has(TrackKind::Video);
+        let begins = |event: &MediaEvent| match event {
+            MediaEvent::Frame(frame) => !has_video || (frame.key && is_video(stream, frame.track)),
+            MediaEvent::End => true,
+            MediaEvent::Tracks(_) => false,
+        };
+        if stream.settled() && events.iter().any(begins) {
+            self.bring_into_step(at);
+        }
+    }
+
+    /// Empties `outgoing` into the lanes of those who are in step.
+    fn send_outgoing(&mut self, at: StreamIndex) -> Option<Arc<[MediaEvent]>> {
+        let slot = &mut self.streams[at];
+        if slot.stream.outgoing.is_empty() {
+            return None;
+        }
+        let events: Arc<[MediaEvent]> = slot.stream.outgoing.drain(..).collect();
+        let Source::Owner { watchers, .. } = &mut slot.source else { return None };
+        let mut lost = 0;
+        for watcher in watchers.iter_mut().filter(|watcher| watcher.in_step) {
+            let batch = Batch { key: slot.stream.key.clone(), watch: watcher.watch, events: events.clone() };
+            watcher.in_step = self.ports.lane(watcher.shard, batch);
+            lost += u64::from(!watcher.in_step);
+        }
+        self.counters.lane_full += lost;
+        slot.stream.counters.dropped[DropReason::LaneFull as usize] += lost * events.len() as u64;
+        Some(events)
+    }
+
+    /// Gives shards that watch, but have missed what came before, the tracks and the GOP.
+    fn bring_into_step(&mut self, at: StreamIndex) {
+        let slot = &self.streams[at];
+        let Source::Owner { watchers, .. } = &slot.source else { return };
+        if watchers.iter().all(|watcher| watcher.in_step) {
+            return;
+        }
+        // The GOP holds what `outgoing` holds: those in step get that first.
+        self.send_outgoing(at);
+        let slot = &mut self.streams[at];
+        let mut events = slot.stream.catch_up();
+        if slot.ended {
+            events.push(MediaEvent::End);
+        }
+        let events: Arc<[MediaEvent]> = events.into();
+        let Source::Owner { watchers, .. } = &mut slot.source else { return };
+        for watcher in watchers.iter_mut().filter(|watcher| !watcher.in_step) {
+            let batch = Batch { key: slot.stream.key.clone(), watch: watcher.watch, events: events.clone() };
+            watcher.in_step = self.ports.lane(watcher.shard, batch);
+        }
+    }
+
+    /// Media from the shard that owns a stream watched here.
+    pub fn batch(&mut self, now: Stamp, from: ShardId, batch: &Batch) {
+        let at = self.by_key.get(&batch.key).copied();
+        let at = at.filter(|at| matches!(self.streams[*at].source, Source::Watcher { watch, .. } if watch == batch.watch));
+        let Some(at) = at else {
+            // A watch that is over here: the owner did not hear of it.
+            let message = Message::Unwatch { key: batch.key.clone(), watch: batch.watch, from: self.id };
+            return self.ports.post(from, message);
+        };
+        for event in batch.events.iter() {
+            if *event == MediaEvent::End {
+                self.end_stream(at);
+                break;
+            }
+            let event = event.clone();
+            self.push_event(at, |stream| stream.push(event));
+        }
+        if !self.streams[at].stream.settled() && !self.streams[at].ended {
+            self.streams[at].stream.settle();
+            self.serve_waiting(at);
+        }
+        self.settle_answers(now);
+    }
+}
+
+fn is_video(stream: &Stream, track: crate::media::TrackId) -> bool {
+    stream.tracks().get(track).is_some_and(|track| track.codec.kind() == TrackKind::Video)
+}

@@ -1,0 +1,452 @@
+//! What a shard promises its publishers and viewers, in the simulated world.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use super::message::{Command, SessionRole, SessionSnapshot, StreamSnapshot};
+use super::sim::{Peer, World};
+use crate::config::{Config, PublishConflict};
+use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
+use crate::format::{Format, HevcForm};
+use crate::hub::stats::DropReason;
+use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
+use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
+
+/// A session under a test's thumb: each byte that it gets is a command, and what it is told is written down.
+struct Puppet {
+    log: Log,
+    script: Script,
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+type Script = Arc<Mutex<Vec<Output>>>;
+
+impl Session for Puppet {
+    fn handle(&mut self, _now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
+        match input {
+            Input::Bytes(b"panic") => panic!("as the test wishes"),
+            Input::Bytes(_) => out.append(&mut self.script.lock().unwrap()),
+            Input::Ended => {
+                self.log.lock().unwrap().push("Ended".to_owned());
+                out.push(Output::Close);
+            }
+            other => self.log.lock().unwrap().push(format!("{other:?}")),
+        }
+        Ok(())
+    }
+
+    fn next_timeout(&self) -> Option<Stamp> {
+        None
+    }
+}
+
+/// A puppet and its strings.
+struct Actor {
+    peer: Peer,
+    log: Log,
+    script: Script,
+    reader: TagReader,
+    demuxer: FlvDemuxer,
+}
+
+impl Actor {
+    fn new(world: &mut World, shard: usize) -> Actor {
+        let (log, script) = (Log::default(), Script::default());
+        let peer = world.connect(shard, Box::new(Puppet { log: log.clone(), script: script.clone() }));
+        Actor { peer, log, script, reader: TagReader::new(1 << 20), demuxer: FlvDemuxer::new() }
+    }
+
+    fn publisher(world: &mut World, shard: usize) -> Actor {
+        let actor = Actor::new(world, shard);
+        actor.act(world, [Output::Publish(key())]);
+        actor
+    }
+
+    fn viewer(world: &mut World, shard: usize) -> Actor {
+        let actor = Actor::new(world, shard);
+        actor.act(world, [Output::Play(request(Start::Gop))]);
+        actor
+    }
+
+    fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+        self.script.lock().unwrap().extend(outputs);
+        world.send(self.peer, b"go");
+    }
+
+    fn publish_video(&self, world: &mut World, ms: i64, is_key: bool) {
+        let event = MediaEvent::Frame(video(world, ms, is_key));
+        self.act(world, [Output::Media(event)]);
+    }
+
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut *self.log.lock().unwrap())
+    }
+
+    /// The decoding times in milliseconds of the frames received since the last call.
+    fn frames(&mut self, world: &mut World) -> Vec<i64> {
+        self.events(world)
+            .iter()
+            .filter_map(|event| if let MediaEvent::Frame(f) = event { Some(f.dts.as_millis()) } else { None })
+            .collect()
+    }
+
+    fn events(&mut self, world: &mut World) -> Vec<MediaEvent> {
+        self.reader.push(&world.take(self.peer));
+        let mut demuxed = Vec::new();
+        while let Some((tag, timestamp_ms, body)) = self.reader.next_tag().unwrap() {
+            self.demuxer.push(tag, timestamp_ms, body, Stamp::ZERO, &mut demuxed).unwrap();
+        }
+        let event = |item| if let Demuxed::Event(event) = item { Some(event) } else { None };
+        demuxed.into_iter().filter_map(event).collect()
+    }
+}
+
+fn key() -> StreamKey {
+    StreamKey::parse("live/a").unwrap()
+}
+
+fn request(start: Start) -> PlayRequest {
+    PlayRequest { key: key(), format: Format::Flv { hevc: HevcForm::Enhanced }, start, protocol: "sim-flv" }
+}
+
+/// VP9: a codec without a mandatory config keeps the frames of these tests small.
+fn tracks() -> Output {
+    let shape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+    let track = Track { id: TrackId(0), codec: Codec::Vp9, config: Bytes::from_static(b"vpcC-record!"), shape };
+    Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))
+}
+
+fn video(world: &World, ms: i64, is_key: bool) -> Frame {
+    Frame {
+        data: Bytes::from(vec![ms as u8; 1000]),
+        arrival: world.now(),
+        dts: MediaTime::from_millis(ms),
+        cts: 0,
+        segment: 0,
+        track: TrackId(0),
+        key: is_key,
+    }
+}
+
+/// Publishes a frame every 40 ms from `from` to below `to`, a key every 1000 ms, while time passes.
+fn run(world: &mut World, publisher: &Actor, from: i64, to: i64) {
+    for ms in (from..to).step_by(40) {
+        publisher.publish_video(world, ms, ms % 1000 == 0);
+        world.pass(40);
+    }
+}
+
+fn streams(world: &mut World, shard: usize) -> Vec<StreamSnapshot> {
+    let (reply, answer) = flume::bounded(1);
+    world.command(shard, Command::Streams(reply));
+    answer.recv().unwrap()
+}
+
+fn sessions(world: &mut World, shard: usize) -> Vec<SessionSnapshot> {
+    let (reply, answer) = flume::bounded(1);
+    world.command(shard, Command::Sessions(reply));
+    answer.recv().unwrap()
+}
+
+fn viewer_session(world: &mut World, shard: usize) -> SessionSnapshot {
+    sessions(world, shard).into_iter().find(|session| session.role == SessionRole::Viewer).unwrap()
+}
+
+#[test]
+fn viewers_on_every_shard_get_every_frame() {
+    let mut world = World::new(4, Config::default());
+    let publisher = Actor::publisher(&mut world, 1);
+    assert_eq!(publisher.told(), ["Publishing"]);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewers: Vec<Actor> = (0..8).map(|n| Actor::viewer(&mut world, n % 4)).collect();
+    run(&mut world, &publisher, 0, 2000);
+    let expected: Vec<i64> = (0..2000).step_by(40).collect();
+    for viewer in &mut viewers {
+        assert_eq!(viewer.told(), ["Playing"]);
+        assert_eq!(viewer.frames(&mut world), expected, "on shard {}", viewer.peer.shard);
+    }
+    let owner = &streams(&mut world, 1)[0];
+    assert_eq!(owner.viewers, [("sim-flv", 2)]);
+    assert_eq!(owner.counters.frames_in, 50);
+}
+
+#[test]
+fn a_late_viewer_begins_at_the_newest_key_and_live_start_at_the_next() {
+    for shard in [0, 1] {
+        let mut world = World::new(2, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        run(&mut world, &publisher, 0, 1400);
+        let mut gop = Actor::viewer(&mut world, shard);
+        assert_eq!(gop.frames(&mut world), (1000..1400).step_by(40).collect::<Vec<i64>>());
+        let mut live = Actor::new(&mut world, shard);
+        live.act(&mut world, [Output::Play(request(Start::Live))]);
+        run(&mut world, &publisher, 1400, 2200);
+        assert_eq!(live.frames(&mut world), (2000..2200).step_by(40).collect::<Vec<i64>>());
+        assert_eq!(gop.frames(&mut world), (1400..2200).step_by(40).collect::<Vec<i64>>());
+    }
+}
+
+#[test]
+fn a_viewer_of_an_absent_stream_waits_and_then_hears_that_it_is_not_there() {
+    let mut world = World::new(2, Config::default());
+    let viewer = Actor::viewer(&mut world, 0);
+    world.pass(9_900);
+    assert!(viewer.told().is_empty());
+    world.pass(200);
+    assert_eq!(viewer.told(), [format!("Refused({:?})", Refusal::NotFound)]);
+}
+
+#[test]
+fn a_waiting_viewer_is_served_when_the_stream_begins_on_another_shard() {
+    let mut world = World::new(3, Config::default());
+    let mut viewer = Actor::viewer(&mut world, 0);
+    world.pass(5_000);
+    let publisher = Actor::publisher(&mut world, 2);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 200);
+    assert_eq!(viewer.told(), ["Playing"]);
+    assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120, 160]);
+}
+
+#[test]
+fn a_publisher_who_says_goodbye_ends_the_stream_after_its_last_frame() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 1)];
+    run(&mut world, &publisher, 0, 80);
+    let last = Output::Media(MediaEvent::Frame(video(&world, 80, false)));
+    publisher.act(&mut world, [last, Output::Unpublish]);
+    for viewer in &mut viewers {
+        assert_eq!(viewer.frames(&mut world), [0, 40, 80]);
+        assert_eq!(viewer.told(), ["Playing", "Ended"]);
+        assert!(!world.is_open(viewer.peer));
+    }
+    world.pass(3_000);
+    assert!(streams(&mut world, 0).is_empty() && streams(&mut world, 1).is_empty());
+}
+
+#[test]
+fn viewers_stay_while_the_publisher_comes_back_through_another_shard() {
+    let mut world = World::new(3, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 1)];
+    run(&mut world, &publisher, 0, 400);
+    world.hang_up(publisher.peer);
+    world.pass(3_000);
+    let back = Actor::publisher(&mut world, 2);
+    assert_eq!(back.told(), ["Publishing"]);
+    assert_eq!(world.find(back.peer.socket).unwrap().shard, 0, "it has moved to the owner of the stream");
+    back.act(&mut world, [tracks()]);
+    run(&mut world, &back, 0, 400);
+    for viewer in &mut viewers {
+        let frames = viewer.frames(&mut world);
+        assert_eq!(frames.len(), 20);
+        assert!(frames.is_sorted_by(|a, b| a < b), "{frames:?}");
+        assert_eq!(viewer.told(), ["Playing"]);
+    }
+    assert_eq!(streams(&mut world, 0)[0].counters.publishers, 2);
+}
+
+#[test]
+fn without_a_publisher_the_stream_ends_when_the_grace_is_over() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 80);
+    world.hang_up(publisher.peer);
+    world.pass(14_800);
+    assert_eq!(viewer.told(), ["Playing"]);
+    world.pass(400);
+    assert_eq!(viewer.told(), ["Ended"]);
+}
+
+#[test]
+fn a_second_publisher_is_refused_until_the_first_is_silent() {
+    let in_use = format!("Refused({:?})", Refusal::NameInUse);
+    for (policy, expected) in [(PublishConflict::Takeover, "Publishing"), (PublishConflict::Reject, &*in_use)] {
+        for shard in [0, 1] {
+            let mut config = Config::default();
+            config.stream.publish_conflict = policy;
+            let mut world = World::new(2, config);
+            let first = Actor::publisher(&mut world, 0);
+            assert_eq!(first.told(), ["Publishing"]);
+            let early = Actor::publisher(&mut world, shard);
+            assert_eq!(early.told(), [&*in_use]);
+            world.pass(2_100);
+            let late = Actor::publisher(&mut world, shard);
+            assert_eq!(late.told(), [expected], "{policy:?} on shard {shard}");
+            let goodbye = format!("Closing({:?})", CloseReason::TakenOver);
+            assert_eq!(first.told(), if expected == "Publishing" { vec![goodbye] } else { vec![] });
+        }
+    }
+}
+
+#[test]
+fn a_viewer_that_does_not_read_skips_to_a_keyframe_and_holds_up_nobody() {
+    for shard in [0, 1] {
+        let mut world = World::new(2, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        let mut slow = Actor::viewer(&mut world, shard);
+        let mut other = Actor::viewer(&mut world, shard);
+        run(&mut world, &publisher, 0, 400);
+        assert_eq!(slow.frames(&mut world).len(), 10);
+        world.set_window(slow.peer, Some(300));
+        for from in (400..4_000).step_by(400) {
+            run(&mut world, &publisher, from, from + 400);
+            assert!(sessions(&mut world, shard).iter().all(|session| session.lag_ms <= 500));
+        }
+        assert_eq!(other.frames(&mut world).len(), 100);
+        world.set_window(slow.peer, None);
+        run(&mut world, &publisher, 4_000, 4_400);
+        let frames = slow.frames(&mut world);
+        assert_eq!(frames[0], 400, "the packet that was cut is finished first");
+        assert_eq!(frames[1] % 1000, 0, "then comes a keyframe: {frames:?}");
+        assert!(frames[1] >= 3_000 && frames.ends_with(&[4_280, 4_320, 4_360]), "{frames:?}");
+        let stream = &streams(&mut world, shard)[0];
+        assert!(stream.counters.skips > 0 && stream.counters.dropped[DropReason::ViewerLag as usize] > 50);
+        assert!(viewer_session(&mut world, shard).lag_ms == 0);
+    }
+}
+
+#[test]
+fn a_viewer_that_takes_nothing_is_closed_at_last() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let stuck = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 80);
+    world.set_window(stuck.peer, Some(0));
+    run(&mut world, &publisher, 80, 14_080);
+    assert!(world.is_open(stuck.peer));
+    run(&mut world, &publisher, 14_080, 15_400);
+    assert!(!world.is_open(stuck.peer));
+}
+
+#[test]
+fn a_paused_viewer_goes_on_at_a_keyframe() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 120);
+    viewer.act(&mut world, [Output::Pause(true)]);
+    run(&mut world, &publisher, 120, 1_480);
+    viewer.act(&mut world, [Output::Pause(false)]);
+    run(&mut world, &publisher, 1_480, 2_080);
+    assert_eq!(viewer.frames(&mut world), [0, 40, 80, 2_000, 2_040]);
+}
+
+#[test]
+fn a_watching_shard_behind_a_full_lane_goes_on_at_a_keyframe() {
+    let mut config = Config::default();
+    config.limits.lane_batches_max = 2;
+    let mut world = World::new(2, config);
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 1);
+    run(&mut world, &publisher, 0, 200);
+    assert_eq!(viewer.frames(&mut world).len(), 5);
+    // The watching shard stands still: only the owner has its turns.
+    for ms in (200..600).step_by(40) {
+        let event = MediaEvent::Frame(video(&world, ms, false));
+        publisher.script.lock().unwrap().push(Output::Media(event));
+        let (now, index) = (world.now(), publisher.peer.index);
+        world.shards[0].received(now, index, b"go");
+        world.shards[0].flush(now);
+    }
+    world.settle();
+    assert_eq!(viewer.frames(&mut world), [200, 240], "what the lane held");
+    run(&mut world, &publisher, 600, 1_200);
+    assert_eq!(viewer.frames(&mut world), [1_000, 1_040, 1_080, 1_120, 1_160]);
+    assert!(streams(&mut world, 0)[0].counters.dropped[DropReason::LaneFull as usize] > 0);
+}
+
+#[test]
+fn a_new_config_reaches_viewers_before_the_next_keyframe() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 80);
+    let shape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+    let track = Track { id: TrackId(0), codec: Codec::Vp9, config: Bytes::from_static(b"another-record"), shape };
+    publisher.act(&mut world, [Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))]);
+    publisher.publish_video(&mut world, 1_000, true);
+    let events = viewer.events(&mut world);
+    let config_at =
+        events.iter().rposition(|event| matches!(event, MediaEvent::Tracks(t) if t.iter().any(|t| t.config == "another-record")));
+    assert_eq!(config_at, Some(events.len() - 2), "right before the keyframe");
+    let mut newcomer = Actor::viewer(&mut world, 0);
+    assert_eq!(newcomer.frames(&mut world), [1_000]);
+}
+
+#[test]
+fn a_late_track_does_not_make_viewers_skip() {
+    for shard in [0, 1] {
+        let mut world = World::new(2, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        let mut viewer = Actor::viewer(&mut world, shard);
+        run(&mut world, &publisher, 0, 640);
+        world.pass(2_000);
+        let shape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+        let video = Track { id: TrackId(0), codec: Codec::Vp9, config: Bytes::from_static(b"vpcC-record!"), shape };
+        let shape = TrackShape::Audio { sample_rate: 0, channels: 0 };
+        let audio = Track { id: TrackId(1), codec: Codec::Mp3, config: Bytes::new(), shape };
+        publisher.act(&mut world, [Output::Media(MediaEvent::Tracks(Tracks::new(vec![video, audio], Bytes::new())))]);
+        run(&mut world, &publisher, 640, 800);
+        assert_eq!(viewer.frames(&mut world), (0..800).step_by(40).collect::<Vec<i64>>());
+        assert_eq!(streams(&mut world, shard)[0].counters.skips, 0);
+    }
+}
+
+#[test]
+fn a_panic_in_a_session_closes_that_connection_only() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    let bad = Actor::new(&mut world, 0);
+    world.send(bad.peer, b"panic");
+    assert!(!world.is_open(bad.peer));
+    run(&mut world, &publisher, 0, 80);
+    assert_eq!(viewer.frames(&mut world), [0, 40]);
+    let (reply, answer) = flume::bounded(1);
+    world.command(0, Command::Shard(reply));
+    assert_eq!(answer.recv().unwrap().panics, 1);
+}
+
+#[test]
+fn an_operator_can_close_a_session_and_drain_the_shard() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 0)];
+    run(&mut world, &publisher, 0, 80);
+    let session = viewer_session(&mut world, 0).id;
+    let (done, found) = flume::bounded(1);
+    world.command(0, Command::Close { session, reason: CloseReason::Kicked, done });
+    assert!(found.recv().unwrap());
+    assert!(!world.is_open(viewers[0].peer) && world.is_open(viewers[1].peer));
+    world.command(0, Command::Drain);
+    assert!(publisher.told().contains(&format!("Closing({:?})", CloseReason::ShuttingDown)));
+    world.pass(2_000);
+    assert!(world.shards[0].drained());
+    assert!(world.try_connect(0, Box::new(Puppet { log: Log::default(), script: Script::default() })).is_none());
+}
+
+#[test]
+fn the_limit_on_connections_refuses_the_next() {
+    let mut config = Config::default();
+    config.limits.connections_per_shard_max = 2;
+    let mut world = World::new(1, config);
+    Actor::new(&mut world, 0);
+    Actor::new(&mut world, 0);
+    assert!(world.try_connect(0, Box::new(Puppet { log: Log::default(), script: Script::default() })).is_none());
+}
