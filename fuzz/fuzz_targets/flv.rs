@@ -6,7 +6,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::flv::{Demuxed, FlvDemuxer, TagReader};
 use shardcast::format::flv_mux::FlvMuxer;
-use shardcast::format::{HevcForm, Muxer};
+use shardcast::format::{Envelope, HevcForm, Muxer};
 use shardcast::media::{MediaEvent, Stamp};
 
 const TAG_BYTES_MAX: usize = 1 << 16;
@@ -34,7 +34,7 @@ fn payloads(events: &[MediaEvent]) -> Vec<Bytes> {
 fuzz_target!(|data: &[u8]| {
     let events = demux(data);
     for hevc in [HevcForm::Enhanced, HevcForm::Legacy] {
-        let mut muxer = FlvMuxer::new(hevc);
+        let mut muxer = FlvMuxer::new(hevc, Envelope::None);
         let mut packets = Vec::new();
         events.iter().for_each(|event| muxer.push(event, &mut packets));
         let mut stream = muxer.head().unwrap_or_default().to_vec();

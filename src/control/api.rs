@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::health::Health;
 use super::load::{Loads, ShardView};
-use super::metrics::{self, Scrape, Totals};
+use super::metrics::{self, Scrape};
 use super::process::Process;
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
@@ -42,14 +42,13 @@ pub struct App {
     pub health: Arc<Health>,
     pub started: Instant,
     loads: Mutex<Loads>,
-    totals: Mutex<Totals>,
 }
 
 impl App {
     pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, started, loads, totals: Mutex::new(Totals::default()) }
+        App { config, shards, health, started, loads }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -193,7 +192,7 @@ async fn streams(
 ) -> Result<Json<Page<StreamsPage>>, ApiError> {
     let Query(query) = query?;
     let limit = limit(query.limit)?;
-    let answers = app.shards.ask(Command::Streams).await;
+    let answers = app.shards.ask(|reply| Command::Streams { key: None, reply }).await;
     let silent_shards = silent(&answers);
     let mut found = group(answers);
     if let Some(app) = &query.app {
@@ -208,7 +207,7 @@ async fn streams(
 async fn stream(State(app): State<Arc<App>>, key: Result<Path<String>, PathRejection>) -> Result<Json<StreamView>, ApiError> {
     let Path(key) = key?;
     let key = StreamKey::parse(&key)?;
-    let answers = app.shards.ask(Command::Streams).await;
+    let answers = app.shards.ask(|reply| Command::Streams { key: Some(key.clone()), reply }).await;
     let silent_shards = silent(&answers);
     match group(answers).remove(&key) {
         Some(snapshots) => Ok(Json(StreamView::from(&Stream::merge(key, snapshots)))),
@@ -319,12 +318,10 @@ async fn healthz(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
-    let streams = app.shards.ask(Command::Streams).await;
+    let streams = app.shards.ask(|reply| Command::Streams { key: None, reply }).await;
     let shards = app.shard_snapshots().await;
-    let complete = silent(&streams).is_empty();
     let streams: Vec<Stream> = group(streams).into_iter().map(|(key, snapshots)| Stream::merge(key, snapshots)).collect();
-    let ended = lock(&app.totals).ended(&streams, complete);
-    let scrape = Scrape::new(streams, shards, ended, app.config.metrics.max_streams);
+    let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape)).into_response()
 }
 

@@ -4,7 +4,7 @@
 //! `stream="_other"` (no stream can be called that: a stream's name has a slash). The registry is made per scrape from snapshots, so
 //! nothing is counted twice. Not here: asking the shards.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -17,7 +17,6 @@ use super::streams::{AddSent, Stream, decimal};
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::Discard;
 use crate::media::timeline::Repair;
-use crate::session::StreamKey;
 use crate::shard::message::ShardSnapshot;
 
 /// Of the text that [`text`] makes.
@@ -82,35 +81,6 @@ impl Buckets {
 /// Latency by protocol.
 type ByProtocol = BTreeMap<&'static str, Buckets>;
 
-/// What ended streams leave behind, so that the sums over all streams never shrink: a counter that shrinks reads as a restart. What
-/// happened between the last scrape and a stream's end is lost.
-#[derive(Debug, Default)]
-pub struct Totals {
-    last: HashMap<StreamKey, ByProtocol>,
-    ended: ByProtocol,
-}
-
-impl Totals {
-    /// Takes note of this scrape's streams and returns the sum of all that are gone. An incomplete scrape (a shard was silent) says
-    /// nothing about what is gone.
-    pub fn ended(&mut self, streams: &[Stream], complete: bool) -> ByProtocol {
-        if complete {
-            let present: HashMap<StreamKey, ByProtocol> =
-                streams.iter().map(|stream| (stream.key.clone(), by_protocol(stream))).collect();
-            for (key, before) in std::mem::replace(&mut self.last, present) {
-                for (protocol, before) in before {
-                    let now = self.last.get(&key).and_then(|now| now.get(protocol)).map_or(0, |now| now.count);
-                    // A smaller count is a new stream under the old name.
-                    if now < before.count {
-                        self.ended.entry(protocol).or_default().add(&before);
-                    }
-                }
-            }
-        }
-        self.ended.clone()
-    }
-}
-
 fn by_protocol(stream: &Stream) -> ByProtocol {
     stream.latency.iter().map(|(protocol, latency)| (*protocol, latency.into())).collect()
 }
@@ -170,8 +140,8 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    /// `ended`: see [`Totals::ended`].
-    pub fn new(mut streams: Vec<Stream>, shards: Vec<Option<ShardSnapshot>>, ended: ByProtocol, streams_max: usize) -> Self {
+    /// The sums over all streams take in those that are over: a counter that shrinks would read as a restart.
+    pub fn new(mut streams: Vec<Stream>, shards: Vec<Option<ShardSnapshot>>, streams_max: usize) -> Self {
         streams.sort_by(|a, b| b.viewers_total().cmp(&a.viewers_total()).then_with(|| a.key.cmp(&b.key)));
         let mut all = Row::empty("");
         let mut other = Row::empty(OTHER);
@@ -188,8 +158,13 @@ impl Scrape {
         if streams.len() > streams_max {
             rows.push(other);
         }
-        for (protocol, buckets) in ended {
-            all.latency.entry(protocol).or_default().add(&buckets);
+        for shard in shards.iter().flatten() {
+            for (protocol, latency) in &shard.retired_latency {
+                all.latency.entry(protocol).or_default().add(&latency.into());
+            }
+            for (sum, dropped) in all.counters.dropped.iter_mut().zip(shard.retired_dropped) {
+                *sum += dropped;
+            }
         }
         Scrape { streams: streams.len(), rows, all, shards, process: Process::read() }
     }
@@ -283,6 +258,11 @@ impl Scrape {
                 "Added latency of all streams, by protocol: from the last byte of a frame in to the last byte of its packet out",
             ),
             all.latency.iter().map(|(name, buckets)| (protocol(name), buckets.clone())),
+        )?;
+        let dropped = DropReason::ALL.iter().zip(all.counters.dropped);
+        writer.counter(
+            ("dropped_packets", None, "Packets not sent to a viewer, of all streams, by reason"),
+            dropped.map(|(reason, count)| (vec![("reason", reason.label().to_owned())], count)),
         )?;
         writer.gauge(
             ("latency_slo_share", None, "Share of packets within 100 ms since the start, of all streams, by protocol"),

@@ -49,10 +49,10 @@ impl Shards {
         }
     }
 
-    /// Tells all shards to end. One that is gone has ended already.
+    /// Tells all shards to end. One that is gone has ended already; one whose queue is full stands still and is not waited for.
     pub fn drain(&self) {
         for shard in self.0.iter() {
-            let _ = shard.send(Command::Drain);
+            let _ = shard.try_send(Command::Drain);
         }
     }
 }

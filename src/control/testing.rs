@@ -39,7 +39,10 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                 continue;
             }
             match command {
-                Command::Streams(reply) => reply.send(script.streams.clone()).unwrap(),
+                Command::Streams { key, reply } => {
+                    let wanted = |stream: &StreamSnapshot| key.as_ref().is_none_or(|key| *key == stream.key);
+                    reply.send(script.streams.iter().filter(|stream| wanted(stream)).cloned().collect()).unwrap();
+                }
                 Command::Sessions(reply) => reply.send(script.sessions.clone()).unwrap(),
                 Command::Shard(reply) => reply.send(script.shard.clone()).unwrap(),
                 Command::Close { session, done, .. } => {

@@ -11,6 +11,7 @@ mod tests;
 use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::{SmallVec, smallvec};
 
+use super::envelope::{ENVELOPE_BYTES_MAX, Envelope};
 use super::flv::TagType;
 use super::{HevcForm, Muxer, Packet, PacketKind};
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackKind, TrackShape, Tracks};
@@ -88,6 +89,11 @@ impl TagMuxer {
     pub fn flags(&self) -> u8 {
         let flag = |kind, bit| if self.tracks.has(kind) { bit } else { 0 };
         flag(TrackKind::Audio, 0x04) | flag(TrackKind::Video, 0x01)
+    }
+
+    /// The newest decoding time so far: where a config packet stands on the timeline.
+    pub fn newest(&self) -> MediaTime {
+        self.newest
     }
 
     fn config(&self) -> Vec<Tag> {
@@ -250,15 +256,39 @@ pub fn file_header(flags: u8) -> [u8; 13] {
     [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
 }
 
-/// FLV as a byte stream.
+/// FLV as a byte stream. Each packet stands in one envelope: a frame's tag, or all tags of a configuration together.
 #[derive(Debug)]
 pub struct FlvMuxer {
     tags: TagMuxer,
+    envelope: Envelope,
 }
 
 impl FlvMuxer {
-    pub fn new(hevc: HevcForm) -> Self {
-        FlvMuxer { tags: TagMuxer::new(hevc) }
+    pub fn new(hevc: HevcForm, envelope: Envelope) -> Self {
+        FlvMuxer { tags: TagMuxer::new(hevc), envelope }
+    }
+
+    fn enclose(&self, payload: &[u8]) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(payload.len() + ENVELOPE_BYTES_MAX);
+        self.envelope.open(payload.len(), &mut bytes);
+        bytes.put_slice(payload);
+        self.envelope.close(&mut bytes);
+        bytes.freeze()
+    }
+
+    /// Three parts: all headers, the shared payload, all trailers. One allocation holds the first and the last.
+    fn enclose_tag(&self, tag: Tag) -> SmallVec<[Bytes; 3]> {
+        let tag_bytes = TAG_HEADER_BYTES + tag.len() + PREVIOUS_TAG_SIZE_BYTES;
+        let mut ends = BytesMut::with_capacity(tag_bytes - tag.body.len() + ENVELOPE_BYTES_MAX);
+        self.envelope.open(tag_bytes, &mut ends);
+        ends.put_slice(&tag_header(&tag));
+        ends.put_slice(&tag.head);
+        let before = ends.len();
+        ends.put_slice(&tag_trailer(&tag));
+        self.envelope.close(&mut ends);
+        let mut front = ends.freeze();
+        let back = front.split_off(before);
+        smallvec![front, tag.body, back]
     }
 }
 
@@ -269,23 +299,13 @@ impl Muxer for FlvMuxer {
             Muxed::Config(tags) => {
                 let mut bytes = BytesMut::new();
                 tags.iter().for_each(|tag| write_tag(tag, &mut bytes));
-                out.push(Packet::new(smallvec![bytes.freeze()], PacketKind::Config, Stamp::ZERO, self.tags.newest));
+                out.push(Packet::new(smallvec![self.enclose(&bytes)], PacketKind::Config, Stamp::ZERO, self.tags.newest));
             }
-            Muxed::Frame { tag, kind, arrival, dts } => {
-                // One allocation for both ends; the payload between them is shared.
-                let before = TAG_HEADER_BYTES + tag.head.len();
-                let mut ends = BytesMut::with_capacity(before + PREVIOUS_TAG_SIZE_BYTES);
-                ends.put_slice(&tag_header(&tag));
-                ends.put_slice(&tag.head);
-                ends.put_slice(&tag_trailer(&tag));
-                let mut front = ends.freeze();
-                let back = front.split_off(before);
-                out.push(Packet::new(smallvec![front, tag.body, back], kind, arrival, dts));
-            }
+            Muxed::Frame { tag, kind, arrival, dts } => out.push(Packet::new(self.enclose_tag(tag), kind, arrival, dts)),
         }
     }
 
     fn head(&self) -> Option<Bytes> {
-        Some(Bytes::copy_from_slice(&file_header(self.tags.flags())))
+        Some(self.enclose(&file_header(self.tags.flags())))
     }
 }

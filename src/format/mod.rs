@@ -4,6 +4,7 @@
 
 pub mod amf0;
 mod amf3;
+pub mod envelope;
 pub mod flv;
 pub mod flv_mux;
 pub mod rtmp_chunk;
@@ -12,6 +13,8 @@ pub mod websocket;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+
+pub use envelope::Envelope;
 
 use crate::media::{MediaEvent, MediaTime, Stamp};
 
@@ -71,9 +74,7 @@ pub enum HevcForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// FLV tags behind an FLV header.
-    Flv { hevc: HevcForm },
-    /// FLV in binary WebSocket messages.
-    WsFlv { hevc: HevcForm },
+    Flv { hevc: HevcForm, envelope: Envelope },
     /// RTMP messages on the given message stream, cut into chunks of [`rtmp_chunk::OUT_CHUNK_SIZE`].
     Rtmp { hevc: HevcForm, message_stream: u32 },
 }
@@ -81,8 +82,7 @@ pub enum Format {
 impl Format {
     pub fn muxer(self) -> Box<dyn Muxer> {
         match self {
-            Format::Flv { hevc } => Box::new(flv_mux::FlvMuxer::new(hevc)),
-            Format::WsFlv { hevc } => Box::new(websocket::WsFlvMuxer::new(hevc)),
+            Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
         }
     }

@@ -177,7 +177,10 @@ impl ChunkReader {
                 if !self.read_header(input)? {
                     return Ok(None);
                 }
-                self.begin_chunk()?;
+                // Already begun if bytes that were read as header turned out to be payload.
+                if self.payload.is_none() {
+                    self.begin_chunk()?;
+                }
             }
             let Some(message) = self.read_payload(input) else {
                 if input.is_empty() {
@@ -264,9 +267,6 @@ impl ChunkReader {
 
     /// The header is complete: notes what it says, and takes memory if it begins a message.
     fn begin_chunk(&mut self) -> Result<(), ChunkError> {
-        if self.payload.is_some() {
-            return Ok(());
-        }
         let header = self.header;
         let fmt = header[0] >> 6;
         let id = chunk_stream_id(&header);

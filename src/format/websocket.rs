@@ -1,15 +1,14 @@
-//! WebSocket framing, the server's side (RFC 6455 §4.2.2, §5, §7.4), and FLV in binary messages.
+//! WebSocket framing, the server's side (RFC 6455 §4.2.2, §5, §7.4).
 //!
 //! [`frame_header`] and [`control_frame`] write unmasked frames; [`FrameReader`] reads the masked frames of a client that has
-//! nothing to say but control frames; [`WsFlvMuxer`] turns a stream's events into one binary message per FLV packet.
+//! nothing to say but control frames.
 //!
 //! ```text
 //! |FIN RSV1-3 opcode(4)|MASK length(7)| length(16 | 64) if 126 | 127 | masking key(32) if MASK | payload ... |
 //! ```
 //!
 //! Limits: a client's message may have [`MESSAGE_BYTES_MAX`] bytes, a control frame [`CONTROL_BYTES_MAX`]. The reader owns at most
-//! one control payload; what a client sends as data is counted and dropped, not kept and not checked for UTF-8. The muxer shares the
-//! payloads of the frames and writes only headers.
+//! one control payload; what a client sends as data is counted and dropped, not kept and not checked for UTF-8.
 //!
 //! Not here: the HTTP upgrade, extensions (none is negotiated, so reserved bits are errors), when to ping.
 
@@ -17,11 +16,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut, Bytes, BytesMut};
 use sha1::{Digest, Sha1};
-use smallvec::{SmallVec, smallvec};
-
-use super::flv_mux::{Muxed, Tag, TagMuxer, file_header, tag_header, tag_trailer, write_tag};
-use super::{HevcForm, Muxer, Packet, PacketKind};
-use crate::media::{MediaEvent, MediaTime, Stamp};
 
 /// The largest payload of a control frame (§5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
@@ -31,10 +25,6 @@ pub const MESSAGE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The longest header: 2 bytes, a 64-bit length, a masking key.
 const HEADER_BYTES_MAX: usize = 14;
-
-/// What FLV puts around the data of a tag (FLV 10.1 §E.3, §E.4.1).
-const TAG_HEADER_BYTES: usize = 11;
-const PREVIOUS_TAG_SIZE_BYTES: usize = 4;
 
 /// Close codes (§7.4.1).
 pub mod close_code {
@@ -330,72 +320,6 @@ fn close_of(payload: &[u8]) -> Result<Option<u16>, WebSocketError> {
         1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Some(code)),
         _ => Err(WebSocketError::BadClose),
     }
-}
-
-/// FLV where each packet is one binary message: a frame's tag, or all tags of a configuration together.
-#[derive(Debug)]
-pub struct WsFlvMuxer {
-    tags: TagMuxer,
-    /// The newest decoding time so far: a configuration has none of its own.
-    newest: MediaTime,
-}
-
-impl WsFlvMuxer {
-    pub fn new(hevc: HevcForm) -> Self {
-        WsFlvMuxer { tags: TagMuxer::new(hevc), newest: MediaTime::ZERO }
-    }
-}
-
-impl Muxer for WsFlvMuxer {
-    fn push(&mut self, event: &MediaEvent, out: &mut Vec<Packet>) {
-        match self.tags.push(event) {
-            Muxed::Nothing => {}
-            Muxed::Config(tags) => {
-                out.push(Packet::new(smallvec![config_message(&tags)], PacketKind::Config, Stamp::ZERO, self.newest));
-            }
-            Muxed::Frame { tag, kind, arrival, dts } => {
-                self.newest = self.newest.max(dts);
-                out.push(Packet::new(frame_message(tag), kind, arrival, dts));
-            }
-        }
-    }
-
-    fn head(&self) -> Option<Bytes> {
-        let flv = file_header(self.tags.flags());
-        let mut message = BytesMut::with_capacity(HEADER_BYTES_MAX + flv.len());
-        frame_header(Opcode::Binary, flv.len(), &mut message);
-        message.put_slice(&flv);
-        Some(message.freeze())
-    }
-}
-
-/// The size of a tag as it stands in a message.
-fn tag_bytes(tag: &Tag) -> usize {
-    TAG_HEADER_BYTES + tag.len() + PREVIOUS_TAG_SIZE_BYTES
-}
-
-/// All of `tags` in one message.
-fn config_message(tags: &[Tag]) -> Bytes {
-    let payload_bytes = tags.iter().map(tag_bytes).sum();
-    let mut message = BytesMut::with_capacity(HEADER_BYTES_MAX + payload_bytes);
-    frame_header(Opcode::Binary, payload_bytes, &mut message);
-    for tag in tags {
-        write_tag(tag, &mut message);
-    }
-    message.freeze()
-}
-
-/// One message in three parts: all headers, the shared payload, PreviousTagSize. One allocation holds the first and the last.
-fn frame_message(tag: Tag) -> SmallVec<[Bytes; 3]> {
-    let mut ends = BytesMut::with_capacity(HEADER_BYTES_MAX + tag_bytes(&tag) - tag.body.len());
-    frame_header(Opcode::Binary, tag_bytes(&tag), &mut ends);
-    ends.put_slice(&tag_header(&tag));
-    ends.put_slice(&tag.head);
-    let front_bytes = ends.len();
-    ends.put_slice(&tag_trailer(&tag));
-    let mut front = ends.freeze();
-    let back = front.split_off(front_bytes);
-    smallvec![front, tag.body, back]
 }
 
 #[cfg(test)]

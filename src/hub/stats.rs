@@ -72,6 +72,16 @@ impl Latency {
     }
 }
 
+/// Adds `more` to what `all` has under the same labels.
+pub fn merge_latency(all: &mut Vec<(&'static str, Latency)>, more: &[(&'static str, Latency)]) {
+    for (label, latency) in more {
+        match all.iter_mut().find(|(known, _)| known == label) {
+            Some((_, sum)) => sum.merge(latency),
+            None => all.push((label, latency.clone())),
+        }
+    }
+}
+
 /// Why packets were not sent to a viewer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DropReason {

@@ -5,10 +5,10 @@
 
 use super::fanout::Fanout;
 use super::ring::Ring;
-use super::stats::{Latency, StreamCounters};
+use super::stats::{Latency, StreamCounters, merge_latency};
 use crate::config::Config;
 use crate::format::Format;
-use crate::media::timeline::{Repair, Timeline};
+use crate::media::timeline::Timeline;
 use crate::media::{Codec, Frame, Gop, MediaEvent, MediaTime, Stamp, TrackKind, Tracks};
 use crate::session::StreamKey;
 
@@ -102,11 +102,7 @@ impl Stream {
     pub fn publish(&mut self, event: MediaEvent) {
         let event = match event {
             MediaEvent::Frame(mut frame) => {
-                let (dts, repair) = self.timeline.place(frame.track, frame.dts, frame.arrival);
-                if let Some(repair) = repair {
-                    self.count_repair(repair);
-                }
-                frame.dts = dts;
+                frame.dts = self.place(&frame);
                 frame.segment = self.segment;
                 self.count_frame(&frame);
                 MediaEvent::Frame(frame)
@@ -174,20 +170,14 @@ impl Stream {
     /// Drops a fan-out without viewers and keeps its figures. The last fan-out takes its index.
     pub fn retire_fanout(&mut self, index: usize) {
         let fanout = self.fanouts.swap_remove(index);
-        match self.retired.iter_mut().find(|(protocol, _)| *protocol == fanout.protocol) {
-            Some((_, latency)) => latency.merge(&fanout.latency),
-            None => self.retired.push((fanout.protocol, fanout.latency)),
-        }
+        merge_latency(&mut self.retired, &[(fanout.protocol, fanout.latency)]);
     }
 
     /// Latency per protocol label, of present and past viewers.
     pub fn latency(&self) -> Vec<(&'static str, Latency)> {
         let mut all = self.retired.clone();
         for fanout in &self.fanouts {
-            match all.iter_mut().find(|(protocol, _)| *protocol == fanout.protocol) {
-                Some((_, latency)) => latency.merge(&fanout.latency),
-                None => all.push((fanout.protocol, fanout.latency.clone())),
-            }
+            merge_latency(&mut all, &[(fanout.protocol, fanout.latency.clone())]);
         }
         all
     }
@@ -209,8 +199,15 @@ impl Stream {
         self.tracks.get(frame.track).map_or(TrackKind::Data, |track| track.codec.kind())
     }
 
-    fn count_repair(&mut self, repair: Repair) {
-        self.counters.repairs[repair as usize] += 1;
+    fn place(&mut self, frame: &Frame) -> MediaTime {
+        if self.kind_of(frame) == TrackKind::Data {
+            return self.timeline.place_data(frame.dts);
+        }
+        let (dts, repair) = self.timeline.place(frame.track, frame.dts, frame.arrival);
+        if let Some(repair) = repair {
+            self.counters.repairs[repair as usize] += 1;
+        }
+        dts
     }
 
     fn count_frame(&mut self, frame: &Frame) {

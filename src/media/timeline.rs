@@ -122,6 +122,15 @@ impl Timeline {
         (MediaTime::from_micros(position), repair)
     }
 
+    /// Where a frame of a data track stands: on the clock of the others if its stamp makes sense there, else with the newest frame.
+    /// Encoders stamp script data carelessly; it never moves the timeline.
+    pub fn place_data(&self, dts: MediaTime) -> MediaTime {
+        let Some((head, _)) = self.head else { return MediaTime::ZERO };
+        let position = dts.as_micros().saturating_add(self.offset.unwrap_or(0));
+        let near = (-BACKWARD_MICROS_MAX..=BACKWARD_MICROS_MAX).contains(&position.saturating_sub(head));
+        MediaTime::from_micros(if near { position.max(0) } else { head })
+    }
+
     fn offset_for(&mut self, raw: i64, arrival: Stamp) -> (i64, Option<Repair>) {
         let Some(offset) = self.offset else {
             let offset = match self.head {
@@ -225,6 +234,18 @@ mod tests {
             &[(V, 9_000, 0), (A, 9_000, 0), (V, 0, 40), (A, 9_020, 41), (A, 0, 60), (V, 40, 80)],
             &[(9_000, None), (9_000, None), (9_040, Some(Repair::BackwardJump)), (9_020, None), (9_040, None), (9_080, None)],
         );
+    }
+
+    #[test]
+    fn data_follows_the_timeline_and_never_moves_it() {
+        let mut timeline = Timeline::new();
+        assert_eq!(timeline.place_data(MediaTime::from_millis(700)), MediaTime::ZERO);
+        timeline.place(V, MediaTime::from_millis(60_000), Stamp::ZERO);
+        let cases = [(60_500, 1_500), (0, 1_000), (9_000_000, 1_000)];
+        for (wire, position) in cases {
+            assert_eq!(timeline.place_data(MediaTime::from_millis(wire)).as_millis(), position);
+        }
+        assert_eq!(timeline.place(V, MediaTime::from_millis(60_040), Stamp::ZERO).0.as_millis(), 1_040);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::streams::Slot;
 use crate::config::Config;
 use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
+use crate::hub::stats::{DropReason, Latency};
 use crate::media::Stamp;
 use crate::session::{CloseReason, Input, Output, Refusal, Session, SessionError, StreamKey};
 
@@ -67,6 +68,9 @@ pub(super) struct Counters {
     /// Of connections that are gone.
     pub bytes_out: u64,
     pub session_errors: BTreeMap<(&'static str, &'static str), u64>,
+    /// Of streams that are over.
+    pub latency: Vec<(&'static str, Latency)>,
+    pub dropped: [u64; DropReason::ALL.len()],
 }
 
 pub struct Core<P: Ports> {
@@ -279,8 +283,8 @@ impl<P: Ports> Core<P> {
     pub fn command(&mut self, now: Stamp, command: Command) {
         // A reply that nobody waits for any more is no fault.
         match command {
-            Command::Streams(reply) => {
-                let _ = reply.try_send(self.stream_snapshots(now));
+            Command::Streams { key, reply } => {
+                let _ = reply.try_send(self.stream_snapshots(key.as_ref(), now));
             }
             Command::Sessions(reply) => {
                 let _ = reply.try_send(self.session_snapshots(now));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::hub::stats::{Latency, StreamCounters};
+use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
 use crate::session::{CloseReason, Output, Session, StreamKey};
 
@@ -37,7 +37,11 @@ impl std::str::FromStr for SessionId {
 /// Control → shard.
 #[derive(Debug)]
 pub enum Command {
-    Streams(flume::Sender<Vec<StreamSnapshot>>),
+    /// All streams, or the one of that name.
+    Streams {
+        key: Option<StreamKey>,
+        reply: flume::Sender<Vec<StreamSnapshot>>,
+    },
     Sessions(flume::Sender<Vec<SessionSnapshot>>),
     Shard(flume::Sender<ShardSnapshot>),
     /// Answers whether the session was there.
@@ -195,4 +199,8 @@ pub struct ShardSnapshot {
     pub lane_full: u64,
     /// Sessions that ended with an error, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
+    /// Latency per protocol label in streams that are over.
+    pub retired_latency: Vec<(&'static str, Latency)>,
+    /// Packets dropped in streams that are over, in the order of [`DropReason::ALL`].
+    pub retired_dropped: [u64; DropReason::ALL.len()],
 }

@@ -165,10 +165,10 @@ impl World {
     /// How much more the peer's window takes; `None`: no limit.
     pub fn set_window(&mut self, peer: Peer, window: Option<usize>) {
         self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").window = window;
-        if let Some(peer) = self.find(peer.socket) {
-            if self.shards[peer.shard].is_blocked(peer.index) {
-                self.shards[peer.shard].wrote(self.now.get(), peer.index, 0);
-            }
+        if let Some(peer) = self.find(peer.socket)
+            && self.shards[peer.shard].is_blocked(peer.index)
+        {
+            self.shards[peer.shard].wrote(self.now.get(), peer.index, 0);
         }
         self.settle();
     }

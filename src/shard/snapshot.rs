@@ -5,11 +5,14 @@ use super::core::{Core, Ports};
 use super::flush::viewer_place;
 use super::message::{PublisherSnapshot, SessionId, SessionSnapshot, ShardSnapshot, StreamRole, StreamSnapshot};
 use super::streams::{Slot, Source};
+use crate::hub::stats::merge_latency;
 use crate::media::Stamp;
+use crate::session::StreamKey;
 
 impl<P: Ports> Core<P> {
-    pub(super) fn stream_snapshots(&self, now: Stamp) -> Vec<StreamSnapshot> {
-        let live = self.streams.iter().filter(|(_, slot)| !slot.ended);
+    pub(super) fn stream_snapshots(&self, key: Option<&StreamKey>, now: Stamp) -> Vec<StreamSnapshot> {
+        let wanted = |slot: &Slot| !slot.ended && key.is_none_or(|key| *key == slot.stream.key);
+        let live = self.streams.iter().filter(|(_, slot)| wanted(slot));
         live.map(|(_, slot)| self.stream_snapshot(slot, now)).collect()
     }
 
@@ -88,10 +91,19 @@ impl<P: Ports> Core<P> {
             refused: counters.refused,
             panics: counters.panics,
             lane_full: counters.lane_full,
+            retired_latency: counters.latency.clone(),
+            retired_dropped: counters.dropped,
             ..ShardSnapshot::default()
         };
         snapshot.session_errors =
             counters.session_errors.iter().map(|((protocol, reason), n)| (*protocol, *reason, *n)).collect();
+        // Streams that have ended but still have viewers are not reported by themselves any more.
+        for (_, slot) in self.streams.iter().filter(|(_, slot)| slot.ended) {
+            merge_latency(&mut snapshot.retired_latency, &slot.stream.latency());
+            for (sum, dropped) in snapshot.retired_dropped.iter_mut().zip(slot.stream.counters.dropped) {
+                *sum += dropped;
+            }
+        }
         self.ports.complete(&mut snapshot);
         snapshot
     }

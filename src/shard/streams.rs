@@ -8,7 +8,7 @@ use super::message::{Batch, Message, ShardId};
 use crate::config::PublishConflict;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Subscription;
-use crate::hub::stats::DropReason;
+use crate::hub::stats::{DropReason, merge_latency};
 use crate::hub::{Claim, Stream};
 use crate::media::{Discard, MediaEvent, Stamp, TrackKind};
 use crate::session::{CloseReason, Output, PlayRequest, Refusal, StreamKey};
@@ -238,7 +238,11 @@ impl<P: Ports> Core<P> {
     }
 
     fn remove_stream(&mut self, at: StreamIndex) {
-        self.streams.remove(at);
+        let slot = self.streams.remove(at);
+        merge_latency(&mut self.counters.latency, &slot.stream.latency());
+        for (sum, dropped) in self.counters.dropped.iter_mut().zip(slot.stream.counters.dropped) {
+            *sum += dropped;
+        }
         self.dirty_streams.retain(|dirty| *dirty != at);
     }
 

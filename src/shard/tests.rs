@@ -8,7 +8,7 @@ use super::message::{Command, SessionRole, SessionSnapshot, StreamSnapshot};
 use super::sim::{Peer, World};
 use crate::config::{Config, PublishConflict};
 use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
-use crate::format::{Format, HevcForm};
+use crate::format::{Envelope, Format, HevcForm};
 use crate::hub::stats::DropReason;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
 use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
@@ -107,7 +107,12 @@ fn key() -> StreamKey {
 }
 
 fn request(start: Start) -> PlayRequest {
-    PlayRequest { key: key(), format: Format::Flv { hevc: HevcForm::Enhanced }, start, protocol: "sim-flv" }
+    PlayRequest {
+        key: key(),
+        format: Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None },
+        start,
+        protocol: "sim-flv",
+    }
 }
 
 /// VP9: a codec without a mandatory config keeps the frames of these tests small.
@@ -139,7 +144,7 @@ fn run(world: &mut World, publisher: &Actor, from: i64, to: i64) {
 
 fn streams(world: &mut World, shard: usize) -> Vec<StreamSnapshot> {
     let (reply, answer) = flume::bounded(1);
-    world.command(shard, Command::Streams(reply));
+    world.command(shard, Command::Streams { key: None, reply });
     answer.recv().unwrap()
 }
 

@@ -52,7 +52,7 @@ fn streams(snapshots: Vec<crate::shard::message::StreamSnapshot>) -> Vec<Stream>
 }
 
 fn scrape(streams: Vec<Stream>, streams_max: usize) -> BTreeMap<String, f64> {
-    parse(&text(Scrape::new(streams, Vec::new(), ByProtocol::new(), streams_max)))
+    parse(&text(Scrape::new(streams, Vec::new(), streams_max)))
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn shards_show_their_counters() {
         session_errors: vec![("rtmp", "bad_chunk", count), ("http", "too_long", 1)],
         ..ShardSnapshot::default()
     };
-    let samples = parse(&text(Scrape::new(Vec::new(), vec![Some(shard(0, 3)), None, Some(shard(2, 4))], ByProtocol::new(), 9)));
+    let samples = parse(&text(Scrape::new(Vec::new(), vec![Some(shard(0, 3)), None, Some(shard(2, 4))], 9)));
     let expected = [
         ("shard_up{shard=\"1\"}", 0.0),
         ("shard_cpu_seconds_total{shard=\"0\"}", 2.5),
@@ -150,20 +150,26 @@ fn shards_show_their_counters() {
 }
 
 #[test]
-fn the_sum_over_all_streams_never_shrinks() {
-    let with = |packets: u32| {
-        let mut stream = owned("live/a", 0, 1);
-        stream.latency = vec![("rtmp", latency(&[1], packets))];
-        streams(vec![stream])
+fn streams_that_are_over_stay_in_the_sums() {
+    let mut stream = owned("live/a", 0, 1);
+    stream.latency = vec![("rtmp", latency(&[1], 4))];
+    stream.counters.dropped = [1, 0, 0];
+    let shard = ShardSnapshot {
+        retired_latency: vec![("rtmp", latency(&[1], 5)), ("http-flv", latency(&[1], 2))],
+        retired_dropped: [2, 3, 0],
+        ..ShardSnapshot::default()
     };
-    let mut totals = Totals::default();
-    let mut ended = |streams: &[Stream], complete| totals.ended(streams, complete).get("rtmp").map_or(0, |buckets| buckets.count);
-    assert_eq!(ended(&with(5), true), 0);
-    assert_eq!(ended(&with(9), true), 0);
-    assert_eq!(ended(&[], false), 0, "a silent shard: nothing is known to be gone");
-    assert_eq!(ended(&[], true), 9);
-    assert_eq!(ended(&with(4), true), 9, "published again");
-    assert_eq!(ended(&with(2), true), 13, "and again, between two scrapes");
+    let samples = parse(&text(Scrape::new(streams(vec![stream]), vec![Some(shard)], 9)));
+    let expected = [
+        ("latency_seconds_count{protocol=\"rtmp\"}", 9.0),
+        ("latency_seconds_count{protocol=\"http-flv\"}", 2.0),
+        ("stream_latency_seconds_count{stream=\"live/a\",protocol=\"rtmp\"}", 4.0),
+        ("dropped_packets_total{reason=\"viewer_lag\"}", 3.0),
+        ("dropped_packets_total{reason=\"ring_full\"}", 3.0),
+    ];
+    for (series, value) in expected {
+        assert_eq!(samples.get(&format!("shardcast_{series}")), Some(&value), "{series}");
+    }
 }
 
 #[test]

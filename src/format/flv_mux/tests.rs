@@ -59,7 +59,7 @@ fn frame(track: u8, codec: Codec, index: i64) -> Frame {
 
 /// The events as the bytes of an FLV file.
 fn mux(events: &[MediaEvent], hevc: HevcForm) -> Vec<u8> {
-    let mut muxer = FlvMuxer::new(hevc);
+    let mut muxer = FlvMuxer::new(hevc, Envelope::None);
     let mut packets = Vec::new();
     events.iter().for_each(|event| muxer.push(event, &mut packets));
     let mut bytes = muxer.head().unwrap().to_vec();
@@ -186,7 +186,7 @@ fn the_bytes_in_front_of_the_payload() {
 
 #[test]
 fn payloads_are_shared() {
-    let mut muxer = FlvMuxer::new(HevcForm::Enhanced);
+    let mut muxer = FlvMuxer::new(HevcForm::Enhanced, Envelope::None);
     let mut packets = Vec::new();
     muxer.push(&MediaEvent::Tracks(Tracks::new(vec![track(0, Codec::H264)], Bytes::new())), &mut packets);
     let frame = frame(0, Codec::H264, 0);
@@ -200,7 +200,7 @@ fn payloads_are_shared() {
 
 #[test]
 fn packets_say_what_they_are() {
-    let mut muxer = FlvMuxer::new(HevcForm::Enhanced);
+    let mut muxer = FlvMuxer::new(HevcForm::Enhanced, Envelope::None);
     assert_eq!(&muxer.head().unwrap()[..], b"FLV\x01\x00\0\0\0\x09\0\0\0\0");
     let mut packets = Vec::new();
     let tracks = vec![track(0, Codec::H264), track(1, Codec::Aac), track(2, Codec::Script)];

@@ -4,9 +4,11 @@ use std::io::Cursor;
 
 use tungstenite::protocol::{Role, WebSocket};
 
+use super::super::Envelope;
 use super::super::flv_mux::FlvMuxer;
 use super::*;
-use crate::media::{Codec, Frame, Track, TrackId, TrackShape, Tracks};
+use crate::format::{HevcForm, Muxer, Packet};
+use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
@@ -202,7 +204,8 @@ fn flat(parts: &[Bytes]) -> Vec<u8> {
 fn each_flv_packet_is_one_message() {
     for len in [20, 100, 125, 126, 70_000] {
         let data = Bytes::from(vec![9; len]);
-        let (mut flv, mut ws) = (FlvMuxer::new(HevcForm::Enhanced), WsFlvMuxer::new(HevcForm::Enhanced));
+        let (mut flv, mut ws) =
+            (FlvMuxer::new(HevcForm::Enhanced, Envelope::None), FlvMuxer::new(HevcForm::Enhanced, Envelope::WebSocket));
         let (plain, framed) = (packets(&mut flv, &data), packets(&mut ws, &data));
         assert_eq!(framed.len(), 3);
         let mut wire = ws.head().unwrap().to_vec();
@@ -225,7 +228,7 @@ fn each_flv_packet_is_one_message() {
 #[test]
 fn a_frame_is_shared_and_stays_in_three_parts() {
     let data = Bytes::from(vec![9; 1_000]);
-    let framed = packets(&mut WsFlvMuxer::new(HevcForm::Enhanced), &data);
+    let framed = packets(&mut FlvMuxer::new(HevcForm::Enhanced, Envelope::WebSocket), &data);
     for packet in &framed[1..] {
         assert_eq!(packet.parts.len(), 3);
         assert_eq!(packet.parts[1].as_ptr(), data.as_ptr());

@@ -31,8 +31,9 @@ use self::response::{Responder, Status};
 use super::common::url::percent_decode;
 use super::{Protocol, SessionContext};
 use crate::config::Config;
+use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
-use crate::format::{Format, HevcForm};
+use crate::format::{Envelope, Format, HevcForm};
 use crate::media::Stamp;
 use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
 
@@ -67,9 +68,9 @@ enum State {
         deadline: Stamp,
     },
     /// Asked to play; no answer yet.
-    Waiting { head: Bytes, websocket: bool, ignored_bytes: usize },
+    Waiting { head: Bytes, envelope: Envelope, ignored_bytes: usize },
     /// Plays over plain HTTP.
-    Playing { ignored_bytes: usize },
+    Playing { chunked: bool, ignored_bytes: usize },
     /// Plays in WebSocket messages.
     WebSocket { frames: FrameReader, ping_at: Stamp },
     /// The last word is said.
@@ -97,8 +98,8 @@ impl HttpSession {
                     bytes = &bytes[len..];
                 }
                 State::Request { .. } => bytes = self.read_head(now, bytes, out)?,
-                State::Waiting { websocket: true, .. } => return Err(HttpError::EarlyFrames),
-                State::Waiting { ignored_bytes, .. } | State::Playing { ignored_bytes } => {
+                State::Waiting { envelope: Envelope::WebSocket, .. } => return Err(HttpError::EarlyFrames),
+                State::Waiting { ignored_bytes, .. } | State::Playing { ignored_bytes, .. } => {
                     *ignored_bytes = ignored_bytes.saturating_add(bytes.len());
                     return if *ignored_bytes > IGNORED_BYTES_MAX { Err(HttpError::ExcessBytes) } else { Ok(()) };
                 }
@@ -158,7 +159,7 @@ impl HttpSession {
             (_, Target::Unknown) => self.refuse(now, request, Status::NotFound, "nothing is here", out),
             (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
             (Method::Head, Target::Flv(_)) => {
-                let response = self.responder(request).flv();
+                let response = self.responder(request).flv(request.http_1_1);
                 self.respond(now, request, response, out);
             }
             (Method::Get, Target::Flv(key)) => match &request.upgrade {
@@ -171,7 +172,7 @@ impl HttpSession {
                     self.play(request, key, head, true, out);
                 }
                 None => {
-                    let head = self.last_responder().flv();
+                    let head = self.last_responder().flv(request.http_1_1);
                     self.play(request, key, head, false, out);
                 }
             },
@@ -185,9 +186,13 @@ impl HttpSession {
             _ => self.config.http.hevc,
         };
         let start = if request.query.get("start") == Some("live") { Start::Live } else { Start::Gop };
-        let (format, protocol) = if websocket { (Format::WsFlv { hevc }, "ws-flv") } else { (Format::Flv { hevc }, "http-flv") };
-        self.state = State::Waiting { head, websocket, ignored_bytes: 0 };
-        out.push(Output::Play(PlayRequest { key, format, start, protocol }));
+        let (envelope, protocol) = match (websocket, request.http_1_1) {
+            (true, _) => (Envelope::WebSocket, "ws-flv"),
+            (false, true) => (Envelope::HttpChunk, "http-flv"),
+            (false, false) => (Envelope::None, "http-flv"),
+        };
+        self.state = State::Waiting { head, envelope, ignored_bytes: 0 };
+        out.push(Output::Play(PlayRequest { key, format: Format::Flv { hevc, envelope }, start, protocol }));
     }
 
     fn refuse(&mut self, now: Stamp, request: &Request, status: Status, message: &str, out: &mut Vec<Output>) {
@@ -231,12 +236,11 @@ impl HttpSession {
     }
 
     fn playing(&mut self, now: Stamp, out: &mut Vec<Output>) {
-        let State::Waiting { head, websocket, ignored_bytes } = &mut self.state else { return };
+        let State::Waiting { head, envelope, ignored_bytes } = &mut self.state else { return };
         out.push(Output::Send(std::mem::take(head)));
-        self.state = if *websocket {
-            State::WebSocket { frames: FrameReader::new(), ping_at: now.after_millis(PING_MS) }
-        } else {
-            State::Playing { ignored_bytes: *ignored_bytes }
+        self.state = match *envelope {
+            Envelope::WebSocket => State::WebSocket { frames: FrameReader::new(), ping_at: now.after_millis(PING_MS) },
+            envelope => State::Playing { chunked: envelope == Envelope::HttpChunk, ignored_bytes: *ignored_bytes },
         };
     }
 
@@ -256,7 +260,13 @@ impl HttpSession {
     fn ended(&mut self, out: &mut Vec<Output>) {
         match self.state {
             State::Waiting { .. } => self.refused(Refusal::NotFound, out),
-            State::Playing { .. } => self.close(out),
+            State::Playing { chunked, .. } => {
+                // Without it the peer could not tell the end of the stream from a broken connection.
+                if chunked {
+                    out.push(Output::Send(Bytes::from_static(LAST_CHUNK)));
+                }
+                self.close(out);
+            }
             State::WebSocket { .. } => {
                 out.push(Output::Send(close_frame(Some(close_code::NORMAL))));
                 self.close(out);

@@ -56,6 +56,8 @@ pub struct Request {
     pub query: Query,
     /// The connection may serve another request after this one.
     pub keep_alive: bool,
+    /// Whether the peer knows chunked bodies.
+    pub http_1_1: bool,
     /// Bytes behind the head that belong to this request.
     pub body_bytes: u64,
     pub agent: Option<String>,
@@ -100,6 +102,7 @@ impl Request {
             method,
             path: path.to_owned(),
             query: Query::parse(query),
+            http_1_1,
             keep_alive: http_1_1 && !headers.has_token("connection", "close") && !body_in_doubt,
             body_bytes,
             agent: headers.all("user-agent").next().and_then(agent),

@@ -60,9 +60,10 @@ pub struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    /// The head of an FLV stream that ends with the connection. The answer to HEAD may leave the connection open.
-    pub fn flv(self) -> Bytes {
-        self.start(Status::Ok).field("Content-Type", "video/x-flv").field("Cache-Control", "no-cache").end("")
+    /// The head of an FLV stream: chunked, or (for HTTP/1.0) until the connection ends. The answer to HEAD may leave it open.
+    pub fn flv(self, chunked: bool) -> Bytes {
+        let head = self.start(Status::Ok).field("Content-Type", "video/x-flv").field("Cache-Control", "no-cache");
+        if chunked { head.field("Transfer-Encoding", "chunked").end("") } else { head.end("") }
     }
 
     /// RFC 6455 §4.2.2.

@@ -68,11 +68,9 @@ fn cors_error(line: &str, close: bool, message: &str) -> String {
     )
 }
 
-const PLAY: &str = "[play live/a Flv { hevc: Enhanced } Gop http-flv]";
-const FLV_HEAD: &str =
-    "HTTP/1.1 200 OK\nConnection: close\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\n\n";
-const HEAD_ANSWER: &str =
-    "HTTP/1.1 200 OK\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\n\n";
+const PLAY: &str = "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Gop http-flv]";
+const FLV_HEAD: &str = "HTTP/1.1 200 OK\nConnection: close\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
+const HEAD_ANSWER: &str = "HTTP/1.1 200 OK\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
 const OPTIONS_ANSWER: &str = "HTTP/1.1 204 No Content\nAccess-Control-Allow-Origin: *\nAllow: GET, HEAD, OPTIONS\n\
      Access-Control-Allow-Methods: GET, HEAD, OPTIONS\nAccess-Control-Allow-Headers: *\nAccess-Control-Max-Age: 86400\n";
 
@@ -91,12 +89,20 @@ fn cases() -> Vec<(&'static str, String, String)> {
         ("absolute form", get("http://h:8080/live/a.flv"), play("live/a")),
         ("multi-segment app", get("/a/b/c.flv"), play("a/b/c")),
         ("percent-encoded name", get("/live/%E6%91%84%20x.flv"), play("live/摄 x")),
-        ("legacy HEVC", get("/live/a.flv?hevc=legacy"), "[play live/a Flv { hevc: Legacy } Gop http-flv]".into()),
-        ("live start", get("/live/a.flv?x&start=live"), "[play live/a Flv { hevc: Enhanced } Live http-flv]".into()),
+        (
+            "legacy HEVC",
+            get("/live/a.flv?hevc=legacy"),
+            "[play live/a Flv { hevc: Legacy, envelope: HttpChunk } Gop http-flv]".into(),
+        ),
+        (
+            "live start",
+            get("/live/a.flv?x&start=live"),
+            "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Live http-flv]".into(),
+        ),
         ("unknown values", get("/live/a.flv?start=7&hevc=x"), play("live/a")),
         ("agent", request("GET /live/a.flv", "User-Agent: VLC/3\r\n"), format!("[agent VLC/3]{PLAY}")),
         ("Range is ignored", request("GET /live/a.flv", "Range: bytes=0-\r\n"), PLAY.into()),
-        ("HTTP/1.0", "GET /live/a.flv HTTP/1.0\r\n\r\n".into(), PLAY.into()),
+        ("HTTP/1.0", "GET /live/a.flv HTTP/1.0\r\n\r\n".into(), PLAY.replace("HttpChunk", "None")),
         ("HEAD", request("HEAD /live/a.flv", ""), HEAD_ANSWER.into()),
         ("HEAD, then close", request("HEAD /live/a.flv", "Connection: close\r\n"), format!("{FLV_HEAD}[close]")),
         ("HEAD elsewhere", request("HEAD /x", ""), not_found(false).split_once('{').unwrap().0.to_owned()),
@@ -156,7 +162,11 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "GET / HTTP/1.1\r\n\r\n".into(),
             cors_error("400 Bad Request", true, "an HTTP/1.1 request needs exactly one Host header") + "[error bad_host]",
         ),
-        ("WebSocket", websocket("/live/a.flv?hevc=legacy", "13", ""), "[play live/a WsFlv { hevc: Legacy } Gop ws-flv]".into()),
+        (
+            "WebSocket",
+            websocket("/live/a.flv?hevc=legacy", "13", ""),
+            "[play live/a Flv { hevc: Legacy, envelope: WebSocket } Gop ws-flv]".into(),
+        ),
         ("WebSocket elsewhere", websocket("/chat", "13", ""), not_found(false)),
         (
             "WebSocket version",
@@ -168,7 +178,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
         (
             "WebSocket frames too early",
             websocket("/live/a.flv", "13", "") + "\u{1}",
-            "[play live/a WsFlv { hevc: Enhanced } Gop ws-flv][error ws_early_frames]".into(),
+            "[play live/a Flv { hevc: Enhanced, envelope: WebSocket } Gop ws-flv][error ws_early_frames]".into(),
         ),
     ]
 }
@@ -226,7 +236,7 @@ fn the_configured_form_of_h265_is_the_default() {
     let mut config = Config::default();
     config.http.hevc = HevcForm::Legacy;
     let out = feed(&mut session_with(config), [request("GET /live/a.flv", "").as_bytes()]);
-    assert_eq!(out, "[play live/a Flv { hevc: Legacy } Gop http-flv]");
+    assert_eq!(out, "[play live/a Flv { hevc: Legacy, envelope: HttpChunk } Gop http-flv]");
 }
 
 /// A session that has asked to play.
@@ -243,8 +253,15 @@ fn a_viewer_over_http() {
     assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing), FLV_HEAD);
     assert_eq!(feed(&mut session, [&b"anything"[..]]), "");
     assert_eq!(session.head.capacity(), 0);
-    assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "[close]");
+    assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "0\n\n[close]");
     assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "");
+}
+
+#[test]
+fn a_viewer_over_http_1_0_gets_no_chunks() {
+    let mut session = waiting("GET /live/a.flv HTTP/1.0\r\n\r\n");
+    assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing), FLV_HEAD.replace("Transfer-Encoding: chunked\n", ""));
+    assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "[close]");
 }
 
 #[test]

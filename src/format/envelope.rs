@@ -1,0 +1,69 @@
+//! What stands around each packet of a byte stream on its way to a viewer: nothing, an HTTP chunk, or a WebSocket message.
+//!
+//! RFC 9112 §7.1 (chunked transfer coding), RFC 6455 §5. An envelope is written with the packet, once for all viewers.
+
+use bytes::{BufMut, BytesMut};
+
+use super::websocket::{self, Opcode};
+
+/// The end of a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The longest that [`Envelope::open`] and [`Envelope::close`] write together.
+pub const ENVELOPE_BYTES_MAX: usize = 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Envelope {
+    None,
+    HttpChunk,
+    WebSocket,
+}
+
+impl Envelope {
+    /// What stands before `payload_bytes` of payload.
+    pub fn open(self, payload_bytes: usize, out: &mut BytesMut) {
+        match self {
+            Envelope::None => {}
+            Envelope::HttpChunk => {
+                let digits = (usize::BITS - payload_bytes.leading_zeros()).div_ceil(4).max(1);
+                for digit in (0..digits).rev() {
+                    out.put_u8(b"0123456789abcdef"[payload_bytes >> (4 * digit) & 0xF]);
+                }
+                out.put_slice(b"\r\n");
+            }
+            Envelope::WebSocket => websocket::frame_header(Opcode::Binary, payload_bytes, out),
+        }
+    }
+
+    /// What stands behind it.
+    pub fn close(self, out: &mut BytesMut) {
+        if self == Envelope::HttpChunk {
+            out.put_slice(b"\r\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_sized_in_hexadecimal() {
+        for (bytes, size) in [(0, "0"), (1, "1"), (15, "f"), (16, "10"), (0x1234, "1234"), (0xFF_FFFF, "ffffff")] {
+            let mut out = BytesMut::new();
+            Envelope::HttpChunk.open(bytes, &mut out);
+            Envelope::HttpChunk.close(&mut out);
+            assert_eq!(out, format!("{size}\r\n\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn no_envelope_is_longer_than_said() {
+        for envelope in [Envelope::None, Envelope::HttpChunk, Envelope::WebSocket] {
+            let mut out = BytesMut::new();
+            envelope.open(usize::MAX >> 1, &mut out);
+            envelope.close(&mut out);
+            assert!(out.len() <= ENVELOPE_BYTES_MAX, "{envelope:?}");
+        }
+    }
+}
