@@ -184,6 +184,8 @@ pub struct Limits {
     pub streams_per_shard_max: usize,
     pub handshake_ms_max: u64,
     pub message_bytes_max: usize,
+    /// Media kept by the whole process (GOPs, and packets for viewers that lag). Each shard has an equal part.
+    pub media_bytes_max: usize,
     /// Sent packets kept per stream, format and shard for viewers that lag.
     pub ring_bytes_max: usize,
     /// Control bytes waiting per connection.
@@ -254,6 +256,7 @@ impl Default for Limits {
             streams_per_shard_max: 2_000,
             handshake_ms_max: 10_000,
             message_bytes_max: 8 * 1024 * 1024,
+            media_bytes_max: 512 * 1024 * 1024,
             ring_bytes_max: 32 * 1024 * 1024,
             outbox_bytes_max: 64 * 1024,
             lane_batches_max: 1_024,

@@ -9,18 +9,15 @@ use super::{CONTROL_CONNECTIONS_MAX, Config};
 
 /// What a connection costs in user space when nothing waits for it.
 const CONNECTION_BYTES: u64 = 8 * 1024;
-/// Formats in which one stream is served at the same time on one shard: RTMP, FLV and WebSocket-FLV.
-const FORMATS_PER_STREAM: u64 = 3;
 /// A waiting batch itself; its frames are the owner's.
 const LANE_BATCH_BYTES: u64 = 64;
+
 /// Bytes at most, over all shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     pub shards: u64,
-    /// Serialised packets kept for viewers.
-    pub rings_bytes: u64,
-    /// Frames kept for newcomers.
-    pub gops_bytes: u64,
+    /// Frames kept for newcomers and for viewers that lag.
+    pub media_bytes: u64,
     /// Messages of publishers that are being put together.
     pub messages_bytes: u64,
     /// Control bytes waiting to be sent.
@@ -44,8 +41,7 @@ impl Config {
         let lanes = shards.saturating_mul(shards - 1);
         Budget {
             shards,
-            rings_bytes: streams.saturating_mul(FORMATS_PER_STREAM).saturating_mul(limits.ring_bytes_max as u64),
-            gops_bytes: streams.saturating_mul(self.stream.gop_bytes_max as u64),
+            media_bytes: limits.media_bytes_max as u64,
             messages_bytes: streams.min(connections).saturating_mul(limits.message_bytes_max as u64),
             outboxes_bytes: connections.saturating_mul(limits.outbox_bytes_max as u64),
             connections_bytes: connections.saturating_mul(CONNECTION_BYTES),
@@ -57,10 +53,9 @@ impl Config {
 }
 
 impl Budget {
-    fn holders(&self) -> [(&'static str, u64); 7] {
+    fn holders(&self) -> [(&'static str, u64); 6] {
         [
-            ("rings", self.rings_bytes),
-            ("gops", self.gops_bytes),
+            ("media", self.media_bytes),
             ("messages", self.messages_bytes),
             ("outboxes", self.outboxes_bytes),
             ("connections", self.connections_bytes),
@@ -101,10 +96,10 @@ mod tests {
         let budget = config.budget();
         assert_eq!(
             budget.to_string(),
-            "memory that the limits allow, 2 shards: 2549 MiB (rings 1920, gops 320, messages 160, outboxes 128, connections 16, lanes 1, control 4), \
+            "memory that the limits allow, 2 shards: 821 MiB (media 512, messages 160, outboxes 128, connections 16, lanes 1, control 4), \
              in the kernel 256 MiB"
         );
-        assert_eq!(budget.total_bytes(), 2549 * 1024 * 1024);
+        assert_eq!(budget.total_bytes(), 821 * 1024 * 1024);
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Config {
             ("limits.streams_per_shard_max", limits.streams_per_shard_max as u64, 1, 1_000_000),
             ("limits.handshake_ms_max", limits.handshake_ms_max, 1, 600_000),
             ("limits.message_bytes_max", limits.message_bytes_max as u64, 64 * KIB, 64 * MIB),
+            ("limits.media_bytes_max", limits.media_bytes_max as u64, MIB, 1024 * GIB),
             ("limits.ring_bytes_max", limits.ring_bytes_max as u64, 64 * KIB, 4 * GIB),
             ("limits.outbox_bytes_max", limits.outbox_bytes_max as u64, 4 * KIB, 16 * MIB),
             ("limits.lane_batches_max", limits.lane_batches_max as u64, 1, 1_048_576),

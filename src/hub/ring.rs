@@ -98,6 +98,14 @@ impl Ring {
         self.base + self.packets.len() as u64
     }
 
+    /// Forgets everything: viewers that needed it go on at the next key.
+    pub fn clear(&mut self) {
+        self.base = self.end();
+        self.packets.clear();
+        self.bytes = 0;
+        self.newest_key = None;
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -147,6 +147,17 @@ impl Stream {
         }
     }
 
+    /// Bytes of media that the stream keeps here. Its GOP and its rings share the frames, so the largest of them counts.
+    pub fn media_bytes(&self) -> usize {
+        self.fanouts.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max)
+    }
+
+    /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
+    pub fn forget_media(&mut self) {
+        self.gop.give_up();
+        self.fanouts.iter_mut().for_each(|fanout| fanout.ring.clear());
+    }
+
     /// The events that bring a newcomer up to date.
     pub fn catch_up(&self) -> Vec<MediaEvent> {
         let frames = self.gop.frames().iter().cloned().map(MediaEvent::Frame);

@@ -37,10 +37,15 @@ impl Gop {
         self.bytes += frame.data.len();
         let span = frame.dts.micros_since(self.frames[0].dts);
         if self.bytes > self.bytes_max || span > self.micros_max {
-            self.clear();
-            self.given_up = true;
-            self.not_kept += 1;
+            self.give_up();
         }
+    }
+
+    /// Forgets the GOP until the next keyframe.
+    pub fn give_up(&mut self) {
+        self.clear();
+        self.given_up = true;
+        self.not_kept += 1;
     }
 
     pub fn clear(&mut self) {

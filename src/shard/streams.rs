@@ -235,6 +235,22 @@ impl<P: Ports> Core<P> {
             }
         }
         self.look_up_waiting(now);
+        self.bound_media();
+    }
+
+    /// Keeps this shard within its part of `limits.media_bytes_max`: the largest stream gives up what it keeps.
+    fn bound_media(&mut self) {
+        let part = self.config.limits.media_bytes_max / usize::from(self.shards);
+        let mut kept: usize = self.streams.iter().map(|(_, slot)| slot.stream.media_bytes()).sum();
+        while kept > part {
+            let sized = self.streams.iter().map(|(at, slot)| (slot.stream.media_bytes(), at));
+            let Some((bytes, at)) = sized.max() else { return };
+            let stream = &mut self.streams[at].stream;
+            log::warn!("{}: gives up {} KiB of kept media, limits.media_bytes_max is reached", stream.key, bytes / 1024);
+            stream.forget_media();
+            self.mark_stream(at);
+            kept -= bytes;
+        }
     }
 
     fn remove_stream(&mut self, at: StreamIndex) {

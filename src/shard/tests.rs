@@ -447,6 +447,24 @@ fn an_operator_can_close_a_session_and_drain_the_shard() {
 }
 
 #[test]
+fn over_the_limit_on_kept_media_the_largest_stream_begins_anew() {
+    let mut config = Config::default();
+    config.limits.media_bytes_max = 20_000;
+    let mut world = World::new(1, config);
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 960);
+    assert_eq!(viewer.frames(&mut world).len(), 24, "who keeps up loses nothing");
+    assert!(streams(&mut world, 0)[0].counters.gops_not_kept > 0);
+    let mut newcomer = Actor::viewer(&mut world, 0);
+    assert!(newcomer.frames(&mut world).is_empty());
+    run(&mut world, &publisher, 960, 1_080);
+    assert_eq!(newcomer.frames(&mut world), [1_000, 1_040]);
+    assert_eq!(viewer.frames(&mut world), [960, 1_000, 1_040]);
+}
+
+#[test]
 fn the_limit_on_connections_refuses_the_next() {
     let mut config = Config::default();
     config.limits.connections_per_shard_max = 2;
