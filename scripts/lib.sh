@@ -22,15 +22,30 @@ apt_need() {
     as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-# A Rust toolchain of at least the version in Cargo.toml.
-need_rust() {
-    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH="$HOME/.cargo/bin:$PATH"; fi
-    if ! command -v cargo >/dev/null; then apt_need cargo rustc; fi
+# rust_fits: whether there is a Rust toolchain of at least the version in Cargo.toml.
+rust_fits() {
     local wanted have
+    command -v cargo >/dev/null && command -v rustc >/dev/null || return 1
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     have=$(rustc --version | awk '{print $2}')
-    if [ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -1)" != "$wanted" ]; then
-        echo "Rust $wanted or newer is needed, this is $have. See https://rustup.rs, then run this again." >&2
+    [ "$(printf '%s\n%s\n' "$wanted" "$have" | sort -V | head -1)" = "$wanted" ]
+}
+
+# Finds a toolchain that fits, or installs one: rustup's from the distribution where it has that, else the distribution's own.
+need_rust() {
+    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then export PATH="$HOME/.cargo/bin:$PATH"; fi
+    rust_fits && return 0
+    say "installing Rust"
+    as_root apt-get update -qq
+    if apt-cache show rustup >/dev/null 2>&1; then
+        apt_need rustup
+        rustup default stable
+    else
+        apt_need cargo rustc
+    fi
+    hash -r
+    if ! rust_fits; then
+        echo "A newer Rust is needed than this system offers: install it from https://rustup.rs, then run this again." >&2
         return 1
     fi
 }

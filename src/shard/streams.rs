@@ -141,7 +141,9 @@ impl<P: Ports> Core<P> {
         let was_settled = slot.stream.settled();
         push(&mut slot.stream);
         if !was_settled && slot.stream.settled() {
-            log::info!("{}: {}", slot.stream.key, slot.stream.describe());
+            if matches!(slot.source, Source::Owner { .. }) {
+                log::info!("{}: {}", slot.stream.key, slot.stream.describe());
+            }
             self.serve_waiting(at);
             self.bring_into_step(at);
         }
