@@ -84,8 +84,10 @@ pub struct Timeline {
     /// What is added to a publisher's clock. The second is the one before the last jump: tracks do not jump at the same frame.
     offset: Option<i64>,
     offset_before: Option<i64>,
-    /// Newest position per track.
+    /// Newest position per track of this publisher.
     newest: Vec<(TrackId, i64)>,
+    /// The newest position of the publishers before.
+    floor: Option<i64>,
     /// Newest position of all, and when that frame came.
     head: Option<(i64, Stamp)>,
 }
@@ -101,6 +103,7 @@ impl Timeline {
         self.offset_before = None;
         // Its tracks may have other ids; whatever they are, they go on behind the newest frame of all.
         self.newest.clear();
+        self.floor = self.head.map(|(head, _)| head);
     }
 
     /// Where the frame with the wire position `dts` stands.
@@ -109,7 +112,7 @@ impl Timeline {
         let (offset, jump) = self.offset_for(raw, arrival);
         let mut position = raw.saturating_add(offset).max(0);
         let mut repair = jump;
-        if let Some(last) = self.newest_of(track)
+        if let Some(last) = self.newest_of(track).or(self.floor)
             && position <= last
         {
             repair = repair.or(Some(if position == last { Repair::Equal } else { Repair::BackwardStep }));
@@ -262,5 +265,27 @@ mod tests {
         let (video, _) = timeline.place(V, MediaTime::from_millis(7), Stamp::ZERO);
         let (audio, _) = timeline.place(A, MediaTime::from_millis(27), Stamp::ZERO);
         assert_eq!((video.as_millis(), audio.as_millis()), (560, 580));
+    }
+
+    proptest::proptest! {
+        /// Whatever the wire says, each track goes forward, and nothing lies before zero.
+        #[test]
+        fn every_track_goes_forward(feed in proptest::collection::vec((0..3u8, proptest::prelude::any::<i64>(), 0..100_000u64, 0..20u8), 1..200)) {
+            let mut timeline = Timeline::new();
+            let mut last = [None; 3];
+            let (mut now, mut near) = (0, 0i64);
+            for (track, wild, passed, choice) in feed {
+                now += passed;
+                // Mostly a plausible step, now and then anything at all, or another publisher.
+                near = if choice == 0 { wild } else { near.saturating_add(wild % 60_000_000) };
+                if choice == 1 {
+                    timeline.begin_segment();
+                }
+                let (position, _) = timeline.place(TrackId(track), MediaTime::from_micros(near), Stamp::from_millis(now));
+                proptest::prop_assert!(position >= MediaTime::ZERO);
+                proptest::prop_assert!(last[usize::from(track)].is_none_or(|last| position > last));
+                last[usize::from(track)] = Some(position);
+            }
+        }
     }
 }

@@ -134,6 +134,12 @@ impl<P: Ports> Core<P> {
         self.draining && self.conns.is_empty()
     }
 
+    /// Whether nothing of any stream is left.
+    #[cfg(test)]
+    pub fn holds_no_stream(&self) -> bool {
+        self.streams.is_empty() && self.by_key.is_empty()
+    }
+
     /// Something waits for [`Core::flush`].
     pub fn wants_flush(&self) -> bool {
         !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty()

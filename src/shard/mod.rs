@@ -9,6 +9,8 @@ pub mod driver;
 mod flush;
 pub mod message;
 #[cfg(test)]
+mod random_tests;
+#[cfg(test)]
 mod sim;
 mod snapshot;
 pub mod streams;

@@ -42,8 +42,8 @@ impl Session for Puppet {
 }
 
 /// A puppet and its strings.
-struct Actor {
-    peer: Peer,
+pub(super) struct Actor {
+    pub peer: Peer,
     log: Log,
     script: Script,
     reader: TagReader,
@@ -51,13 +51,13 @@ struct Actor {
 }
 
 impl Actor {
-    fn new(world: &mut World, shard: usize) -> Actor {
+    pub fn new(world: &mut World, shard: usize) -> Actor {
         let (log, script) = (Log::default(), Script::default());
         let peer = world.connect(shard, Box::new(Puppet { log: log.clone(), script: script.clone() }));
         Actor { peer, log, script, reader: TagReader::new(1 << 20), demuxer: FlvDemuxer::new() }
     }
 
-    fn publisher(world: &mut World, shard: usize) -> Actor {
+    pub fn publisher(world: &mut World, shard: usize) -> Actor {
         let actor = Actor::new(world, shard);
         actor.act(world, [Output::Publish(key())]);
         actor
@@ -69,7 +69,7 @@ impl Actor {
         actor
     }
 
-    fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+    pub fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
         self.script.lock().unwrap().extend(outputs);
         world.send(self.peer, b"go");
     }
@@ -91,7 +91,7 @@ impl Actor {
             .collect()
     }
 
-    fn events(&mut self, world: &mut World) -> Vec<MediaEvent> {
+    pub fn events(&mut self, world: &mut World) -> Vec<MediaEvent> {
         self.reader.push(&world.take(self.peer));
         let mut demuxed = Vec::new();
         while let Some((tag, timestamp_ms, body)) = self.reader.next_tag().unwrap() {
@@ -102,11 +102,11 @@ impl Actor {
     }
 }
 
-fn key() -> StreamKey {
+pub(super) fn key() -> StreamKey {
     StreamKey::parse("live/a").unwrap()
 }
 
-fn request(start: Start) -> PlayRequest {
+pub(super) fn request(start: Start) -> PlayRequest {
     PlayRequest {
         key: key(),
         format: Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None },
@@ -142,13 +142,13 @@ fn run(world: &mut World, publisher: &Actor, from: i64, to: i64) {
     }
 }
 
-fn streams(world: &mut World, shard: usize) -> Vec<StreamSnapshot> {
+pub(super) fn streams(world: &mut World, shard: usize) -> Vec<StreamSnapshot> {
     let (reply, answer) = flume::bounded(1);
     world.command(shard, Command::Streams { key: None, reply });
     answer.recv().unwrap()
 }
 
-fn sessions(world: &mut World, shard: usize) -> Vec<SessionSnapshot> {
+pub(super) fn sessions(world: &mut World, shard: usize) -> Vec<SessionSnapshot> {
     let (reply, answer) = flume::bounded(1);
     world.command(shard, Command::Sessions(reply));
     answer.recv().unwrap()
