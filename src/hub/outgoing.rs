@@ -134,6 +134,8 @@ impl Outgoing {
     pub fn at_end(&self, ring: &Ring) -> bool {
         self.is_empty()
             && self.subscription.as_ref().is_none_or(|s| match s.cursor {
+                // Who pauses wants nothing that is there now.
+                _ if s.paused => true,
                 Cursor::At(at) => at >= ring.end(),
                 Cursor::NextKey(from) => ring.key_from(from).is_none(),
             })

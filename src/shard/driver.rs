@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +61,8 @@ struct Gauges {
     stall_micros_max: Cell<u64>,
     stall_micros_recent: Cell<u64>,
     accept_pauses: Cell<u64>,
+    /// Panics contained outside sessions.
+    panics: Cell<u64>,
 }
 
 /// The real world.
@@ -99,6 +102,7 @@ impl Ports for NetPorts {
         snapshot.stall_micros_max = self.gauges.stall_micros_max.get();
         snapshot.stall_micros_max_recent = self.gauges.stall_micros_recent.replace(0);
         snapshot.accept_pauses = self.gauges.accept_pauses.get();
+        snapshot.panics += self.gauges.panics.get();
     }
 }
 
@@ -117,6 +121,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
         stall_micros_max: Cell::new(0),
         stall_micros_recent: Cell::new(0),
         accept_pauses: Cell::new(0),
+        panics: Cell::new(0),
     });
     let shards = parts.inboxes.len() as ShardId;
     let ports = NetPorts { inboxes: parts.inboxes, lanes: parts.lanes_out, gauges: gauges.clone() };
@@ -157,6 +162,15 @@ impl Driver {
     }
 }
 
+/// Runs one step of a task that the shard cannot do without. A panic in it is our fault; it is counted and logged, and the task lives
+/// on, because a shard that no longer flushes or keeps time would be dead for all its streams.
+fn contained(driver: &Driver, step: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(step)).is_err() {
+        driver.gauges.panics.set(driver.gauges.panics.get() + 1);
+        log::error!("a step of the shard panicked; it goes on");
+    }
+}
+
 async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: Listener) {
     loop {
         match listener.accept().await {
@@ -164,7 +178,7 @@ async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: 
                 if driver.core.borrow().draining() {
                     return;
                 }
-                accepted(&driver, protocol, tcp, peer);
+                contained(&driver, || accepted(&driver, protocol, tcp, peer));
             }
             Err(error) if is_exhausted(&error) => {
                 driver.gauges.accept_pauses.set(driver.gauges.accept_pauses.get() + 1);
@@ -291,22 +305,22 @@ fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
 
 async fn command_loop(driver: Rc<Driver>, commands: flume::Receiver<Command>) {
     while let Ok(command) = commands.recv_async().await {
-        driver.with(|core, now| core.command(now, command));
+        contained(&driver, || driver.with(|core, now| core.command(now, command)));
     }
 }
 
 async fn inbox_loop(driver: Rc<Driver>, inbox: flume::Receiver<Message>) {
     while let Ok(message) = inbox.recv_async().await {
-        match message {
+        contained(&driver, || match message {
             Message::Adopt(handoff) => adopt(&driver, *handoff),
             other => driver.with(|core, now| core.message(now, other)),
-        }
+        });
     }
 }
 
 async fn lane_loop(driver: Rc<Driver>, from: ShardId, lane: flume::Receiver<Batch>) {
     while let Ok(batch) = lane.recv_async().await {
-        driver.with(|core, now| core.batch(now, from, &batch));
+        contained(&driver, || driver.with(|core, now| core.batch(now, from, &batch)));
     }
 }
 
@@ -327,7 +341,7 @@ async fn flush_loop(driver: Rc<Driver>) {
             // Whoever is ready now has its turn before the bytes go out.
             futures_lite::future::yield_now().await;
         }
-        driver.core.borrow_mut().flush(clock::now());
+        contained(&driver, || driver.core.borrow_mut().flush(clock::now()));
         if driver.core.borrow().wants_flush() {
             futures_lite::future::yield_now().await;
         }
@@ -344,7 +358,7 @@ async fn timer_loop(driver: Rc<Driver>, heartbeat: &AtomicU64) {
         let woken = clock::now();
         measure_stall(&driver.gauges, woken.since(now).saturating_sub(due));
         heartbeat.store(woken.as_nanos() / 1_000_000, Ordering::Relaxed);
-        driver.with(|core, now| core.tick(now));
+        contained(&driver, || driver.with(|core, now| core.tick(now)));
         let core = driver.core.borrow();
         if core.draining() {
             let until = *drain_until.get_or_insert(woken.after_millis(core.config().server.drain_ms));

@@ -36,18 +36,22 @@ impl<P: Ports> Core<P> {
     }
 
     fn flush_stream(&mut self, at: StreamIndex, now: Stamp) {
+        // A viewer that fails may take its fan-out along: not before all have been walked.
+        let mut failed = Vec::new();
         for fanout_at in 0..self.streams[at].stream.fanouts.len() {
-            self.flush_fanout(at, fanout_at, now);
+            self.flush_fanout(at, fanout_at, now, &mut failed);
+        }
+        for (index, error) in failed {
+            self.failed(now, index, &error);
         }
         if self.streams[at].ended {
             self.finish_viewers(at, now);
         }
     }
 
-    fn flush_fanout(&mut self, at: StreamIndex, fanout_at: usize, now: Stamp) {
+    fn flush_fanout(&mut self, at: StreamIndex, fanout_at: usize, now: Stamp, failed: &mut Vec<(ConnIndex, io::Error)>) {
         let lag_ms_max = self.config.viewer.lag_ms_max;
         let mut sent = SentLog::default();
-        let mut failed: Vec<(ConnIndex, io::Error)> = Vec::new();
         let stream = &mut self.streams[at].stream;
         let viewers = stream.fanouts[fanout_at].viewers.len();
         for viewer_at in 0..viewers {
@@ -79,9 +83,6 @@ impl<P: Ports> Core<P> {
         }
         if !sent.is_empty() {
             stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
-        }
-        for (index, error) in failed {
-            self.failed(now, index, &error);
         }
     }
 

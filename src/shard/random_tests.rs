@@ -9,7 +9,7 @@ use super::sim::World;
 use super::tests::{Actor, key, request, sessions, streams};
 use crate::config::Config;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Track, TrackId, TrackShape, Tracks};
-use crate::session::{Output, Start};
+use crate::session::{Output, PlayRequest, Start};
 
 const SHARDS: usize = 3;
 const STEPS: usize = 400;
@@ -82,7 +82,7 @@ fn send_frame(world: &mut World, source: &Source, step: u64) {
         cts: 0,
         segment: 0,
         track: TrackId(0),
-        key: (step - source.began) % 20 == 0,
+        key: (step - source.began).is_multiple_of(20),
     };
     source.actor.act(world, [Output::Media(MediaEvent::Frame(frame))]);
 }
@@ -91,12 +91,17 @@ fn disturb(world: &mut World, random: &mut Random, viewers: &mut Vec<Watching>) 
     if viewers.len() < 12 && random.one_in(4) {
         let start = if random.one_in(3) { Start::Live } else { Start::Gop };
         let viewer = Actor::new(world, random.below(SHARDS as u64) as usize);
-        viewer.act(world, [Output::Play(request(start))]);
+        let protocol = ["one", "two", "three"][random.below(3) as usize];
+        viewer.act(world, [Output::Play(PlayRequest { protocol, ..request(start) })]);
         viewers.push(Watching { viewer, last: None, received: 0, gaps: 0, stalled: false });
     }
     if !viewers.is_empty() && random.one_in(12) {
         let gone = viewers.swap_remove(random.below(viewers.len() as u64) as usize);
-        world.hang_up(gone.viewer.peer);
+        if random.one_in(2) {
+            world.hang_up(gone.viewer.peer);
+        } else {
+            world.cut(gone.viewer.peer);
+        }
     }
     for watching in viewers.iter_mut() {
         if random.one_in(25) {

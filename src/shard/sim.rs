@@ -26,6 +26,8 @@ pub struct Wire {
     /// What the peer's window still takes; `None`: everything.
     pub window: Option<usize>,
     pub finished: bool,
+    /// The network is gone: every send fails.
+    pub broken: bool,
 }
 
 #[derive(Default)]
@@ -50,6 +52,9 @@ impl Ports for SimPorts {
     fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut net = self.net.borrow_mut();
         let wire = net.wires.get_mut(&socket).expect("a socket is known while its connection lives");
+        if wire.broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let mut sent = 0;
         for slice in slices {
             let take = slice.len().min(wire.window.unwrap_or(usize::MAX));
@@ -148,6 +153,22 @@ impl World {
         self.settle();
     }
 
+    /// The network between server and peer goes: the next send fails.
+    pub fn cut(&mut self, peer: Peer) {
+        self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").broken = true;
+        self.retry(peer);
+    }
+
+    /// A blocked connection's socket has become writable, or has failed.
+    fn retry(&mut self, peer: Peer) {
+        if let Some(peer) = self.find(peer.socket)
+            && self.shards[peer.shard].is_blocked(peer.index)
+        {
+            self.shards[peer.shard].wrote(self.now.get(), peer.index, 0);
+        }
+        self.settle();
+    }
+
     /// Where the connection is now: it may have moved to another shard.
     pub fn find(&self, socket: Socket) -> Option<Peer> {
         self.peers.iter().find(|peer| peer.socket == socket).copied()
@@ -165,12 +186,7 @@ impl World {
     /// How much more the peer's window takes; `None`: no limit.
     pub fn set_window(&mut self, peer: Peer, window: Option<usize>) {
         self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").window = window;
-        if let Some(peer) = self.find(peer.socket)
-            && self.shards[peer.shard].is_blocked(peer.index)
-        {
-            self.shards[peer.shard].wrote(self.now.get(), peer.index, 0);
-        }
-        self.settle();
+        self.retry(peer);
     }
 
     /// Lets `ms` pass, a tick at a time.

@@ -465,6 +465,31 @@ fn over_the_limit_on_kept_media_the_largest_stream_begins_anew() {
 }
 
 #[test]
+fn a_viewer_whose_network_is_gone_takes_its_fan_out_along_and_nothing_else() {
+    for cut in 0..3 {
+        let mut world = World::new(1, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        let mut viewers: Vec<Actor> = ["one", "two", "three"]
+            .into_iter()
+            .map(|protocol| {
+                let actor = Actor::new(&mut world, 0);
+                actor.act(&mut world, [Output::Play(PlayRequest { protocol, ..request(Start::Gop) })]);
+                actor
+            })
+            .collect();
+        run(&mut world, &publisher, 0, 80);
+        let gone = viewers.remove(cut);
+        world.cut(gone.peer);
+        run(&mut world, &publisher, 80, 160);
+        assert!(world.find(gone.peer.socket).is_none());
+        for viewer in &mut viewers {
+            assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120]);
+        }
+    }
+}
+
+#[test]
 fn the_limit_on_connections_refuses_the_next() {
     let mut config = Config::default();
     config.limits.connections_per_shard_max = 2;
