@@ -8,6 +8,8 @@ pub mod clock;
 mod epoll;
 pub mod probe;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 mod uring;
 
 use std::cell::Cell;
