@@ -1,1 +1,33 @@
+//! The whole server against real clients, and against hostile ones. Each test starts a server of its own on free ports and runs on
+//! both runtimes: `on_both_runtimes!` makes `io_uring::name` and `epoll::name` out of `name(runtime)`.
+//!
+//! A client program that is not installed skips its test with a line that says so, or fails it with `SHARDCAST_E2E_STRICT=1`.
 
+/// Makes a test function per runtime out of each `fn name(runtime: Runtime)`.
+macro_rules! on_both_runtimes {
+    ($($name:ident),+ $(,)?) => {
+        mod io_uring {
+            $(#[test] fn $name() { crate::harness::on(crate::harness::Runtime::IoUring, super::$name); })+
+        }
+        mod epoll {
+            $(#[test] fn $name() { crate::harness::on(crate::harness::Runtime::Epoll, super::$name); })+
+        }
+    };
+}
+
+mod harness;
+
+mod browser;
+mod codecs;
+mod faults;
+mod http;
+mod idle;
+mod life;
+mod limits;
+mod peers;
+mod pull;
+mod reconnect;
+mod slow;
+mod startup;
+mod syscalls;
+mod tracks;

@@ -1,0 +1,99 @@
+//! HTTP requests by hand, and what the control plane says of streams and sessions.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::chunked::Chunked;
+use super::{SOON, Server, wait_for};
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// One request; reads until the server closes.
+#[track_caller]
+pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Response {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("the answer has a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
+    let mut body = answer[end + 4..].to_vec();
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = Chunked::default().push(&body);
+    }
+    Response { status, head, body }
+}
+
+impl Server {
+    #[track_caller]
+    pub fn api(&self, path: &str) -> Value {
+        let response = request(self.control, "GET", &format!("/api/v1/{path}"), &[]);
+        assert_eq!(response.status, 200, "{path}: {}", response.text());
+        response.json()
+    }
+
+    /// `None`: there is no such stream.
+    pub fn stream(&self, key: &str) -> Option<Value> {
+        let response = request(self.control, "GET", &format!("/api/v1/streams/{key}"), &[]);
+        (response.status == 200).then(|| response.json())
+    }
+
+    /// Waits until the stream has a publisher and its tracks are known.
+    #[track_caller]
+    pub fn wait_live(&self, key: &str) -> Value {
+        wait_for(&format!("{key} is live"), SOON, || {
+            self.stream(key).filter(|stream| stream["state"] == "live" && !stream["tracks"].as_array().unwrap().is_empty())
+        })
+    }
+
+    pub fn sessions(&self, role: &str) -> Vec<Value> {
+        self.api(&format!("sessions?limit=1000&role={role}"))["sessions"].as_array().unwrap().clone()
+    }
+
+    #[track_caller]
+    pub fn wait_sessions(&self, role: &str, count: usize) -> Vec<Value> {
+        wait_for(&format!("there are {count} sessions with the role {role}"), SOON, || {
+            Some(self.sessions(role)).filter(|sessions| sessions.len() == count)
+        })
+    }
+
+    pub fn metrics(&self) -> String {
+        request(self.control, "GET", "/metrics", &[]).text()
+    }
+
+    /// The sum of all samples of one metric whose labels contain `label`.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = self.metrics();
+        let samples = text.lines().filter(|line| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{'])) && line.contains(label)
+        });
+        samples.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+    }
+}

@@ -1,0 +1,150 @@
+//! The media that is sent: FLV files made once by ffmpeg from its test sources, kept in `target/e2e-media`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::flv::Tag;
+use super::framemd5::{self, Streams};
+use super::{Client, ffmpeg, ffmpeg_new, flv, target};
+
+/// One file, and how it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    name: &'static str,
+    /// Whether the system's ffmpeg cannot make it.
+    new: bool,
+    seconds: u32,
+    picture: &'static str,
+    sound: &'static str,
+    codecs: &'static str,
+}
+
+const PICTURE: &str = "testsrc2=s=320x180:r=25";
+const SOUND: &str = "anoisesrc=r=44100:a=0.1";
+
+/// H.264 with B-frames and AAC, 0.6 Mb/s, a keyframe per second.
+pub const H264_AAC: Recipe = Recipe {
+    name: "h264_aac",
+    new: false,
+    seconds: 8,
+    picture: PICTURE,
+    sound: SOUND,
+    codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -sc_threshold 0 -b:v 500k -c:a aac -b:a 96k",
+};
+/// The same in another size of picture.
+pub const H264_AAC_LARGE: Recipe = Recipe { name: "h264_aac_large", seconds: 4, picture: "testsrc2=s=640x360:r=25", ..H264_AAC };
+/// Four megabits per second.
+pub const H264_AAC_HEAVY: Recipe = Recipe {
+    name: "h264_aac_heavy",
+    seconds: 6,
+    picture: "testsrc2=s=640x360:r=25,noise=alls=40:allf=t",
+    codecs: "-c:v libx264 -preset ultrafast -g 25 -b:v 4M -minrate 4M -maxrate 4M -bufsize 1M -c:a aac -b:a 96k",
+    ..H264_AAC
+};
+pub const HEVC_AAC: Recipe = Recipe {
+    name: "hevc_aac",
+    new: true,
+    seconds: 5,
+    codecs: "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:bframes=2 -c:a aac -b:a 96k",
+    ..H264_AAC
+};
+pub const H264_OPUS: Recipe = Recipe {
+    name: "h264_opus",
+    new: true,
+    seconds: 5,
+    codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a libopus -ar 48000 -b:a 64k",
+    ..H264_AAC
+};
+pub const AV1_AAC: Recipe = Recipe {
+    name: "av1_aac",
+    new: true,
+    seconds: 5,
+    codecs: "-c:v libsvtav1 -preset 12 -g 25 -svtav1-params lp=1 -c:a aac",
+    ..H264_AAC
+};
+pub const VP9_MP3: Recipe = Recipe {
+    name: "vp9_mp3",
+    new: true,
+    seconds: 5,
+    codecs: "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -b:v 300k -c:a libmp3lame -b:a 64k",
+    ..H264_AAC
+};
+pub const H264_ALAW: Recipe = Recipe {
+    name: "h264_alaw",
+    seconds: 5,
+    sound: "anoisesrc=r=8000:a=0.1",
+    codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a pcm_alaw -ar 8000 -ac 1",
+    ..H264_AAC
+};
+pub const H264_ULAW: Recipe =
+    Recipe { name: "h264_ulaw", codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a pcm_mulaw -ar 8000 -ac 1", ..H264_ALAW };
+
+impl Recipe {
+    /// The ffmpeg that can read and write it.
+    pub fn ffmpeg(&self) -> Option<Command> {
+        if self.new { ffmpeg_new() } else { Some(ffmpeg()) }
+    }
+
+    /// The file, made now if it is not there. `None`: no ffmpeg that can.
+    pub fn file(&self) -> Option<PathBuf> {
+        static MAKING: Mutex<()> = Mutex::new(());
+        // A failure while another test made a file says nothing of this one.
+        let _one_at_a_time = MAKING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let folder = target().join("e2e-media");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{}.flv", self.name));
+        if !path.exists() {
+            let unfinished = folder.join(format!("{}.{}.flv", self.name, std::process::id()));
+            let mut command = self.ffmpeg()?;
+            command.args(["-f", "lavfi", "-i", self.picture, "-f", "lavfi", "-i", self.sound]);
+            command.args(["-t", &self.seconds.to_string(), "-pix_fmt", "yuv420p"]).args(self.codecs.split(' '));
+            Client::start(command.arg(&unfinished)).succeed();
+            std::fs::rename(unfinished, &path).unwrap();
+        }
+        Some(path)
+    }
+
+    pub fn tags(&self) -> Option<Vec<Tag>> {
+        self.file().map(|path| flv::read(&path))
+    }
+
+    /// What `framemd5` says of the file.
+    pub fn framemd5(&self) -> Option<Streams> {
+        let path = self.file()?;
+        Some(framemd5_of(self.ffmpeg()?, &path))
+    }
+
+    /// Sends the file in real time, once, as an encoder would.
+    pub fn push(&self, url: &str) -> Option<Client> {
+        self.push_with(url, &[])
+    }
+
+    /// As [`Recipe::push`], over and over.
+    pub fn push_forever(&self, url: &str) -> Option<Client> {
+        self.push_with(url, &["-stream_loop", "-1"])
+    }
+
+    fn push_with(&self, url: &str, options: &[&str]) -> Option<Client> {
+        let path = self.file()?;
+        let mut command = self.ffmpeg()?;
+        command.args(options).arg("-re").arg("-i").arg(path).args(["-c", "copy", "-f", "flv", url]);
+        Some(Client::start(&mut command))
+    }
+}
+
+/// What `framemd5` says of any file.
+#[track_caller]
+pub fn framemd5_of(mut ffmpeg: Command, path: &Path) -> Streams {
+    let folder = super::fresh_folder("framemd5");
+    let output = folder.join("out");
+    Client::start(ffmpeg.args(framemd5::arguments(path.to_str().unwrap(), &output))).succeed();
+    let streams = framemd5::read(&output);
+    let _ = std::fs::remove_dir_all(folder);
+    streams
+}
+
+/// Tags without their sound, or without their picture.
+pub fn only(tags: &[Tag], kind: u8) -> Vec<Tag> {
+    tags.iter().filter(|tag| tag.kind == kind).cloned().collect()
+}

@@ -1,0 +1,90 @@
+//! What the tests share: a server in a child process, client programs, viewers and publishers of our own, and media to send.
+
+pub mod api;
+pub mod chunked;
+pub mod client;
+pub mod flv;
+pub mod framemd5;
+pub mod media;
+pub mod publisher;
+pub mod server;
+pub mod viewer;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub use client::{Client, ffmpeg, ffmpeg_new, missing};
+pub use flv::Tag;
+pub use publisher::Publisher;
+pub use server::{Options, Server};
+pub use viewer::{Over, Viewer};
+
+/// For anything that should happen soon: generous, because the machine may be busy.
+pub const SOON: Duration = Duration::from_secs(45);
+
+/// The server's runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    IoUring,
+    Epoll,
+}
+
+impl Runtime {
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::IoUring => "io_uring",
+            Runtime::Epoll => "epoll",
+        }
+    }
+}
+
+/// Runs one test on one runtime, unless the machine has none such.
+pub fn on(runtime: Runtime, test: fn(Runtime)) {
+    match (runtime, no_io_uring()) {
+        (Runtime::IoUring, Some(why)) => skip(why),
+        _ => test(runtime),
+    }
+}
+
+/// Why this machine has no io_uring. Asked on a thread of its own: the kernel's work on a ring interrupts system calls of the thread
+/// that made it.
+fn no_io_uring() -> Option<&'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || shardcast::io::probe::choose(shardcast::config::Runtime::IoUring).err();
+    WHY.get_or_init(|| std::thread::spawn(ask).join().unwrap()).as_deref()
+}
+
+/// Says that something is not tested, or fails when everything must be.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("SHARDCAST_E2E_STRICT").is_none_or(|strict| strict != "1"), "may not be skipped: {why}");
+    println!("skipped: {why}");
+}
+
+/// Asks again and again until there is an answer; fails after `patience`.
+#[track_caller]
+pub fn wait_for<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The build directory of the project.
+pub fn target() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target")
+}
+
+/// A directory of its own for each caller, below `target/`; removed by its owner.
+pub fn fresh_folder(name: &str) -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = target().join("e2e").join(format!("{name}-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}

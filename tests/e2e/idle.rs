@@ -1,0 +1,64 @@
+//! What a connection costs that does nothing: at most 8 KiB of the server's memory.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use crate::harness::{Options, Runtime, SOON, Server, skip, wait_for};
+
+on_both_runtimes!(memory_per_connection);
+
+/// Two servers may be tested at the same time by this one process.
+const CONNECTIONS: u64 = 6_000;
+const BYTES_MAX: u64 = 8 * 1024;
+
+/// Allows this process as many files as it may have; says how many.
+fn raise_file_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
+        limit.rlim_cur = limit.rlim_max;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
+    }
+    limit.rlim_cur
+}
+
+/// A third says nothing, a third has begun an HTTP request, a third has finished the RTMP handshake.
+fn idle_connection(server: &Server, at: u64) -> TcpStream {
+    let address = if at.is_multiple_of(3) { server.http } else { server.rtmp };
+    let mut stream = TcpStream::connect(address).unwrap();
+    if at.is_multiple_of(3) {
+        stream.write_all(b"GET /live/x.flv HTTP/1.1\r\nHost: local").unwrap();
+    } else if at % 3 == 1 {
+        let mut answer = [0; 1 + 2 * 1536];
+        stream.write_all(&[3]).unwrap();
+        stream.write_all(&[0; 1536]).unwrap();
+        stream.read_exact(&mut answer).unwrap();
+        stream.write_all(&answer[1..1537]).unwrap();
+    }
+    stream
+}
+
+fn memory_per_connection(runtime: Runtime) {
+    let files = raise_file_limit();
+    let count = CONNECTIONS.min(files.saturating_sub(1_000) / 3);
+    if count < 1_000 {
+        return skip(&format!("only {files} open files are allowed"));
+    }
+    let server = Server::start(Options::new(runtime).shards(2).set("limits.handshake_ms_max", 600_000));
+    let connections = || {
+        let shards = server.api("shards");
+        shards["shards"].as_array().unwrap().iter().map(|shard| shard["connections"].as_u64().unwrap()).sum::<u64>()
+    };
+    // What the first connections make the server allocate once is not theirs.
+    let mut idle: Vec<TcpStream> = (0..60).map(|at| idle_connection(&server, at)).collect();
+    wait_for("the first connections are there", SOON, || (connections() == 60).then_some(()));
+    let before = server.rss_bytes();
+    idle.extend((0..count).map(|at| idle_connection(&server, at)));
+    wait_for("all connections are there", SOON, || (connections() == 60 + count).then_some(()));
+    let each = server.rss_bytes().saturating_sub(before) / count;
+    println!("{}: {each} bytes for each of {count} idle connections", runtime.name());
+    assert!(each <= BYTES_MAX, "{each} bytes per idle connection");
+    drop(idle);
+    wait_for("all connections are gone", SOON, || (connections() == 0).then_some(()));
+}

@@ -1,0 +1,133 @@
+//! GStreamer and librtmp push and play: the frames that come out are the frames that went in.
+
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+use shardcast::format::flv::{Demuxed, FlvDemuxer, TagType};
+use shardcast::media::{MediaEvent, Stamp, TrackId};
+
+use crate::harness::client::find;
+use crate::harness::flv::{self, AUDIO, VIDEO};
+use crate::harness::media::H264_AAC;
+use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Tag, Viewer, fresh_folder, missing, skip};
+
+on_both_runtimes!(gstreamer, librtmp_publishes, librtmp_plays);
+
+/// Payloads per track, free of what servers may leave out (access unit delimiters).
+fn frames(tags: &[Tag]) -> Vec<(TrackId, Bytes)> {
+    let (mut demuxer, mut out) = (FlvDemuxer::new(), Vec::new());
+    for tag in tags {
+        let kind = TagType::from_byte(tag.kind).unwrap();
+        demuxer.push(kind, tag.timestamp, tag.body.clone().into(), Stamp::ZERO, &mut out).unwrap();
+    }
+    let frames = out.into_iter().filter_map(|demuxed| match demuxed {
+        Demuxed::Event(MediaEvent::Frame(frame)) => Some((frame.track, frame.data)),
+        _ => None,
+    });
+    frames.collect()
+}
+
+#[track_caller]
+fn assert_same_frames(seen: &[Tag], sent: &[Tag], who: &str) {
+    for kind in [VIDEO, AUDIO] {
+        let of_kind = |tags: &[Tag]| -> Vec<Bytes> {
+            let tags: Vec<Tag> = tags.iter().filter(|tag| tag.kind == kind).cloned().collect();
+            frames(&tags).into_iter().map(|(_, data)| data).collect()
+        };
+        let (seen, sent) = (of_kind(seen), of_kind(sent));
+        assert!(seen.len() >= 40 && seen.len() <= sent.len(), "{who}: {} of {} frames of kind {kind}", seen.len(), sent.len());
+        let from = sent.len() - seen.len();
+        let differs = (0..seen.len()).find(|at| seen[*at] != sent[from + at]);
+        let place = sent.iter().position(|frame| *frame == seen[0]);
+        assert_eq!(
+            differs,
+            None,
+            "{who}: of {} frames of kind {kind}, the first of which is number {place:?} of {}",
+            seen.len(),
+            sent.len()
+        );
+    }
+}
+
+/// Five seconds of H.264 and AAC into `sink`; `copy` gets the same FLV tags.
+fn gst_publish(sink: &str, copy: &Path) -> Client {
+    let picture = "videotestsrc is-live=true num-buffers=125 pattern=ball ! video/x-raw,width=320,height=180,framerate=25/1 \
+                   ! x264enc tune=zerolatency key-int-max=25 ! h264parse ! flvmux name=m streamable=true ! tee name=t";
+    let sound = "audiotestsrc is-live=true num-buffers=215 wave=pink-noise ! audio/x-raw,rate=44100 ! voaacenc ! aacparse ! m.";
+    let mut command = Command::new("gst-launch-1.0");
+    command.arg("-q").args(picture.split_whitespace());
+    command.args(["t.", "!", "queue", "!"]).args(sink.split_whitespace());
+    command.args(["t.", "!", "queue", "!", "filesink"]).arg(format!("location={}", copy.display()));
+    Client::start(command.args(sound.split_whitespace()))
+}
+
+/// Whether GStreamer has none of `elements`.
+fn missing_elements(elements: &[&str]) -> bool {
+    if missing(&["gst-launch-1.0", "gst-inspect-1.0"]) {
+        return true;
+    }
+    let there = |element: &&&str| !Command::new("gst-inspect-1.0").args(["--exists", element]).status().unwrap().success();
+    let absent = elements.iter().find(there);
+    if let Some(element) = absent {
+        skip(&format!("GStreamer has no {element}"));
+    }
+    absent.is_some()
+}
+
+fn gstreamer(runtime: Runtime) {
+    if missing_elements(&["rtmp2sink", "rtmp2src", "x264enc", "voaacenc", "flvmux"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime));
+    let folder = fresh_folder("gst");
+    let (copy, played) = (folder.join("sent.flv"), folder.join("played.flv"));
+    let url = server.rtmp_url("live/gst");
+    let mut play = Command::new("gst-launch-1.0");
+    play.args(["-q", "rtmp2src", &format!("location={url}"), "!", "filesink", &format!("location={}", played.display())]);
+    let play = Client::start(&mut play);
+    let viewer = Viewer::open(&server, Over::HttpFlv, "live/gst");
+    server.wait_sessions("waiting", 2);
+    gst_publish(&format!("rtmp2sink location={url}"), &copy).succeed();
+    let seen = viewer.wait_end().tags;
+    play.succeed();
+    let sent = flv::read(&copy);
+    assert_same_frames(&seen, &sent, "HTTP-FLV");
+    assert_same_frames(&flv::read(&played), &sent, "rtmp2src");
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn librtmp_publishes(runtime: Runtime) {
+    if missing_elements(&["rtmpsink", "x264enc", "voaacenc", "flvmux"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime).shards(2));
+    let folder = fresh_folder("librtmp");
+    let copy = folder.join("sent.flv");
+    let viewer = Viewer::open(&server, Over::Rtmp, "live/librtmp");
+    server.wait_sessions("waiting", 1);
+    let sink = format!("rtmpsink location={}", server.rtmp_url("live/librtmp"));
+    gst_publish(&sink, &copy).succeed();
+    let seen = viewer.wait_over().tags;
+    assert_same_frames(&seen, &flv::read(&copy), "RTMP");
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn librtmp_plays(runtime: Runtime) {
+    if missing(&["rtmpdump", "ffmpeg"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime).shards(2));
+    let folder = fresh_folder("rtmpdump");
+    let played = folder.join("played.flv");
+    let push = H264_AAC.push(&server.rtmp_url("live/dump")).unwrap();
+    server.wait_live("live/dump");
+    let mut dump = Command::new(find("rtmpdump").unwrap());
+    let mut dump = Client::start(dump.args(["-q", "--live", "-r", &server.rtmp_url("live/dump"), "-o"]).arg(&played));
+    push.succeed();
+    let status = dump.wait(SOON);
+    // 2: rtmpdump calls a live stream that ends incomplete.
+    assert!(matches!(status.code(), Some(0 | 2)), "rtmpdump: {status}\n{}", dump.output());
+    assert_same_frames(&flv::read(&played), &H264_AAC.tags().unwrap(), "rtmpdump");
+    let _ = std::fs::remove_dir_all(folder);
+}
