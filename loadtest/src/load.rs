@@ -1,0 +1,265 @@
+//! The run: publish, let the viewers join, measure, and wait for what is still on its way. One thread, one wait.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::rc::Rc;
+
+use crate::args::{LoadArgs, Play};
+use crate::clip::{Clip, Shape};
+use crate::poll::{Poll, Ready, Token, now};
+use crate::process::Usage;
+use crate::publisher::Publisher;
+use crate::tally::Tally;
+use crate::viewer::Viewer;
+
+const MILLIS: u64 = 1_000_000;
+const SECONDS: u64 = 1_000_000_000;
+const READ_BYTES: usize = 256 * 1024;
+/// How long publishers may take until the server has agreed.
+const PUBLISH_LIMIT: u64 = 5 * SECONDS;
+/// How long viewers may take until all have a picture.
+const JOIN_LIMIT: u64 = 30 * SECONDS;
+/// Viewers connect in groups, so that joining does not hold up publishing.
+const CONNECTS_AT_ONCE: usize = 10;
+const CONNECT_PAUSE: u64 = 10 * MILLIS;
+/// Between the last join and the first measured frame.
+const SETTLE: u64 = SECONDS;
+/// How late a frame may be at most to be counted.
+const DRAIN: u64 = 2 * SECONDS;
+
+/// What a run has shown.
+pub struct Outcome {
+    pub tally: Tally,
+    /// Viewers that were there to be counted, per publisher.
+    pub viewers: Vec<u64>,
+    /// Per viewer that got a picture, in nanoseconds.
+    pub joins: Vec<u64>,
+    /// Why viewers went away, and how many did.
+    pub closed: BTreeMap<String, usize>,
+    /// Bytes received and time passed while measuring.
+    pub bytes: u64,
+    pub seconds: f64,
+    /// At the beginning and at the end of measuring.
+    pub own: (Usage, Usage),
+    pub server: Option<ServerUsage>,
+}
+
+pub struct ServerUsage {
+    /// With one viewer per stream: what more viewers add is theirs alone.
+    pub one_viewer: Usage,
+    /// At the beginning and at the end of measuring.
+    pub begin: Usage,
+    pub end: Usage,
+}
+
+pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
+    let mut load = Load::new(args)?;
+    load.publish()?;
+    let server = |at: &str| {
+        let usage = args.server_pid.map(Usage::of).transpose();
+        usage.map_err(|error| io::Error::other(format!("the server's process {at}: {error}")))
+    };
+    load.join_first()?;
+    let one_viewer = server("with one viewer")?;
+    load.join()?;
+    load.run_until(now() + SETTLE, |_| false)?;
+
+    let (began, bytes_before) = (now(), load.tally.bytes);
+    load.tally.window = (began, began + args.seconds * SECONDS);
+    let (own_begin, server_begin) = (Usage::of(std::process::id())?, server("at the beginning")?);
+    load.run_until(load.tally.window.1, |_| false)?;
+    let (own_end, server_end) = (Usage::of(std::process::id())?, server("at the end")?);
+    let (seconds, bytes) = ((now() - began) as f64 / SECONDS as f64, load.tally.bytes - bytes_before);
+    load.run_until(now() + DRAIN, Load::all_delivered)?;
+
+    let server = match (one_viewer, server_begin, server_end) {
+        (Some(one_viewer), Some(begin), Some(end)) => Some(ServerUsage { one_viewer, begin, end }),
+        _ => None,
+    };
+    let joins = load.viewers.iter().flatten().filter_map(Viewer::join_time).collect();
+    let Load { tally, expecting: viewers, closed, .. } = load;
+    Ok(Outcome { tally, viewers, joins, closed, bytes, seconds, own: (own_begin, own_end), server })
+}
+
+struct Load {
+    args: LoadArgs,
+    play_address: SocketAddr,
+    poll: Poll,
+    publishers: Vec<Publisher>,
+    /// `None`: gone.
+    viewers: Vec<Option<Viewer>>,
+    /// Connected, and never read.
+    stalled: Vec<Viewer>,
+    /// Viewers per publisher, be they gone or not.
+    expecting: Vec<u64>,
+    closed: BTreeMap<String, usize>,
+    tally: Tally,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    fn new(args: &LoadArgs) -> io::Result<Load> {
+        let shape = Shape { frames_per_second: args.fps, gop_ms: args.gop_ms, bits_per_second: args.rate.0 };
+        let clip = Rc::new(Clip::new(shape));
+        let address = if args.play == Play::Rtmp { &args.url.address } else { &args.http.address };
+        let play_address = address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the host has no address"))?;
+        let poll = Poll::new()?;
+        let mut publishers = Vec::new();
+        for number in 0..args.publishers {
+            let publisher = Publisher::connect(number, args, clip.clone())
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", args.url.address)))?;
+            poll.add(publisher.fd(), Token::Publisher(number.into()), false)?;
+            publishers.push(publisher);
+        }
+        let tally = Tally::new(publishers.len());
+        Ok(Load {
+            args: args.clone(),
+            play_address,
+            poll,
+            expecting: vec![0; publishers.len()],
+            publishers,
+            viewers: Vec::new(),
+            stalled: Vec::new(),
+            closed: BTreeMap::new(),
+            tally,
+            buffer: vec![0; READ_BYTES],
+        })
+    }
+
+    /// Until every stream is live and the server's memory of its last GOP is full.
+    fn publish(&mut self) -> io::Result<()> {
+        let live = |load: &Load| load.publishers.iter().all(Publisher::is_live);
+        self.run_until(now() + PUBLISH_LIMIT, live)?;
+        if !live(self) {
+            return Err(io::Error::other("the server does not let all publishers publish"));
+        }
+        self.run_until(now() + 2 * self.args.gop_ms.max(500) * MILLIS, |_| false)
+    }
+
+    /// One viewer per stream.
+    fn join_first(&mut self) -> io::Result<()> {
+        for number in 0..self.args.viewers.min(self.publishers.len()) {
+            self.connect(number)?;
+        }
+        self.run_until(now() + JOIN_LIMIT, Load::all_joined)?;
+        self.run_until(now() + SETTLE, |_| false)
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        for number in 0..self.args.stalled {
+            self.connect_stalled(number)?;
+        }
+        let limit = now() + JOIN_LIMIT;
+        for number in self.viewers.len()..self.args.viewers {
+            if number % CONNECTS_AT_ONCE == 0 {
+                self.run_until(now() + CONNECT_PAUSE, |_| false)?;
+            }
+            self.connect(number)?;
+        }
+        self.run_until(limit, Load::all_joined)
+    }
+
+    fn all_joined(&self) -> bool {
+        self.viewers.iter().flatten().all(|viewer| viewer.join_time().is_some())
+    }
+
+    fn publisher_for(&self, number: usize) -> u16 {
+        (number % self.publishers.len()) as u16
+    }
+
+    fn connect(&mut self, number: usize) -> io::Result<()> {
+        let publisher = self.publisher_for(number);
+        self.expecting[usize::from(publisher)] += 1;
+        let viewer = Viewer::connect(&self.args, self.play_address, publisher, false)?;
+        self.poll.add(viewer.fd(), Token::Viewer(self.viewers.len()), false)?;
+        self.viewers.push(Some(viewer));
+        Ok(())
+    }
+
+    /// It only reads until the server has been asked in full.
+    fn connect_stalled(&mut self, number: usize) -> io::Result<()> {
+        let mut viewer = Viewer::connect(&self.args, self.play_address, self.publisher_for(number), true)?;
+        let limit = now() + PUBLISH_LIMIT;
+        // What it reads is not counted.
+        let mut ignored = Tally::new(self.publishers.len());
+        while !viewer.has_asked() && now() < limit {
+            viewer.readable(now(), &mut self.buffer, &mut ignored)?;
+            self.run_until(now() + MILLIS, |_| false)?;
+        }
+        self.stalled.push(viewer);
+        Ok(())
+    }
+
+    fn all_delivered(&self) -> bool {
+        let due: u64 = self.tally.expected.iter().zip(&self.expecting).map(|(units, viewers)| units * viewers).sum();
+        self.tally.delivered == due
+    }
+
+    fn run_until(&mut self, until: u64, done: impl Fn(&Load) -> bool) -> io::Result<()> {
+        let mut ready = Vec::new();
+        while now() < until && !done(self) {
+            let due = self.next_due();
+            self.poll.wait(due.min(until), &mut ready)?;
+            let woken = now();
+            let mut next_due = self.send_due()?;
+            for event in ready.drain(..) {
+                self.handle(event, woken)?;
+                if now() >= next_due {
+                    next_due = self.send_due()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn next_due(&self) -> u64 {
+        self.publishers.iter().map(Publisher::next_due).min().unwrap_or(u64::MAX)
+    }
+
+    /// Sends what is due; says when the next frame is.
+    fn send_due(&mut self) -> io::Result<u64> {
+        for at in 0..self.publishers.len() {
+            let publisher = &mut self.publishers[at];
+            if publisher.next_due() <= now() {
+                let was_blocked = publisher.is_blocked();
+                publisher.send_due(&mut self.tally)?;
+                self.watch_publisher(at, was_blocked)?;
+            }
+        }
+        Ok(self.next_due())
+    }
+
+    fn watch_publisher(&self, at: usize, was_blocked: bool) -> io::Result<()> {
+        let publisher = &self.publishers[at];
+        if publisher.is_blocked() != was_blocked {
+            self.poll.change(publisher.fd(), Token::Publisher(at), publisher.is_blocked())?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Ready, woken: u64) -> io::Result<()> {
+        match event.token {
+            Token::Timer => Ok(()),
+            Token::Publisher(at) => {
+                let was_blocked = self.publishers[at].is_blocked();
+                if event.readable {
+                    self.publishers[at].readable(&mut self.buffer)?;
+                }
+                if event.writable {
+                    self.publishers[at].flush()?;
+                }
+                self.watch_publisher(at, was_blocked)
+            }
+            Token::Viewer(at) => {
+                let Some(viewer) = &mut self.viewers[at] else { return Ok(()) };
+                if let Err(error) = viewer.readable(woken, &mut self.buffer, &mut self.tally) {
+                    self.poll.remove(viewer.fd())?;
+                    *self.closed.entry(error.to_string()).or_default() += 1;
+                    self.viewers[at] = None;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is told of a run: one list of figures, printed as a table and written as JSON.
+
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use crate::args::LoadArgs;
+use crate::load::Outcome;
+use crate::process::Usage;
+
+const SLO_NANOS: u64 = 100_000_000;
+const PERCENTILES: [(&str, f64); 4] = [("p50", 50.0), ("p99", 99.0), ("p99_9", 99.9), ("p99_99", 99.99)];
+/// Above this share of its core, or with senders later than that, the generator may have been the limit.
+const OWN_CPU_MAX: f64 = 0.85;
+const LATENESS_MAX_MS: f64 = 5.0;
+
+/// One figure.
+pub struct Figure {
+    pub key: String,
+    pub value: f64,
+    pub unit: &'static str,
+}
+
+pub struct Report {
+    settings: Value,
+    pub figures: Vec<Figure>,
+    /// What makes the figures doubtful.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    pub fn new(args: &LoadArgs, outcome: &Outcome) -> Report {
+        let settings = json!({
+            "publish": "rtmp", "publishers": args.publishers, "play": args.play.name(), "viewers": args.viewers,
+            "stalled": args.stalled, "rate_bits": args.rate.0, "fps": args.fps, "gop_ms": args.gop_ms, "seconds": args.seconds,
+        });
+        let mut report = Report { settings, figures: Vec::new(), warnings: Vec::new() };
+        report.delivery(outcome);
+        report.latency("first_byte", &outcome.tally.first);
+        report.latency("last_byte", &outcome.tally.last);
+        report.joins(outcome);
+        report.server(args, outcome);
+        report.generator(outcome);
+        report.warn(args, outcome);
+        report
+    }
+
+    fn add(&mut self, key: impl Into<String>, value: f64, unit: &'static str) {
+        self.figures.push(Figure { key: key.into(), value, unit });
+    }
+
+    pub fn value(&self, key: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.key == key).map(|figure| figure.value)
+    }
+
+    fn delivery(&mut self, outcome: &Outcome) {
+        let tally = &outcome.tally;
+        let due: u64 = tally.expected.iter().zip(&outcome.viewers).map(|(units, viewers)| units * viewers).sum();
+        self.add("delivered", tally.delivered as f64, "frames");
+        self.add("lost", due.saturating_sub(tally.delivered) as f64, "frames");
+        self.add("out_of_order", tally.out_of_order as f64, "frames");
+        self.add("closed", outcome.closed.values().sum::<usize>() as f64, "viewers");
+        self.add("delivered_gbit", gbit(outcome), "Gbit");
+        self.add("delivered_rate", gbit(outcome) * 1e3 / outcome.seconds, "Mbit/s");
+        let within = tally.last.count_between(0, SLO_NANOS);
+        self.add("within_100_ms", within as f64 * 100.0 / due.max(1) as f64, "%");
+    }
+
+    fn latency(&mut self, name: &str, histogram: &Histogram<u64>) {
+        for (label, percentile) in PERCENTILES {
+            self.add(format!("{name}_{label}"), millis(histogram.value_at_percentile(percentile)), "ms");
+        }
+        self.add(format!("{name}_max"), millis(histogram.max()), "ms");
+    }
+
+    fn joins(&mut self, outcome: &Outcome) {
+        let mut joins = crate::tally::histogram();
+        outcome.joins.iter().for_each(|join| joins.saturating_record(*join));
+        self.add("join_p50", millis(joins.value_at_percentile(50.0)), "ms");
+        self.add("join_p99", millis(joins.value_at_percentile(99.0)), "ms");
+    }
+
+    fn server(&mut self, args: &LoadArgs, outcome: &Outcome) {
+        let Some(server) = &outcome.server else { return };
+        let (begin, end) = (&server.begin, &server.end);
+        let cpu = end.cpu_seconds - begin.cpu_seconds;
+        self.add("server_cpu", cpu, "s");
+        self.add("server_cpu_share", cpu * 100.0 / outcome.seconds, "%");
+        self.add("server_cpu_per_gbit", cpu / gbit(outcome), "s/Gbit");
+        self.add("server_rss", end.rss_bytes as f64 / 1e6, "MB");
+        let first = args.viewers.min(args.publishers.into());
+        let grown = end.rss_bytes as f64 - server.one_viewer.rss_bytes as f64;
+        let added = (args.viewers - first + args.stalled).max(1) as f64;
+        self.add("server_rss_per_viewer", grown / added, "bytes");
+        let per_second = |get: fn(&Usage) -> u64| (get(end) - get(begin)) as f64 / outcome.seconds;
+        self.add("server_voluntary_switches", per_second(|usage| usage.voluntary_switches), "1/s");
+        self.add("server_involuntary_switches", per_second(|usage| usage.involuntary_switches), "1/s");
+    }
+
+    fn generator(&mut self, outcome: &Outcome) {
+        let (begin, end) = &outcome.own;
+        self.add("generator_cpu_share", (end.cpu_seconds - begin.cpu_seconds) * 100.0 / outcome.seconds, "%");
+        self.add("generator_lateness_p99", millis(outcome.tally.lateness.value_at_percentile(99.0)), "ms");
+        self.add("generator_lateness_max", millis(outcome.tally.lateness.max()), "ms");
+        self.add("generator_reading_p50", millis(outcome.tally.reading.value_at_percentile(50.0)), "ms");
+        self.add("generator_reading_p99", millis(outcome.tally.reading.value_at_percentile(99.0)), "ms");
+    }
+
+    fn warn(&mut self, args: &LoadArgs, outcome: &Outcome) {
+        let share = self.value("generator_cpu_share").unwrap_or(0.0) / 100.0;
+        if share > OWN_CPU_MAX {
+            self.warnings.push(format!("the generator used {:.0} % of its core: it may have been the limit", share * 100.0));
+        }
+        let late = self.value("generator_lateness_p99").unwrap_or(0.0);
+        if late > LATENESS_MAX_MS {
+            self.warnings.push(format!("1 % of the frames were sent more than {late:.1} ms late: the generator was the limit"));
+        }
+        if outcome.joins.len() < args.viewers {
+            self.warnings.push(format!("{} viewers never got a picture", args.viewers - outcome.joins.len()));
+        }
+        for (reason, count) in &outcome.closed {
+            self.warnings.push(format!("{count} viewers were lost: {reason}"));
+        }
+    }
+
+    pub fn table(&self) -> String {
+        let mut text = format!("{}\n", self.settings);
+        for Figure { key, value, unit } in &self.figures {
+            let _ = writeln!(text, "{key:<28} {:>14} {unit}", number(*value));
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "WARNING: {warning}");
+        }
+        text
+    }
+
+    pub fn json(&self) -> Value {
+        let figures: Map<String, Value> = self.figures.iter().map(|figure| (figure.key.clone(), json!(figure.value))).collect();
+        let units: Map<String, Value> = self.figures.iter().map(|figure| (figure.key.clone(), json!(figure.unit))).collect();
+        let order: Vec<&str> = self.figures.iter().map(|figure| figure.key.as_str()).collect();
+        json!({ "settings": self.settings, "order": order, "figures": figures, "units": units, "warnings": self.warnings })
+    }
+}
+
+/// As few digits as say it.
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        size if size.fract() == 0.0 || size >= 1000.0 => format!("{value:.0}"),
+        size if size >= 100.0 => format!("{value:.1}"),
+        size if size >= 10.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+fn gbit(outcome: &Outcome) -> f64 {
+    outcome.bytes as f64 * 8.0 / 1e9
+}
+
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
+}

@@ -1,0 +1,169 @@
+//! Incremental scanners: they find access units and their marks in a received byte stream, whatever pieces it comes in.
+//!
+//! Payloads are not kept: of each unit only the first [`PREFIX_BYTES`] are copied, to find the mark and, for protocol control, to be
+//! read by the owner. Nothing is allocated per frame.
+
+pub mod chunk;
+pub mod flv;
+pub mod http;
+pub mod websocket;
+
+use crate::mark::Mark;
+
+/// How much of a unit's beginning is looked at. The mark stands in the first 60 bytes; a server may add parameter sets before it.
+pub const PREFIX_BYTES: usize = 256;
+
+/// A message or tag type (FLV §E.4.1, RTMP §7.1).
+pub const AUDIO: u8 = 8;
+pub const VIDEO: u8 = 9;
+
+/// The stream broke its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken(pub &'static str);
+
+/// What was found, in order.
+#[derive(Debug)]
+pub enum Found<'a> {
+    /// The mark of an access unit has come.
+    First(Mark),
+    /// The last byte of a marked access unit has come.
+    Last { mark: Mark, key: bool },
+    /// A whole audio frame.
+    Audio,
+    /// A whole message of another type, its beginning.
+    Other { kind: u8, prefix: &'a [u8] },
+}
+
+/// One tag or message body as it comes.
+pub struct Unit {
+    kind: u8,
+    /// Bytes still to come.
+    left: usize,
+    prefix: [u8; PREFIX_BYTES],
+    prefix_bytes: usize,
+    mark: Option<Mark>,
+}
+
+impl Default for Unit {
+    fn default() -> Self {
+        Unit { kind: 0, left: 0, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, mark: None }
+    }
+}
+
+impl Unit {
+    pub fn begin(&mut self, kind: u8, length: usize) {
+        (self.kind, self.left, self.prefix_bytes, self.mark) = (kind, length, 0, None);
+    }
+
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Takes bytes of the body, at most as many as are left.
+    pub fn feed(&mut self, bytes: &[u8], found: &mut impl FnMut(Found<'_>)) {
+        self.left -= bytes.len();
+        let copied = bytes.len().min(PREFIX_BYTES - self.prefix_bytes);
+        if copied > 0 {
+            self.prefix[self.prefix_bytes..][..copied].copy_from_slice(&bytes[..copied]);
+            self.prefix_bytes += copied;
+            if self.kind == VIDEO && self.mark.is_none() {
+                self.mark = Mark::find(&self.prefix[..self.prefix_bytes]);
+                if let Some(mark) = self.mark {
+                    found(Found::First(mark));
+                }
+            }
+        }
+        if self.left == 0 {
+            self.finish(found);
+        }
+    }
+
+    fn finish(&self, found: &mut impl FnMut(Found<'_>)) {
+        let prefix = &self.prefix[..self.prefix_bytes];
+        match (self.kind, self.mark) {
+            // The frame type stands in bits 4 to 6, in the classic and in the enhanced form.
+            (VIDEO, Some(mark)) => found(Found::Last { mark, key: prefix[0] >> 4 & 7 == 1 }),
+            // A sequence header.
+            (VIDEO, None) => {}
+            (AUDIO, _) => found(Found::Audio),
+            (kind, _) => found(Found::Other { kind, prefix }),
+        }
+    }
+}
+
+/// Collects a header of a few bytes.
+pub struct Header<const N: usize> {
+    pub bytes: [u8; N],
+    pub len: usize,
+}
+
+impl<const N: usize> Default for Header<N> {
+    fn default() -> Self {
+        Header { bytes: [0; N], len: 0 }
+    }
+}
+
+impl<const N: usize> Header<N> {
+    /// Takes bytes off the front of `input` until `wanted` are here; false: more are needed.
+    pub fn collect(&mut self, wanted: usize, input: &mut &[u8]) -> bool {
+        let take = wanted.saturating_sub(self.len).min(input.len());
+        self.bytes[self.len..][..take].copy_from_slice(&input[..take]);
+        self.len += take;
+        *input = &input[take..];
+        self.len >= wanted
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    //! What the scanners' tests share.
+
+    use super::*;
+
+    /// What was found, without borrowed parts.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum Seen {
+        First(u32),
+        Last(u32, bool),
+        Audio,
+        Other(u8, usize),
+    }
+
+    pub fn seen(found: &Found<'_>) -> Seen {
+        match found {
+            Found::First(mark) => Seen::First(mark.sequence),
+            Found::Last { mark, key } => Seen::Last(mark.sequence, *key),
+            Found::Audio => Seen::Audio,
+            Found::Other { kind, prefix } => Seen::Other(*kind, prefix.len()),
+        }
+    }
+
+    /// Gives `bytes` to a fresh scanner in pieces of every size; all must find the same.
+    pub fn scan_in_pieces<S>(
+        bytes: &[u8],
+        new: impl Fn() -> S,
+        feed: impl Fn(&mut S, &[u8], &mut dyn FnMut(Found<'_>)),
+    ) -> Vec<Seen> {
+        let scan = |size| {
+            let mut all = Vec::new();
+            let mut scanner = new();
+            for piece in bytes.chunks(size) {
+                feed(&mut scanner, piece, &mut |found| all.push(seen(&found)));
+            }
+            all
+        };
+        let whole = scan(bytes.len());
+        for size in [1, 2, 3, 7, 11, 100, 1000] {
+            assert_eq!(scan(size), whole, "in pieces of {size}");
+        }
+        whole
+    }
+
+    /// A video body with a mark.
+    pub fn video(sequence: u32, key: bool, length: usize) -> Vec<u8> {
+        let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        body.extend_from_slice(&Mark { sent: 5, sequence, publisher: 0 }.encode());
+        body.resize(length, 0xFF);
+        body
+    }
+}

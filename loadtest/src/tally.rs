@@ -1,0 +1,88 @@
+//! What is counted: latencies and losses of the access units that were sent while measuring.
+
+use hdrhistogram::Histogram;
+
+use crate::mark::Mark;
+
+/// Latencies are kept with three digits, up to two minutes.
+const NANOS_MAX: u64 = 120_000_000_000;
+const DIGITS: u8 = 3;
+
+/// A histogram of times in nanoseconds.
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, NANOS_MAX, DIGITS).expect("the bounds are in order")
+}
+
+pub struct Tally {
+    /// Access units that were sent from the first time until before the second count, in nanoseconds.
+    pub window: (u64, u64),
+    /// Per publisher: access units sent in the window.
+    pub expected: Vec<u64>,
+    /// From sending to the first byte and to the last byte of each access unit at each viewer.
+    pub first: Histogram<u64>,
+    pub last: Histogram<u64>,
+    /// How late publishers sent.
+    pub lateness: Histogram<u64>,
+    /// How long a viewer's bytes waited in this program while it read those of others.
+    pub reading: Histogram<u64>,
+    pub delivered: u64,
+    /// Access units with a number that was not above the last one's.
+    pub out_of_order: u64,
+    /// All bytes that viewers received, and audio frames, at any time.
+    pub bytes: u64,
+    pub audio: u64,
+}
+
+impl Tally {
+    pub fn new(publishers: usize) -> Tally {
+        Tally {
+            window: (u64::MAX, u64::MAX),
+            expected: vec![0; publishers],
+            first: histogram(),
+            last: histogram(),
+            lateness: histogram(),
+            reading: histogram(),
+            delivered: 0,
+            out_of_order: 0,
+            bytes: 0,
+            audio: 0,
+        }
+    }
+
+    pub fn counts(&self, time: u64) -> bool {
+        (self.window.0..self.window.1).contains(&time)
+    }
+
+    /// A publisher sends an access unit, `late` nanoseconds after it was due.
+    pub fn sent(&mut self, mark: &Mark, late: u64) {
+        if self.counts(mark.sent) {
+            self.expected[usize::from(mark.publisher)] += 1;
+            self.lateness.saturating_record(late);
+        }
+    }
+
+    pub fn first_byte(&mut self, mark: &Mark, now: u64) {
+        if self.counts(mark.sent) {
+            self.first.saturating_record(now.saturating_sub(mark.sent));
+        }
+    }
+
+    /// `in_order`: the access unit's number is above those that this viewer had before.
+    pub fn last_byte(&mut self, mark: &Mark, now: u64, in_order: bool) {
+        if self.counts(mark.sent) {
+            if in_order {
+                self.delivered += 1;
+                self.last.saturating_record(now.saturating_sub(mark.sent));
+            } else {
+                self.out_of_order += 1;
+            }
+        }
+    }
+
+    /// A viewer's socket is read, `waited` nanoseconds after the kernel said that it is readable.
+    pub fn read(&mut self, now: u64, waited: u64) {
+        if self.counts(now) {
+            self.reading.saturating_record(waited);
+        }
+    }
+}
