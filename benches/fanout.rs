@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shardcast::format::{Format, HevcForm};
+use shardcast::format::{Envelope, Format, HevcForm};
 use shardcast::hub::fanout::SentLog;
 use shardcast::hub::outgoing::Subscription;
 use shardcast::hub::stats::Latency;
@@ -14,7 +14,7 @@ use shardcast::hub::{Fanout, Outgoing, Ring};
 use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
 use shardcast::session::Start;
 
-const FLV: Format = Format::Flv { hevc: HevcForm::Enhanced };
+const FLV: Format = Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::HttpChunk };
 const RTMP: Format = Format::Rtmp { hevc: HevcForm::Enhanced, message_stream: 1 };
 const FRAMES_PER_GOP: u64 = 60;
 const FRAME_MS: u64 = 33;

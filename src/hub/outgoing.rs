@@ -122,7 +122,8 @@ impl Outgoing {
 
     /// Age of the oldest packet in the ring that this viewer still needs.
     pub fn lag_ms(&self, ring: &Ring, now: Stamp) -> u64 {
-        let Some(subscription) = self.subscription.as_ref().filter(|s| !s.paused) else { return 0 };
+        // Who has not begun has not had a chance to send: the age of the GOP is not its lag.
+        let Some(subscription) = self.subscription.as_ref().filter(|s| !s.paused && s.begun) else { return 0 };
         let Cursor::At(at) = subscription.cursor else { return 0 };
         // A config has no age of its own: what counts is the frame behind it.
         let frame =
@@ -161,6 +162,14 @@ impl Outgoing {
             self.resume_at(key, ring);
         }
         true
+    }
+
+    /// Ends the subscription. What a skip has left out so far counts as dropped, though the viewer never goes on.
+    pub fn unsubscribe(&mut self, ring: Option<&Ring>) {
+        let Some(subscription) = self.subscription.take() else { return };
+        if let (Some(reason), Some(ring)) = (subscription.skipping, ring) {
+            self.dropped[reason as usize] += ring.end().saturating_sub(subscription.seen);
+        }
     }
 
     /// Sends until the kernel is full, nothing is left, or the turn is over. `sent` collects what latency is recorded for.

@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::driver::{self, Parts};
 use super::message::{Batch, Command, ShardId};
-use crate::config::{Config, Shards};
+use crate::config::Config;
 use crate::hub::Directory;
 use crate::io::{probe, socket};
 use crate::protocol::{PROTOCOLS, Protocol};
@@ -43,10 +43,7 @@ pub struct Cluster {
 pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let (backend, why) = probe::choose(config.server.runtime).map_err(StartError::Runtime)?;
     let cores = socket::cores();
-    let shards = match config.server.shards {
-        Shards::Auto => cores.len(),
-        Shards::Fixed(count) => usize::from(count),
-    };
+    let shards = usize::from(config.server.shards.count());
     log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
     let files = socket::raise_file_limit();
     log::info!("up to {files} open files");

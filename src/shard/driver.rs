@@ -172,9 +172,12 @@ fn contained(driver: &Driver, step: impl FnOnce()) {
 }
 
 async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: Listener) {
+    // A pause is said once, not five times a second.
+    let mut paused = false;
     loop {
         match listener.accept().await {
             Ok((tcp, peer)) => {
+                paused = false;
                 if driver.core.borrow().draining() {
                     return;
                 }
@@ -182,7 +185,9 @@ async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: 
             }
             Err(error) if is_exhausted(&error) => {
                 driver.gauges.accept_pauses.set(driver.gauges.accept_pauses.get() + 1);
-                log::warn!("{}: accepting pauses: {error}", protocol.name);
+                if !std::mem::replace(&mut paused, true) {
+                    log::warn!("{}: accepting pauses: {error}", protocol.name);
+                }
                 rt::sleep(ACCEPT_PAUSE).await;
             }
             // The peer was gone before it was accepted.

@@ -176,7 +176,8 @@ pub(super) fn viewer_place(playing: &Playing, streams: &slab::Slab<super::stream
     Some((*stream, at))
 }
 
-fn take_drops(out: &mut Outgoing, counters: &mut crate::hub::stats::StreamCounters) {
+/// Counts on the stream what a viewer left out.
+pub(super) fn take_drops(out: &mut Outgoing, counters: &mut crate::hub::stats::StreamCounters) {
     for (total, dropped) in counters.dropped.iter_mut().zip(&mut out.dropped) {
         *total += std::mem::take(dropped);
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::conn::{Moving, Playing, State, StreamIndex};
 use super::core::{Answer, Core, Ports};
+use super::flush::take_drops;
 use super::message::{Batch, Message, ShardId};
 use crate::config::PublishConflict;
 use crate::hub::fanout::ConnIndex;
@@ -99,8 +100,12 @@ impl<P: Ports> Core<P> {
             let silent_ms = now.millis_since(self.conns[holder].last_input);
             let config = &self.config.stream;
             if config.publish_conflict == PublishConflict::Reject || silent_ms < config.takeover_silence_ms {
+                let (key, peer) = (&self.streams[at].stream.key, self.conns[index].peer_text());
+                log::info!("{key}: {peer} may not publish, the name is in use by {}", self.conns[holder].peer_text());
                 return self.answer(index, Answer::Refused(Refusal::NameInUse));
             }
+            let (key, peer) = (&self.streams[at].stream.key, self.conns[holder].peer_text());
+            log::info!("{key}: taken over from {peer}, silent for {silent_ms} ms");
             self.conns[holder].publishing = None;
             self.close_with(holder, CloseReason::TakenOver);
         }
@@ -171,9 +176,12 @@ impl<P: Ports> Core<P> {
             *publisher = None;
             *gone_since = now;
         }
-        log::info!("{}: publisher gone, waiting {} ms for it", slot.stream.key, self.config.stream.publisher_grace_ms);
-        if self.draining() || self.config.stream.publisher_grace_ms == 0 {
+        let (key, grace_ms) = (slot.stream.key.clone(), self.config.stream.publisher_grace_ms);
+        if self.draining() || grace_ms == 0 {
+            log::info!("{key}: publisher gone, ended");
             self.end_stream(at);
+        } else {
+            log::info!("{key}: publisher gone, waiting {grace_ms} ms for it");
         }
     }
 
@@ -309,6 +317,10 @@ impl<P: Ports> Core<P> {
     }
 
     pub(super) fn give_up_waiting(&mut self, index: ConnIndex) {
+        let conn = &self.conns[index];
+        if let Some(key) = conn.played_key() {
+            log::info!("{key}: not there for {} from {}", conn.label(), conn.peer_text());
+        }
         self.leave_waiting(index);
         self.answer(index, Answer::Refused(Refusal::NotFound));
     }
@@ -334,12 +346,14 @@ impl<P: Ports> Core<P> {
     fn detach(&mut self, index: ConnIndex, now: Stamp) {
         let conn = &mut self.conns[index];
         let Playing::Viewing { stream: at, request } = std::mem::replace(&mut conn.playing, Playing::No) else { return };
-        conn.out.subscription = None;
         let slot = &mut self.streams[at];
         let stream = &mut slot.stream;
         log::info!("{}: {} to {} ended", stream.key, request.protocol, conn.peer_text());
         let of_request = |fanout: &crate::hub::Fanout| fanout.format == request.format && fanout.protocol == request.protocol;
-        if let Some(fanout_at) = stream.fanouts.iter().position(of_request) {
+        let fanout_at = stream.fanouts.iter().position(of_request);
+        conn.out.unsubscribe(fanout_at.map(|at| &stream.fanouts[at].ring));
+        take_drops(&mut conn.out, &mut stream.counters);
+        if let Some(fanout_at) = fanout_at {
             let viewers = &mut stream.fanouts[fanout_at].viewers;
             viewers.retain(|viewer| *viewer != index);
             if viewers.is_empty() {

@@ -465,6 +465,40 @@ fn over_the_limit_on_kept_media_the_largest_stream_begins_anew() {
 }
 
 #[test]
+fn a_viewer_that_joins_in_the_turn_of_a_frame_begins_with_the_old_gop() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut first = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 920);
+    assert_eq!(first.frames(&mut world).len(), 23);
+    let mut viewer = Actor::new(&mut world, 0);
+    viewer.script.lock().unwrap().push(Output::Play(request(Start::Gop)));
+    let (now, event) = (world.now(), MediaEvent::Frame(video(&world, 920, false)));
+    publisher.script.lock().unwrap().push(Output::Media(event));
+    world.shards[0].received(now, viewer.peer.index, b"go");
+    world.shards[0].received(now, publisher.peer.index, b"go");
+    world.settle();
+    assert_eq!(viewer.frames(&mut world).len(), 24, "the age of the GOP is not the newcomer's lag");
+    assert_eq!(streams(&mut world, 0)[0].counters.skips, 0);
+}
+
+#[test]
+fn what_a_viewer_skips_is_counted_even_if_it_never_goes_on() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let other = Actor::viewer(&mut world, 0);
+    let stuck = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 200);
+    world.set_window(stuck.peer, Some(10));
+    run(&mut world, &publisher, 200, 4_200);
+    world.hang_up(stuck.peer);
+    let dropped = streams(&mut world, 0)[0].counters.dropped[DropReason::ViewerLag as usize];
+    assert_eq!(dropped, 99, "all but the frame that was cut, of {}", other.peer.index);
+}
+
+#[test]
 fn a_viewer_whose_network_is_gone_takes_its_fan_out_along_and_nothing_else() {
     for cut in 0..3 {
         let mut world = World::new(1, Config::default());
