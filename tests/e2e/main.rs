@@ -25,6 +25,7 @@ mod idle;
 mod life;
 mod limits;
 mod peers;
+mod preempted;
 mod pull;
 mod reconnect;
 mod slow;

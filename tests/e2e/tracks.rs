@@ -6,11 +6,15 @@ use crate::harness::{Options, Over, Publisher, Runtime, Server, Tag, Viewer, mis
 
 on_both_runtimes!(audio_only, video_only, late_audio, new_resolution);
 
-/// Sends tags at once, with time stamps from `from_ms` on.
-fn send_from(publisher: &mut Publisher, tags: &[Tag], from_ms: u32) {
+/// Sends tags at once.
+fn send_all(publisher: &mut Publisher, tags: &[Tag]) {
+    assert!(tags.iter().all(|tag| publisher.send(tag)));
+}
+
+/// The tags with time stamps that begin at `from_ms`.
+fn shifted(tags: &[Tag], from_ms: u32) -> Vec<Tag> {
     let first = tags[0].timestamp;
-    let shifted = |tag: &Tag| Tag { timestamp: tag.timestamp - first + from_ms, ..tag.clone() };
-    assert!(tags.iter().all(|tag| publisher.send(&shifted(tag))));
+    tags.iter().map(|tag| Tag { timestamp: tag.timestamp - first + from_ms, ..tag.clone() }).collect()
 }
 
 fn audio_only(runtime: Runtime) {
@@ -79,7 +83,13 @@ fn new_resolution(runtime: Runtime) {
     let viewers: Vec<Viewer> = (0..6).map(|at| Viewer::open(&server, Over::ALL[at % 3], "live/size")).collect();
     server.wait_sessions("waiting", 6);
     let mut publisher = Publisher::connect(&server, "live/size");
-    send_from(&mut publisher, &small, 0);
+    // A viewer on another shard begins at the newest keyframe: all have begun before the second one comes.
+    let (begin, rest) = small.split_at(small.iter().position(|tag| tag.timestamp >= 500).unwrap());
+    send_all(&mut publisher, begin);
+    for viewer in &viewers {
+        viewer.wait_frames(VIDEO, 1);
+    }
+    send_all(&mut publisher, rest);
     let width = |width: u64| {
         crate::harness::wait_for(&format!("the picture is {width} wide"), crate::harness::SOON, || {
             let stream = server.stream("live/size")?;
@@ -90,7 +100,7 @@ fn new_resolution(runtime: Runtime) {
     for viewer in &viewers {
         viewer.wait_frames(VIDEO, of_kind(&small, VIDEO).count());
     }
-    send_from(&mut publisher, &large, 8_040);
+    send_all(&mut publisher, &shifted(&large, 8_040));
     width(640);
     publisher.finish();
     let config = |tags: &[Tag]| tags.iter().find(|tag| tag.kind == VIDEO && tag.is_config()).unwrap().body.clone();
