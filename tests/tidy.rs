@@ -216,6 +216,22 @@ fn every_parser_and_session_has_a_fuzz_target() {
 }
 
 #[test]
+fn features_name_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/FEATURES.md")).unwrap();
+    let e2e = sources("tests/e2e");
+    let names = |source: &Source, test: &str| source.text.contains(&format!("fn {test}("));
+    let mut checked = 0;
+    for name in page.split('`').filter_map(|piece| piece.strip_prefix("e2e ")) {
+        let Some((module, test)) = name.split_once("::").filter(|(_, test)| !test.is_empty()) else { continue };
+        let path = format!("tests/e2e/{module}.rs");
+        assert!(e2e.iter().any(|source| source.path == path && names(source, test)), "docs/FEATURES.md names {name}");
+        checked += 1;
+    }
+    assert!(checked > 20, "docs/FEATURES.md names {checked} end-to-end tests only");
+}
+
+#[test]
 fn the_architecture_page_stays_short() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lines = fs::read_to_string(root.join("docs/ARCHITECTURE.md")).unwrap().lines().count();
