@@ -30,7 +30,7 @@ cargo fmt --all --check
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 say "documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked --workspace --document-private-items -q
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --workspace --document-private-items -q
 say "tests"
 cargo test --workspace --locked --lib --bins --test tidy --test cli
 # Here every client is installed, so a test that would skip is a failure.
