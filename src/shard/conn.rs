@@ -37,6 +37,8 @@ pub enum Playing {
     Viewing {
         stream: StreamIndex,
         request: PlayRequest,
+        /// Where it stands in the fan-out's list of viewers.
+        place: usize,
     },
 }
 

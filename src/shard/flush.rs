@@ -170,7 +170,7 @@ impl<P: Ports> Core<P> {
 
 /// The stream and the fan-out that a viewer reads.
 pub(super) fn viewer_place(playing: &Playing, streams: &slab::Slab<super::streams::Slot>) -> Option<(StreamIndex, usize)> {
-    let Playing::Viewing { stream, request } = playing else { return None };
+    let Playing::Viewing { stream, request, .. } = playing else { return None };
     let fanouts = &streams[*stream].stream.fanouts;
     let at = fanouts.iter().position(|f| f.format == request.format && f.protocol == request.protocol)?;
     Some((*stream, at))

@@ -295,12 +295,13 @@ impl<P: Ports> Core<P> {
         let slot = &mut self.streams[at];
         let fanout_at = slot.stream.fanout(request.format, request.protocol);
         let fanout = &mut slot.stream.fanouts[fanout_at];
+        let place = fanout.viewers.len();
         fanout.viewers.push(index);
         slot.idle_since = None;
         let conn = &mut self.conns[index];
         conn.out.subscription = Some(Subscription::new(&fanout.ring, request.start));
         log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
-        conn.playing = Playing::Viewing { stream: at, request };
+        conn.playing = Playing::Viewing { stream: at, request, place };
         self.mark_conn(index);
         self.answer(index, Answer::Playing);
     }
@@ -345,7 +346,7 @@ impl<P: Ports> Core<P> {
 
     fn detach(&mut self, index: ConnIndex, now: Stamp) {
         let conn = &mut self.conns[index];
-        let Playing::Viewing { stream: at, request } = std::mem::replace(&mut conn.playing, Playing::No) else { return };
+        let Playing::Viewing { stream: at, request, place: left } = std::mem::replace(&mut conn.playing, Playing::No) else { return };
         let slot = &mut self.streams[at];
         let stream = &mut slot.stream;
         log::info!("{}: {} to {} ended", stream.key, request.protocol, conn.peer_text());
@@ -355,7 +356,13 @@ impl<P: Ports> Core<P> {
         take_drops(&mut conn.out, &mut stream.counters);
         if let Some(fanout_at) = fanout_at {
             let viewers = &mut stream.fanouts[fanout_at].viewers;
-            viewers.retain(|viewer| *viewer != index);
+            let removed = viewers.swap_remove(left);
+            debug_assert_eq!(removed, index, "every viewer knows its place");
+            if let Some(moved) = viewers.get(left).copied()
+                && let Playing::Viewing { place, .. } = &mut self.conns[moved].playing
+            {
+                *place = left;
+            }
             if viewers.is_empty() {
                 stream.retire_fanout(fanout_at);
             }
@@ -367,7 +374,7 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn pause(&mut self, index: ConnIndex, paused: bool) {
         let conn = &mut self.conns[index];
-        let Playing::Viewing { stream: at, request } = &conn.playing else { return };
+        let Playing::Viewing { stream: at, request, .. } = &conn.playing else { return };
         let fanouts = &self.streams[*at].stream.fanouts;
         if let Some(fanout) = fanouts.iter().find(|f| f.format == request.format && f.protocol == request.protocol) {
             conn.out.set_paused(paused, &fanout.ring);
