@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shardcast::format::{Envelope, Format, HevcForm};
+use shardcast::format::{Envelope, Format, HevcForm, MuxerContext};
 use shardcast::hub::fanout::SentLog;
-use shardcast::hub::outgoing::Subscription;
+use shardcast::hub::outgoing::{Sent, Subscription};
 use shardcast::hub::stats::Latency;
 use shardcast::hub::{Fanout, Outgoing, Ring};
 use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
@@ -60,7 +60,8 @@ fn mux(c: &mut Criterion) {
         for bytes in [1_000, 60_000] {
             group.throughput(Throughput::Elements(1));
             group.bench_function(BenchmarkId::new(name, bytes), |bencher| {
-                let (mut muxer, mut frames, mut packets) = (format.muxer(), Frames::new(bytes), Vec::new());
+                let (mut muxer, mut frames, mut packets) =
+                    (format.muxer(MuxerContext::default()), Frames::new(bytes), Vec::new());
                 muxer.push(&tracks(), &mut packets);
                 bencher.iter(|| {
                     packets.clear();
@@ -75,7 +76,7 @@ fn mux(c: &mut Criterion) {
 
 fn ring(c: &mut Criterion) {
     c.bench_function("ring/push", |bencher| {
-        let (mut muxer, mut packets) = (FLV.muxer(), Vec::new());
+        let (mut muxer, mut packets) = (FLV.muxer(MuxerContext::default()), Vec::new());
         muxer.push(&tracks(), &mut packets);
         packets.clear();
         let mut frames = Frames::new(8_000);
@@ -99,13 +100,13 @@ fn pump(c: &mut Criterion) {
     for viewers in [1, 100, 10_000] {
         group.throughput(Throughput::Elements(viewers));
         group.bench_function(BenchmarkId::new("viewers", viewers), |bencher| {
-            let mut fanout = Fanout::new(FLV, "bench", Ring::new(RING_BYTES_MAX, KEEP_MS));
+            let mut fanout = Fanout::new(FLV, "bench", Ring::new(RING_BYTES_MAX, KEEP_MS), MuxerContext::default());
             let mut frames = Frames::new(8_000);
             fanout.push(&tracks());
             fanout.push(&frames.next());
             let viewer = || {
                 let mut viewer = Outgoing::default();
-                viewer.subscription = Some(Subscription::new(&fanout.ring, Start::Gop));
+                viewer.subscription = Some(Subscription::new(&fanout.ring, Start::Gop, false));
                 viewer
             };
             let mut viewers: Vec<Outgoing> = (0..viewers).map(|_| viewer()).collect();
@@ -124,8 +125,8 @@ fn pump(c: &mut Criterion) {
     group.finish();
 }
 
-fn take_all(slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(black_box(slices).iter().map(|slice| slice.len()).sum())
+fn take_all(slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+    Ok(Sent { count: black_box(slices).iter().map(|slice| slice.len()).sum(), full: false })
 }
 
 criterion_group! {

@@ -9,7 +9,8 @@ mod load;
 mod validate;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -18,6 +19,7 @@ pub use load::{ConfigError, Override, load, parse};
 pub use validate::Invalid;
 
 use crate::format::HevcForm;
+use crate::format::rtp::demux::OnLoss;
 
 /// Connections to the control plane at the same time; more wait in the kernel's queue.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -29,6 +31,9 @@ pub struct Config {
     pub server: Server,
     pub rtmp: Rtmp,
     pub http: Http,
+    pub rtsp: Rtsp,
+    pub auth: Auth,
+    pub tls: Tls,
     pub stream: Stream,
     pub viewer: Viewer,
     pub limits: Limits,
@@ -136,6 +141,147 @@ pub struct Http {
     pub allow_origin: String,
 }
 
+/// RTSP in and out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtsp {
+    pub listen: Vec<SocketAddr>,
+    /// RTSPS: the same over TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// UDP ports for RTP and RTCP; each shard has an equal part.
+    pub udp_ports: PortRange,
+    /// `SO_RCVBUF` asked for per UDP port that a publisher sends to.
+    pub receive_buffer_bytes: u32,
+    /// How long a gap in the packets of a UDP publisher is waited for.
+    pub reorder_ms: u64,
+    pub on_loss: OnLoss,
+    /// A session from which neither requests nor RTCP nor media come for this time is ended.
+    pub session_timeout_ms: u64,
+    pub multicast: Multicast,
+}
+
+/// Where streams go that are played by multicast: one group per stream, with four ports of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Multicast {
+    pub first_address: Ipv4Addr,
+    /// Neighbouring addresses from the first on; 0: no multicast.
+    pub addresses: u16,
+    /// The first group's first port; each group has the four behind those of the one before.
+    pub first_port: u16,
+    /// How many routers may pass it on.
+    pub ttl: u8,
+    /// The address of the interface that sends; `None`: the system's choice.
+    pub interface: Option<Ipv4Addr>,
+}
+
+impl Multicast {
+    pub fn groups(&self) -> u16 {
+        self.addresses
+    }
+
+    /// Address and first port of a group, the number below [`Multicast::groups`].
+    pub fn group(&self, number: u16) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::from_bits(self.first_address.to_bits() + u32::from(number)), self.first_port + 4 * number)
+    }
+}
+
+/// Who may publish and play, for every protocol. Without users everyone may do everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    pub realm: String,
+    pub users: Vec<User>,
+    /// What those may who give no name.
+    pub anonymous: Rights,
+    pub digest: DigestAlgorithms,
+    /// Whether names and passwords are taken in clear (`Basic`, or in a query).
+    pub basic: bool,
+    /// Life of a challenge.
+    pub nonce_ms: u64,
+    /// Wrong passwords per address and minute; more are refused unread.
+    pub failures_per_minute_max: u32,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub name: String,
+    pub password: String,
+    #[serde(default)]
+    pub publish: Vec<String>,
+    #[serde(default)]
+    pub play: Vec<String>,
+}
+
+/// A password does not belong into a log.
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("User").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Patterns of stream names, `app/name`; a `*` stands for any text, slashes too.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rights {
+    pub publish: Vec<String>,
+    pub play: Vec<String>,
+}
+
+/// The certificate for everything that listens over TLS. The files are read again when they change.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM: the server's certificate, then those that vouch for it.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub private_key: PathBuf,
+}
+
+/// Which digest challenges are offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DigestAlgorithms {
+    /// SHA-256, and MD5 for those who know no better.
+    #[default]
+    Sha256AndMd5,
+    Sha256,
+}
+
+/// Neighbouring ports, both ends included. In YAML: `first-last`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl std::str::FromStr for PortRange {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "a range of ports such as 20000-29999";
+        let (first, last) = text.split_once('-').ok_or(EXPECTED)?;
+        match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) if 0 < first && first < last => Ok(PortRange { first, last }),
+            _ => Err(EXPECTED),
+        }
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}-{}", self.first, self.last))
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|expected| serde::de::Error::custom(format_args!("expected {expected}")))
+    }
+}
+
 /// What happens when a name is published that has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -228,6 +374,42 @@ impl Default for Rtmp {
 impl Default for Http {
     fn default() -> Self {
         Http { listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))], hevc: HevcForm::Enhanced, allow_origin: "*".to_owned() }
+    }
+}
+
+impl Default for Rtsp {
+    fn default() -> Self {
+        Rtsp {
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 8554))],
+            tls_listen: Vec::new(),
+            udp_ports: PortRange { first: 20_000, last: 29_999 },
+            receive_buffer_bytes: 2 * 1024 * 1024,
+            reorder_ms: 50,
+            on_loss: OnLoss::Pass,
+            session_timeout_ms: 60_000,
+            multicast: Multicast::default(),
+        }
+    }
+}
+
+impl Default for Multicast {
+    fn default() -> Self {
+        let first_address = Ipv4Addr::new(239, 255, 42, 1);
+        Multicast { first_address, addresses: 254, first_port: 30_000, ttl: 16, interface: None }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            realm: "shardcast".to_owned(),
+            users: Vec::new(),
+            anonymous: Rights::default(),
+            digest: DigestAlgorithms::Sha256AndMd5,
+            basic: true,
+            nonce_ms: 60_000,
+            failures_per_minute_max: 20,
+        }
     }
 }
 

@@ -5,12 +5,15 @@
 //! later input. A session may be moved to another shard between two inputs, hence `Send`.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::format::Format;
-use crate::media::{Discard, MediaEvent, Stamp};
+use crate::format::rtp::RtpStart;
+use crate::format::rtp::demux::Received;
+use crate::media::{Discard, MediaEvent, Stamp, Tracks};
 
 /// The longest stream name that is accepted, in bytes.
 pub const STREAM_KEY_BYTES_MAX: usize = 256;
@@ -89,9 +92,18 @@ pub enum Input<'a> {
     Timeout,
     /// Answers [`Output::Publish`]: events may be sent from now on.
     Publishing,
-    /// Answers [`Output::Play`]: the stream is there; media is sent behind whatever this call sends.
-    Playing,
-    /// Answers [`Output::Publish`] or [`Output::Play`].
+    /// Answers [`Output::Play`]: the stream is there; media is sent behind whatever this call sends. `Some` for RTP formats, if it is
+    /// known where the viewer begins.
+    Playing(Option<RtpStart>),
+    /// Answers [`Output::Describe`].
+    Described(&'a Tracks),
+    /// A datagram has come to a port pair that this session has opened.
+    Datagram { pair: PairId, rtcp: bool, from: SocketAddr, bytes: &'a [u8] },
+    /// Answers [`Output::OpenPair`]: the port for RTP; RTCP has the next one. `None`: no ports are left.
+    PairOpened { pair: PairId, port: Option<u16> },
+    /// Answers [`Output::JoinGroup`]: the stream is sent there.
+    GroupJoined(Group),
+    /// Answers [`Output::Publish`], [`Output::Play`], [`Output::Describe`], [`Output::JoinGroup`] or one of the outputs of a tunnel.
     Refused(Refusal),
     /// The stream that was played has ended; everything of it that will be sent has been sent.
     Ended,
@@ -135,11 +147,43 @@ pub enum Start {
     Live,
 }
 
+/// A session's own number for a pair of UDP ports (RTP and RTCP).
+pub type PairId = u8;
+
+/// Where one track of a viewer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairTarget {
+    pub pair: PairId,
+    pub rtp: SocketAddr,
+    pub rtcp: SocketAddr,
+}
+
+/// A multicast group to which one stream is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub address: IpAddr,
+    pub ttl: u8,
+    /// Ports for RTP; RTCP has the next one of each.
+    pub video_port: u16,
+    pub audio_port: u16,
+}
+
+/// How media reaches a viewer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// On the connection, between its own bytes.
+    #[default]
+    Connection,
+    /// As datagrams from the session's port pairs; `None`: the track is not wanted.
+    Datagrams { video: Option<PairTarget>, audio: Option<PairTarget> },
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlayRequest {
     pub key: StreamKey,
     pub format: Format,
     pub start: Start,
+    pub delivery: Delivery,
     /// The name under which this viewer is counted: `rtmp`, `http-flv`, …
     pub protocol: &'static str,
 }
@@ -155,6 +199,21 @@ pub enum Output {
     Media(MediaEvent),
     /// The publisher says that it is done: the stream ends at once, without grace.
     Unpublish,
+    /// Asks what the stream consists of; waits for it as a viewer does.
+    Describe(StreamKey),
+    /// Asks for a pair of neighbouring UDP ports on this shard, the lower one even.
+    OpenPair(PairId),
+    /// Gives the ports back.
+    ClosePair(PairId),
+    /// A viewer's datagrams of this pair go elsewhere from now on: its real address has shown.
+    Redirect(PairTarget),
+    /// A datagram from one of the session's pairs. Dropped if the kernel does not take it at once.
+    SendDatagram {
+        pair: PairId,
+        rtcp: bool,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     /// Asks to play. At most one subscription per session at a time; a new one replaces the old.
     Play(PlayRequest),
     /// Stops sending media and keeps the subscription; `false` goes on at the next keyframe.
@@ -163,6 +222,28 @@ pub enum Output {
     Stop,
     /// Something of the peer's media was left out; counted on its stream.
     Discarded(Discard),
+    /// Asks that the stream be sent to a multicast group, in `format`, counted as `protocol`; the session is a member until it leaves
+    /// or ends, and is told when the stream ends. The connection moves to the stream's owner.
+    JoinGroup {
+        key: StreamKey,
+        format: Format,
+        protocol: &'static str,
+    },
+    LeaveGroup,
+    /// This connection can be found under a name by the other half of its tunnel.
+    OpenTunnel(Arc<str>),
+    /// Bytes that the session which has opened the tunnel takes as its peer's. The connection moves to the shard of that session.
+    Tunnel {
+        name: Arc<str>,
+        bytes: Bytes,
+    },
+    /// The connection speaks another protocol, from these bytes on.
+    Become {
+        protocol: &'static str,
+        bytes: Bytes,
+    },
+    /// What became of the packets of the peer's media since the last time; added to the counters of its stream.
+    Received(Received),
     /// Who the peer says it is (user agent, flash version), for the operator. Sent at most once.
     Agent(String),
     /// Close once everything before this has been sent.

@@ -25,7 +25,7 @@ fn answer(choice: u8) -> Input<'static> {
 
 /// All that is sent, and every other output, in order.
 fn run(choice: u8, before: &[u8], after: &[u8], piece: usize) -> (Vec<u8>, Vec<Output>, Result<(), SessionError>) {
-    let context = SessionContext { config: Arc::new(Config::default()), peer: ([127, 0, 0, 1], 1).into() };
+    let context = SessionContext::lone(Config::default(), ([127, 0, 0, 1], 1).into());
     let mut session = (http::PROTOCOL.session)(&context, Stamp::ZERO);
     let mut out = Vec::new();
     let result = feed(&mut *session, choice, before, after, piece, &mut out);

@@ -13,7 +13,7 @@ use shardcast::session::{Input, Output, Session};
 
 fuzz_target!(|data: &[u8]| {
     let mut now = Stamp::from_millis(1);
-    let context = SessionContext { config: Config::default().into(), peer: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let context = SessionContext::lone(Config::default(), SocketAddr::from(([127, 0, 0, 1], 1)));
     let mut session = RtmpSession::new(&context, now);
     let mut out = Vec::new();
     if data.first() != Some(&3) {

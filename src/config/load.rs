@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Value;
 
 use super::{Config, Invalid};
 
@@ -59,7 +59,7 @@ fn prefix(key: &str) -> String {
 /// One `--set section.key=value`: a value that replaces the file's. The value is read as YAML.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    section: String,
+    /// `section.key`, or deeper.
     key: String,
     value: String,
 }
@@ -69,18 +69,18 @@ impl FromStr for Override {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         const FORM: &str = "write it as section.key=value";
-        let (path, value) = text.split_once('=').ok_or(FORM)?;
-        let (section, key) = path.trim().split_once('.').ok_or(FORM)?;
-        if section.is_empty() || key.is_empty() {
+        let (key, value) = text.split_once('=').ok_or(FORM)?;
+        let key = key.trim();
+        if !key.contains('.') || key.split('.').any(str::is_empty) {
             return Err(FORM);
         }
-        Ok(Override { section: section.to_owned(), key: key.to_owned(), value: value.trim().to_owned() })
+        Ok(Override { key: key.to_owned(), value: value.trim().to_owned() })
     }
 }
 
 impl std::fmt::Display for Override {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}={}", self.section, self.key, self.value)
+        write!(f, "{}={}", self.key, self.value)
     }
 }
 
@@ -129,18 +129,23 @@ fn apply(config: &Config, option: &Override) -> Result<Config, ConfigError> {
         message: explain(&error).message,
     };
     let mut root: Value = serde_yaml::to_value(config).map_err(refused)?;
-    let unknown = |key: String| ConfigError::UnknownKey { option: option.clone(), key };
-    let section: Option<&mut Mapping> = root.get_mut(&option.section).and_then(Value::as_mapping_mut);
-    let section = section.ok_or_else(|| unknown(option.section.clone()))?;
-    let slot = section.get_mut(&option.key).ok_or_else(|| unknown(format!("{}.{}", option.section, option.key)))?;
-    // An empty value is the empty text, not YAML's null: no key takes null.
+    let mut slot = &mut root;
+    let mut path_bytes = 0;
+    for name in option.key.split('.') {
+        path_bytes += name.len();
+        let key = &option.key[..path_bytes];
+        let unknown = || ConfigError::UnknownKey { option: option.clone(), key: key.to_owned() };
+        slot = slot.as_mapping_mut().and_then(|section| section.get_mut(name)).ok_or_else(unknown)?;
+        path_bytes += 1;
+    }
+    // An empty value is the empty text, not YAML's null.
     *slot = if option.value.is_empty() { Value::from("") } else { serde_yaml::from_str(&option.value).map_err(refused)? };
     serde_yaml::from_value(root).map_err(refused)
 }
 
 /// Who set `key`: the last option that did, else the file, else nobody.
 fn place_of(key: &str, file: Option<(&str, &str)>, options: &[Override]) -> Place {
-    let set = |option: &&Override| key.split_once('.') == Some((&option.section, &option.key));
+    let set = |option: &&Override| option.key == key;
     match (options.iter().rfind(set), file) {
         (Some(option), _) => Place::Option(option.clone()),
         (None, Some((file, text))) => Place::File { file: file.to_owned(), line: line_of(text, key), column: None },
@@ -258,7 +263,7 @@ mod tests {
             (
                 "an unknown section",
                 "viewers:\n  lag_ms_max: 5\n",
-                "c.yaml:1:1: viewers: unknown key, expected one of `server`, `rtmp`, `http`, `stream`, `viewer`, `limits`, `control`, `metrics`",
+                "c.yaml:1:1: viewers: unknown key, expected one of `server`, `rtmp`, `http`, `rtsp`, `auth`, `tls`, `stream`, `viewer`, `limits`, `control`, `metrics`",
             ),
             (
                 "an unknown key",
@@ -336,6 +341,8 @@ mod tests {
         let set =
             options(&["server.shards=4", "server.runtime=epoll", "http.allow_origin=", "rtmp.listen=[127.0.0.1:0, '[::1]:0']"]);
         let config = parse("c.yaml", yaml, &set).unwrap();
+        let deeper = load(None, &options(&["rtsp.multicast.ttl=3"])).unwrap();
+        assert_eq!(deeper.rtsp.multicast.ttl, 3);
         assert_eq!((config.server.shards, config.server.runtime), (Shards::Fixed(4), Runtime::Epoll));
         assert_eq!(config.rtmp.listen, ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()]);
         assert_eq!(config.http.allow_origin, "");
@@ -347,6 +354,8 @@ mod tests {
         let cases = [
             ("server.shard=4", "--set server.shard=4: there is no key `server.shard`"),
             ("servers.shards=4", "--set servers.shards=4: there is no key `servers`"),
+            ("rtsp.multicast.hops=4", "--set rtsp.multicast.hops=4: there is no key `rtsp.multicast.hops`"),
+            ("server.shards.x=4", "--set server.shards.x=4: there is no key `server.shards.x`"),
             ("viewer.lag_ms_max=x", "--set viewer.lag_ms_max=x: invalid type: string \"x\", expected u64"),
             ("viewer.lag_ms_max=0", "--set viewer.lag_ms_max=0: viewer.lag_ms_max: must be 1 to 60000"),
             ("rtmp.listen=[", "--set rtmp.listen=[: did not find expected node content, while parsing a flow node"),

@@ -2,7 +2,7 @@
 //!
 //! The first thing that is wrong is reported, with the path of its key. Not here: where the key stands in a file (`load.rs`).
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Config, SHARDS_MAX, Shards};
 
@@ -29,12 +29,18 @@ pub enum Problem {
     Less { than: &'static str, value: u64 },
     #[error("must be below {than} ({value})")]
     NotBelow { than: &'static str, value: u64 },
-    #[error("give an address here or in http.listen: the server would serve nobody")]
+    #[error("give an address here, in http.listen or in rtsp.listen: the server would serve nobody")]
     NoListener,
     #[error("{address} is taken by {other} of {by}")]
     AddressTaken { address: SocketAddr, other: SocketAddr, by: &'static str },
     #[error("must be `*`, one origin such as `https://example.org`, or empty")]
     NoOrigin,
+    #[error("give a file: {0} wants TLS")]
+    NoCertificate(&'static str),
+    #[error("must begin, with all its {0} neighbours, in 224.0.1.0 to 239.255.255.255")]
+    NotMulticast(u16),
+    #[error("must be even, and leave four ports for each of the {0} addresses")]
+    GroupPorts(u16),
 }
 
 impl Config {
@@ -43,6 +49,13 @@ impl Config {
         self.check_ranges()?;
         self.check_relations()?;
         self.check_listeners()?;
+        self.check_multicast()?;
+        if !self.rtsp.tls_listen.is_empty() {
+            let files = [("tls.certificate", &self.tls.certificate), ("tls.private_key", &self.tls.private_key)];
+            if let Some((key, _)) = files.into_iter().find(|(_, file)| file.as_os_str().is_empty()) {
+                return Err(Invalid { key, problem: Problem::NoCertificate("rtsp.tls_listen") });
+            }
+        }
         let origin = &self.http.allow_origin;
         if !origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
             return Err(Invalid { key: "http.allow_origin", problem: Problem::NoOrigin });
@@ -51,7 +64,7 @@ impl Config {
     }
 
     fn check_ranges(&self) -> Result<(), Invalid> {
-        let Config { server, stream, viewer, limits, control, metrics, .. } = self;
+        let Config { server, rtsp, auth, stream, viewer, limits, control, metrics, .. } = self;
         let shards = match server.shards {
             Shards::Auto => 1,
             Shards::Fixed(count) => u64::from(count),
@@ -59,6 +72,11 @@ impl Config {
         let ranges = [
             ("server.shards", shards, 1, u64::from(SHARDS_MAX)),
             ("server.drain_ms", server.drain_ms, 0, 600_000),
+            ("rtsp.receive_buffer_bytes", u64::from(rtsp.receive_buffer_bytes), 64 * KIB, 64 * MIB),
+            ("rtsp.reorder_ms", rtsp.reorder_ms, 0, 1_000),
+            ("rtsp.session_timeout_ms", rtsp.session_timeout_ms, 5_000, 3_600_000),
+            ("auth.nonce_ms", auth.nonce_ms, 1_000, DAY_MS),
+            ("auth.failures_per_minute_max", u64::from(auth.failures_per_minute_max), 1, 1_000_000),
             ("stream.takeover_silence_ms", stream.takeover_silence_ms, 0, 600_000),
             ("stream.publisher_grace_ms", stream.publisher_grace_ms, 0, DAY_MS),
             ("stream.gop_bytes_max", stream.gop_bytes_max as u64, 0, GIB),
@@ -108,11 +126,16 @@ impl Config {
     }
 
     fn check_listeners(&self) -> Result<(), Invalid> {
-        if self.rtmp.listen.is_empty() && self.http.listen.is_empty() {
+        if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && self.rtsp.listen.is_empty() {
             return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
         }
-        let sections =
-            [("rtmp.listen", &self.rtmp.listen), ("http.listen", &self.http.listen), ("control.listen", &self.control.listen)];
+        let sections = [
+            ("rtmp.listen", &self.rtmp.listen),
+            ("http.listen", &self.http.listen),
+            ("rtsp.listen", &self.rtsp.listen),
+            ("rtsp.tls_listen", &self.rtsp.tls_listen),
+            ("control.listen", &self.control.listen),
+        ];
         let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
         for (key, addresses) in sections {
             for &address in addresses {
@@ -121,6 +144,27 @@ impl Config {
                 }
                 taken.push((key, address));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn check_multicast(&self) -> Result<(), Invalid> {
+        let multicast = &self.rtsp.multicast;
+        if multicast.addresses == 0 {
+            return Ok(());
+        }
+        let (lowest, highest) = (Ipv4Addr::new(224, 0, 1, 0).to_bits(), Ipv4Addr::new(239, 255, 255, 255).to_bits());
+        let first = multicast.first_address.to_bits();
+        if first < lowest || first > highest - u32::from(multicast.addresses - 1) {
+            let problem = Problem::NotMulticast(multicast.addresses);
+            return Err(Invalid { key: "rtsp.multicast.first_address", problem });
+        }
+        let last_port = u32::from(multicast.first_port) + 4 * u32::from(multicast.addresses) - 1;
+        if multicast.first_port == 0 || !multicast.first_port.is_multiple_of(2) || last_port > u32::from(u16::MAX) {
+            let problem = Problem::GroupPorts(multicast.addresses);
+            return Err(Invalid { key: "rtsp.multicast.first_port", problem });
         }
         Ok(())
     }
@@ -166,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 20] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
@@ -176,13 +220,27 @@ mod tests {
             (|c| c.limits.message_bytes_max = 65_535, "limits.message_bytes_max: must be 65536 to 67108864"),
             (|c| c.limits.message_bytes_max = 67_108_865, "limits.message_bytes_max: must be 65536 to 67108864"),
             (|c| c.limits.ring_bytes_max = 1 << 20, "limits.ring_bytes_max: must be at least stream.gop_bytes_max (16777216)"),
+            (
+                |c| c.rtsp.multicast.first_address = [192, 168, 0, 1].into(),
+                "rtsp.multicast.first_address: must begin, with all its 254 neighbours, in 224.0.1.0 to 239.255.255.255",
+            ),
+            (
+                |c| c.rtsp.multicast.first_address = [239, 255, 255, 3].into(),
+                "rtsp.multicast.first_address: must begin, with all its 254 neighbours, in 224.0.1.0 to 239.255.255.255",
+            ),
+            (
+                |c| c.rtsp.multicast.first_port = 64_521,
+                "rtsp.multicast.first_port: must be even, and leave four ports for each of the 254 addresses",
+            ),
+            (|c| c.rtsp.tls_listen = vec![([0, 0, 0, 0], 322).into()], "tls.certificate: give a file: rtsp.tls_listen wants TLS"),
             (|c| c.limits.connections_per_shard_max = 0, "limits.connections_per_shard_max: must be 1 to 1000000"),
             (
                 |c| {
                     c.rtmp.listen.clear();
                     c.http.listen.clear();
+                    c.rtsp.listen.clear();
                 },
-                "rtmp.listen: give an address here or in http.listen: the server would serve nobody",
+                "rtmp.listen: give an address here, in http.listen or in rtsp.listen: the server would serve nobody",
             ),
             (|c| c.http.listen = c.rtmp.listen.clone(), "http.listen: 0.0.0.0:1935 is taken by 0.0.0.0:1935 of rtmp.listen"),
             (|c| c.rtmp.listen.push(c.rtmp.listen[0]), "rtmp.listen: 0.0.0.0:1935 is taken by 0.0.0.0:1935 of rtmp.listen"),

@@ -14,7 +14,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::process::Process;
 use super::streams::{AddSent, Stream, decimal};
-use crate::hub::stats::{DropReason, Latency, StreamCounters};
+use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
 use crate::media::Discard;
 use crate::media::timeline::Repair;
 use crate::shard::message::ShardSnapshot;
@@ -120,6 +120,7 @@ impl Row {
         sum.gops_not_kept += part.gops_not_kept;
         sum.repairs.iter_mut().zip(part.repairs).for_each(|(sum, part)| *sum += part);
         sum.discarded.iter_mut().zip(part.discarded).for_each(|(sum, part)| *sum += part);
+        sum.packets_in.iter_mut().zip(part.packets_in).for_each(|(sum, part)| *sum += part);
         for (protocol, count) in &other.viewers {
             *self.viewers.entry(protocol).or_default() += count;
         }
@@ -317,6 +318,7 @@ impl Scrape {
         let dropped = (DropReason::ALL.map(DropReason::label), "reason");
         let repairs = (Repair::ALL.map(Repair::label), "kind");
         let discards = (Discard::ALL.map(Discard::label), "reason");
+        let fates = (PacketFate::ALL.map(PacketFate::label), "fate");
         writer.counter(
             ("stream_dropped_packets", None, "Packets not sent to a viewer, by stream and reason"),
             self.labelled(dropped, |c| c.dropped),
@@ -328,6 +330,10 @@ impl Scrape {
         writer.counter(
             ("stream_discarded_frames", None, "Frames of the publisher that were left out, by stream and reason"),
             self.labelled(discards, |c| c.discarded),
+        )?;
+        writer.counter(
+            ("stream_rtp_packets", None, "RTP packets of the publisher, by stream and what became of them"),
+            self.labelled(fates, |c| c.packets_in),
         )
     }
 

@@ -5,6 +5,7 @@
 //! Not here: starting and joining the shards (`main.rs` does).
 
 mod api;
+mod certificates;
 mod health;
 mod listener;
 mod load;
@@ -29,6 +30,7 @@ use self::health::Health;
 use self::listener::{Door, Places};
 use self::shards::Shards;
 use crate::config::Config;
+use crate::io::tls::Certificates;
 use crate::shard::message::Command;
 
 /// Why the control plane does not run.
@@ -73,6 +75,7 @@ impl Bound {
         config: Arc<Config>,
         commands: Vec<flume::Sender<Command>>,
         heartbeats: Arc<[AtomicU64]>,
+        certificates: Option<Certificates>,
         on_drain: impl FnOnce() + Send + 'static,
     ) -> Result<(), ControlError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -81,11 +84,16 @@ impl Bound {
             let _inside = runtime.enter();
             Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
         };
+        let hangup = {
+            let _inside = runtime.enter();
+            signal(SignalKind::hangup())?
+        };
         let app = Arc::new(App::new(config, Shards::new(commands), Arc::new(Health::new(heartbeats))));
         let doors = self.doors(&runtime)?;
-        std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || runtime.block_on(run(app, doors, signals, on_drain)))?;
+        std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+            runtime.spawn(certificates::watch(certificates, hangup));
+            runtime.block_on(run(app, doors, signals, on_drain));
+        })?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::hub::stats::{DropReason, Latency, StreamCounters};
+use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
 use crate::media::timeline::Repair;
 use crate::media::{Discard, Track, TrackKind, TrackShape, Tracks};
 use crate::session::StreamKey;
@@ -173,6 +173,7 @@ pub struct StreamView {
     skips: u64,
     repairs: Map<String, Value>,
     discarded_frames: Map<String, Value>,
+    rtp_packets_in: Map<String, Value>,
     latency: LatenciesView,
 }
 
@@ -258,6 +259,7 @@ impl From<&Stream> for StreamView {
             skips: counters.skips,
             repairs: labelled(Repair::ALL.map(Repair::label), counters.repairs),
             discarded_frames: labelled(Discard::ALL.map(Discard::label), counters.discarded),
+            rtp_packets_in: labelled(PacketFate::ALL.map(PacketFate::label), counters.packets_in),
             latency: LatenciesView {
                 all: LatencyView::from(&stream.latency_total()),
                 protocols: stream.latency.iter().map(|(protocol, latency)| (*protocol, latency.into())).collect(),

@@ -37,16 +37,18 @@ pub struct Packet {
     pub parts: SmallVec<[Bytes; 3]>,
     /// Sum of the lengths of `parts`.
     pub len: usize,
-    /// Of the frame inside; [`Stamp::ZERO`] for configs.
+    /// Of the frame inside; [`Stamp::ZERO`] for what is none and so never late: configs and goodbyes.
     pub arrival: Stamp,
     pub dts: MediaTime,
     pub kind: PacketKind,
+    /// `None`: part of a byte stream.
+    pub train: Option<rtp::Train>,
 }
 
 impl Packet {
     pub fn new(parts: SmallVec<[Bytes; 3]>, kind: PacketKind, arrival: Stamp, dts: MediaTime) -> Self {
         let len = parts.iter().map(Bytes::len).sum();
-        Packet { parts, len, arrival, dts, kind }
+        Packet { parts, len, arrival, dts, kind, train: None }
     }
 }
 
@@ -77,13 +79,25 @@ pub enum Format {
     Flv { hevc: HevcForm, envelope: Envelope },
     /// RTMP messages on the given message stream, cut into chunks of [`rtmp_chunk::OUT_CHUNK_SIZE`].
     Rtmp { hevc: HevcForm, message_stream: u32 },
+    /// RTP packets and RTCP reports.
+    Rtp(rtp::RtpCarriage),
+}
+
+/// What a muxer needs to know of the world, which it cannot see.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MuxerContext {
+    /// Wall-clock time of [`Stamp::ZERO`], in nanoseconds since 1970.
+    pub epoch_nanos: u64,
+    /// Different for every muxer: for numbers that are to begin anywhere.
+    pub seed: u64,
 }
 
 impl Format {
-    pub fn muxer(self) -> Box<dyn Muxer> {
+    pub fn muxer(self, context: MuxerContext) -> Box<dyn Muxer> {
         match self {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
+            Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Which shard owns which stream: the one map that all shards share.
+//! Which shard owns which stream, and which has which tunnel: the only maps that all shards share.
 //!
-//! Touched when a stream begins or ends and when a shard first watches a stream, never per frame.
+//! Touched when a stream begins or ends, when a shard first watches a stream, and when the halves of a tunnel meet; never per frame.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::session::StreamKey;
 
@@ -12,6 +13,7 @@ type ShardId = u16;
 #[derive(Debug, Default)]
 pub struct Directory {
     owners: Mutex<HashMap<StreamKey, ShardId>>,
+    tunnels: Mutex<HashMap<Arc<str>, ShardId>>,
 }
 
 /// What [`Directory::claim`] found.
@@ -43,6 +45,29 @@ impl Directory {
         }
     }
 
+    /// `false`: the name is taken.
+    pub fn open_tunnel(&self, name: &Arc<str>, shard: ShardId) -> bool {
+        match self.tunnels().entry(name.clone()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(free) => {
+                free.insert(shard);
+                true
+            }
+        }
+    }
+
+    pub fn tunnel(&self, name: &str) -> Option<ShardId> {
+        self.tunnels().get(name).copied()
+    }
+
+    pub fn close_tunnel(&self, name: &str) {
+        self.tunnels().remove(name);
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, HashMap<Arc<str>, ShardId>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A panic elsewhere cannot leave the map half changed: each change is one call.
     fn owners(&self) -> MutexGuard<'_, HashMap<StreamKey, ShardId>> {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
@@ -52,6 +77,17 @@ impl Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tunnel_has_one_opener() {
+        let directory = Directory::default();
+        let name: Arc<str> = "cookie".into();
+        assert!(directory.open_tunnel(&name, 1));
+        assert!(!directory.open_tunnel(&name, 2));
+        assert_eq!(directory.tunnel("cookie"), Some(1));
+        directory.close_tunnel("cookie");
+        assert_eq!(directory.tunnel("cookie"), None);
+    }
 
     #[test]
     fn the_first_claim_wins_until_released() {

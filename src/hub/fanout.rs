@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use super::stats::Latency;
-use crate::format::{Format, Muxer, Packet};
+use crate::format::{Format, Muxer, MuxerContext, Packet};
 use crate::media::{MediaEvent, Stamp, TrackKind, Tracks};
 
 /// Index of a connection in the shard's table.
@@ -20,8 +20,8 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    pub fn new(format: Format, protocol: &'static str, ring: Ring) -> Self {
-        let muxer = format.muxer();
+    pub fn new(format: Format, protocol: &'static str, ring: Ring, context: MuxerContext) -> Self {
+        let muxer = format.muxer(context);
         Fanout { format, protocol, ring, viewers: Vec::new(), latency: Latency::default(), muxer, scratch: Vec::new() }
     }
 

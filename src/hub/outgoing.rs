@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::fanout::{Fanout, SentLog};
 use super::ring::{Cursor, Ring};
 use super::stats::DropReason;
-use crate::format::{Packet, PacketKind};
+use crate::format::Packet;
 use crate::media::Stamp;
 use crate::session::Start;
 
@@ -33,22 +33,41 @@ pub struct Subscription {
     since: Stamp,
     /// Head and config have been queued.
     begun: bool,
+    /// The viewer gets whole packets as datagrams, not bytes of the connection.
+    datagrams: bool,
+    /// The config that goes out before the next packet of the ring, as a datagram.
+    config_due: Option<Packet>,
     paused: bool,
     pub skips: u64,
 }
 
 impl Subscription {
-    pub fn new(ring: &Ring, start: Start) -> Self {
+    pub fn new(ring: &Ring, start: Start, datagrams: bool) -> Self {
         Subscription {
             cursor: ring.begin(start),
             seen: ring.end(),
             skipping: None,
             since: Stamp::ZERO,
             begun: false,
+            datagrams,
+            config_due: None,
             paused: false,
             skips: 0,
         }
     }
+
+    /// The place that is next.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+}
+
+/// What a send took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub count: usize,
+    /// Nothing more is taken until the socket is writable.
+    pub full: bool,
 }
 
 /// How a [`Outgoing::pump`] ended.
@@ -126,8 +145,8 @@ impl Outgoing {
         let Some(subscription) = self.subscription.as_ref().filter(|s| !s.paused && s.begun) else { return 0 };
         let Cursor::At(at) = subscription.cursor else { return 0 };
         // A config has no age of its own: what counts is the frame behind it.
-        let frame =
-            (at.max(ring.base())..ring.end()).filter_map(|number| ring.get(number)).find(|p| p.kind != PacketKind::Config);
+        let mut packets = (at.max(ring.base())..ring.end()).filter_map(|number| ring.get(number));
+        let frame = packets.find(|packet| packet.arrival != Stamp::ZERO);
         frame.map_or(0, |packet| now.millis_since(packet.arrival.max(subscription.since)))
     }
 
@@ -178,7 +197,7 @@ impl Outgoing {
         fanout: Option<&Fanout>,
         now: Stamp,
         sent: &mut SentLog,
-        mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<Sent>,
     ) -> Pump {
         for _ in 0..SENDS_PER_TURN {
             if let Some(fanout) = fanout {
@@ -189,13 +208,12 @@ impl Outgoing {
             if slices.is_empty() {
                 return Pump::Idle;
             }
-            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
             let result = send(&slices);
             drop(slices);
             match result {
-                Ok(count) => {
+                Ok(Sent { count, full }) => {
                     self.advance(count, ring, sent);
-                    if count < wanted {
+                    if full {
                         return self.block(now);
                     }
                 }
@@ -205,6 +223,48 @@ impl Outgoing {
             }
         }
         Pump::More
+    }
+
+    /// As [`Outgoing::pump`], for a viewer that gets datagrams: whole packets, `bytes_max` at once and a packet more. `send` says how
+    /// many bytes of the packet this viewer wanted. A full kernel buffer holds the viewer's place: it goes on in the next turn.
+    pub fn pump_datagrams(
+        &mut self,
+        fanout: &Fanout,
+        now: Stamp,
+        bytes_max: usize,
+        sent: &mut SentLog,
+        mut send: impl FnMut(&Packet) -> io::Result<usize>,
+    ) -> Pump {
+        let mut bytes = 0;
+        loop {
+            self.begin_if_due(fanout, now);
+            let Some(at) = self.ready_at() else { return Pump::Idle };
+            let Some(subscription) = self.subscription.as_mut() else { return Pump::Idle };
+            let config = subscription.config_due.take();
+            let is_config = config.is_some();
+            let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return Pump::Idle };
+            match send(packet) {
+                Ok(count) => {
+                    bytes += count;
+                    self.bytes_sent += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    subscription.config_due = config;
+                    return Pump::Blocked;
+                }
+                // The address may be wrong or out of reach for now: that is the peer's business, and its keepalives tell.
+                Err(_) => {}
+            }
+            if !is_config {
+                subscription.cursor = Cursor::At(at + 1);
+                if packet.arrival > subscription.since {
+                    sent.add(packet.arrival);
+                }
+            }
+            if bytes >= bytes_max {
+                return Pump::More;
+            }
+        }
     }
 
     fn block(&mut self, now: Stamp) -> Pump {
@@ -306,6 +366,10 @@ impl Outgoing {
     }
 
     fn queue_config(&mut self, config: Option<&Packet>) {
+        if let Some(subscription) = self.subscription.as_mut().filter(|subscription| subscription.datagrams) {
+            subscription.config_due = config.cloned();
+            return;
+        }
         for part in config.into_iter().flat_map(|packet| packet.parts.iter()) {
             self.push(part.clone());
         }

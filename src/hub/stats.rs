@@ -105,6 +105,35 @@ impl DropReason {
     }
 }
 
+/// What became of a publisher's RTP packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PacketFate {
+    Received,
+    /// Came after a later one, but in time; counted as received too.
+    Reordered,
+    /// Given up after `reorder_ms`, whoever lost it.
+    Lost,
+    /// Came twice, too late, or from elsewhere.
+    Useless,
+    /// The kernel had no room for the datagram: not the network's fault. It counts as lost too, once the gap shows.
+    KernelDrop,
+}
+
+impl PacketFate {
+    pub const ALL: [PacketFate; 5] =
+        [PacketFate::Received, PacketFate::Reordered, PacketFate::Lost, PacketFate::Useless, PacketFate::KernelDrop];
+
+    pub const fn label(self) -> &'static str {
+        match self {
+            PacketFate::Received => "received",
+            PacketFate::Reordered => "reordered",
+            PacketFate::Lost => "lost",
+            PacketFate::Useless => "useless",
+            PacketFate::KernelDrop => "kernel_drop",
+        }
+    }
+}
+
 /// Counters of one stream on one shard. Only the owner counts what comes in; every shard counts what goes out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StreamCounters {
@@ -131,4 +160,6 @@ pub struct StreamCounters {
     pub skips: u64,
     /// GOPs that were not kept for newcomers because of their size.
     pub gops_not_kept: u64,
+    /// RTP packets of the publisher, in the order of [`PacketFate::ALL`].
+    pub packets_in: [u64; PacketFate::ALL.len()],
 }

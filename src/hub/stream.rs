@@ -7,13 +7,15 @@ use super::fanout::Fanout;
 use super::ring::Ring;
 use super::stats::{Latency, StreamCounters, merge_latency};
 use crate::config::Config;
-use crate::format::Format;
+use crate::format::{Format, MuxerContext};
 use crate::media::timeline::Timeline;
 use crate::media::{Codec, Frame, Gop, MediaEvent, MediaTime, Stamp, TrackKind, Tracks};
 use crate::session::StreamKey;
 
 /// Without video for this long, a stream counts as audio only.
 const SETTLE_MS: u64 = 1_000;
+/// A stream that has sound or picture only is described so when it is this old: the other may be on its way.
+const COMPLETE_MS: u64 = 500;
 /// The bit rate is taken over at least this time.
 const RATE_WINDOW_MS: u64 = 1_000;
 
@@ -84,6 +86,13 @@ impl Stream {
         self.settled
     }
 
+    /// Whether it can be said what the stream consists of.
+    pub fn is_complete(&self, now: Stamp) -> bool {
+        let has_both = self.tracks.has(TrackKind::Video) && self.tracks.has(TrackKind::Audio);
+        let is_old = || self.first_arrival.is_some_and(|first| now.millis_since(first) >= COMPLETE_MS);
+        self.settled && (has_both || is_old())
+    }
+
     /// The owner of a watched stream has settled, so this one has.
     pub fn settle(&mut self) {
         self.settled = true;
@@ -139,8 +148,8 @@ impl Stream {
         let has_video = self.tracks.has(TrackKind::Video);
         self.gop.push(frame, kind, has_video);
         self.counters.gops_not_kept = self.gop.not_kept();
+        let first = *self.first_arrival.get_or_insert(frame.arrival);
         if !self.settled {
-            let first = *self.first_arrival.get_or_insert(frame.arrival);
             let video_began = kind == TrackKind::Video && frame.key;
             let audio_only = !has_video && kind == TrackKind::Audio && frame.arrival.millis_since(first) >= SETTLE_MS;
             self.settled = video_began || audio_only;
@@ -165,11 +174,11 @@ impl Stream {
     }
 
     /// The index of the fan-out for a format, made and filled if it is not there yet.
-    pub fn fanout(&mut self, format: Format, protocol: &'static str) -> usize {
+    pub fn fanout(&mut self, format: Format, protocol: &'static str, context: MuxerContext) -> usize {
         let found = self.fanouts.iter().position(|fanout| fanout.format == format && fanout.protocol == protocol);
         found.unwrap_or_else(|| {
             let ring = Ring::new(self.limits.ring_bytes_max, self.limits.lag_ms_max);
-            let mut fanout = Fanout::new(format, protocol, ring);
+            let mut fanout = Fanout::new(format, protocol, ring, context);
             if !self.tracks.is_empty() {
                 fanout.fill(&self.tracks, self.gop.frames().iter());
             }

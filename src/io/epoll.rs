@@ -62,3 +62,16 @@ pub fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, buffer: &mut [u8]) -
 pub fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     Pin::new(stream).poll_write(cx, bytes)
 }
+
+pub use tokio::net::UdpSocket as Datagrams;
+
+pub fn datagrams(socket: OwnedFd) -> io::Result<Datagrams> {
+    let socket = std::net::UdpSocket::from(socket);
+    socket.set_nonblocking(true)?;
+    Datagrams::from_std(socket)
+}
+
+/// tokio believes a socket readable until its own call finds nothing: a look asks the kernel.
+pub async fn readable(socket: &Datagrams) -> io::Result<()> {
+    socket.peek_from(&mut [0; 1]).await.map(|_| ())
+}

@@ -10,6 +10,8 @@ pub mod probe;
 pub mod socket;
 #[cfg(test)]
 mod tests;
+pub mod tls;
+pub mod udp;
 mod uring;
 
 use std::cell::Cell;

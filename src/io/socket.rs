@@ -43,6 +43,11 @@ fn local(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
 }
 
+/// Our end of a connection.
+pub fn local_address(socket: RawFd) -> io::Result<SocketAddr> {
+    with(socket, |socket| socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::NotConnected.into()))
+}
+
 /// The other end of a connection.
 pub fn peer(socket: RawFd) -> io::Result<SocketAddr> {
     with(socket, |socket| socket.peer_addr()?.as_socket().ok_or_else(|| io::ErrorKind::NotConnected.into()))

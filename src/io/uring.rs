@@ -75,3 +75,16 @@ fn to_io(error: GlommioError<()>) -> io::Error {
         other => io::Error::other(other.to_string()),
     }
 }
+
+pub use glommio::net::UdpSocket as Datagrams;
+
+/// The descriptor stays in blocking mode: io_uring would not wait on it otherwise.
+pub fn datagrams(socket: OwnedFd) -> Datagrams {
+    // SAFETY: the descriptor is owned and given away.
+    unsafe { Datagrams::from_raw_fd(socket.into_raw_fd()) }
+}
+
+pub async fn readable(socket: &Datagrams) -> io::Result<()> {
+    // There is no other way to wait: a look at the first byte leaves the datagram where it is.
+    socket.peek_from(&mut [0; 1]).await.map(|_| ()).map_err(to_io)
+}

@@ -19,6 +19,10 @@ const OBJECT_ER_BSAC: u8 = 22;
 const OBJECT_PS: u8 = 29;
 const OBJECT_ESCAPE: u32 = 31;
 
+/// What the backward-compatible extensions begin with (§1.6.5.3).
+const SBR_SYNC: u32 = 0x2B7;
+const PS_SYNC: u32 = 0x548;
+
 /// What an AudioSpecificConfig says of the sound that comes out of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AacConfig {
@@ -116,6 +120,35 @@ fn channel_count(configuration: u32) -> u8 {
     }
 }
 
+/// Reads over an AudioSpecificConfig with its backward-compatible extension, where something may follow it.
+pub(crate) fn skip_config(bits: &mut BitReader<'_>) -> Option<()> {
+    let mut kind = object_type(bits)?;
+    sample_rate(bits)?;
+    let channel_configuration = bits.bits(4)?;
+    if matches!(kind, OBJECT_SBR | OBJECT_PS) {
+        sample_rate(bits)?;
+        kind = object_type(bits)?;
+        if kind == OBJECT_ER_BSAC {
+            bits.skip(4)?;
+        }
+    }
+    general_config(bits, kind, channel_configuration)?;
+    let mut ahead = bits.clone();
+    if ahead.bits(11) == Some(SBR_SYNC) {
+        object_type(&mut ahead)?;
+        if ahead.flag()? {
+            sample_rate(&mut ahead)?;
+            let mut stereo = ahead.clone();
+            if stereo.bits(11) == Some(PS_SYNC) {
+                stereo.skip(1)?;
+                ahead = stereo;
+            }
+        }
+        *bits = ahead;
+    }
+    Some(())
+}
+
 /// GASpecificConfig (§4.4.1): reads to its end and returns the channels of its program config, if it has one.
 fn general_config(bits: &mut BitReader<'_>, object_type: u8, channel_configuration: u32) -> Option<u8> {
     if !matches!(object_type, 1..=4 | OBJECT_SCALABLE | 7 | 17 | 19..=23) {
@@ -166,13 +199,11 @@ fn program_config(bits: &mut BitReader<'_>) -> Option<u8> {
 
 /// §1.6.5.3, backward compatible signalling: the output rate and whether there is parametric stereo.
 fn sync_extension(bits: &mut BitReader<'_>) -> Option<(u32, bool)> {
-    const SYNC_SBR: u32 = 0x2B7;
-    const SYNC_PS: u32 = 0x548;
-    if bits.bits(11)? != SYNC_SBR || bits.bits(5)? != u32::from(OBJECT_SBR) || !bits.flag()? {
+    if bits.bits(11)? != SBR_SYNC || bits.bits(5)? != u32::from(OBJECT_SBR) || !bits.flag()? {
         return None;
     }
     let rate = sample_rate(bits)?;
-    let stereo = bits.bits(11) == Some(SYNC_PS) && bits.flag() == Some(true);
+    let stereo = bits.bits(11) == Some(PS_SYNC) && bits.flag() == Some(true);
     Some((rate, stereo))
 }
 

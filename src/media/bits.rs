@@ -22,6 +22,7 @@ pub(crate) fn rbsp(nal: &[u8]) -> Vec<u8> {
     payload
 }
 
+#[derive(Clone)]
 pub(crate) struct BitReader<'a> {
     bytes: &'a [u8],
     /// Bits read so far.
@@ -57,6 +58,19 @@ impl<'a> BitReader<'a> {
         }
         self.position = position;
         Some(())
+    }
+
+    /// Bits read so far.
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// `count` bytes from here, whatever the alignment.
+    pub(crate) fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
+        if count.checked_mul(8)? > self.bits_left() {
+            return None;
+        }
+        (0..count).map(|_| self.bits(8).map(|byte| byte as u8)).collect()
     }
 
     pub(crate) fn bits_left(&self) -> usize {

@@ -42,10 +42,21 @@ pub enum Discard {
     ExtraTrack,
     /// A frame before its decoder configuration.
     NoConfig,
+    /// A frame of which packets were lost on the network.
+    Incomplete,
+    /// A complete frame behind a loss, left out because the operator wants no picture that may refer to what is missing.
+    AfterLoss,
 }
 
 impl Discard {
-    pub const ALL: [Discard; 4] = [Discard::UnknownCodec, Discard::BrokenFrame, Discard::ExtraTrack, Discard::NoConfig];
+    pub const ALL: [Discard; 6] = [
+        Discard::UnknownCodec,
+        Discard::BrokenFrame,
+        Discard::ExtraTrack,
+        Discard::NoConfig,
+        Discard::Incomplete,
+        Discard::AfterLoss,
+    ];
 
     pub const fn label(self) -> &'static str {
         match self {
@@ -53,6 +64,8 @@ impl Discard {
             Discard::BrokenFrame => "broken_frame",
             Discard::ExtraTrack => "extra_track",
             Discard::NoConfig => "no_config",
+            Discard::Incomplete => "incomplete",
+            Discard::AfterLoss => "after_loss",
         }
     }
 }

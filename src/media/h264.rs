@@ -32,7 +32,12 @@ pub struct Sps {
     pub chroma_format: u8,
     pub bit_depth_luma: u8,
     pub bit_depth_chroma: u8,
+    /// How many pictures may come before one in decoding order and behind it in output order; `None`: not said.
+    pub reorder_frames: Option<u8>,
 }
+
+/// `profile_idc` of the Baseline profile: it has no pictures out of order.
+const PROFILE_BASELINE: u8 = 66;
 
 impl Sps {
     /// `nal`: a NAL unit with its header byte. A VUI that is cut off only costs the frame rate.
@@ -45,7 +50,7 @@ impl Sps {
         bits.ue()?;
         let chroma = ChromaFields::parse(&mut bits, profile)?;
         bits.ue()?;
-        skip_picture_order_count(&mut bits)?;
+        let in_order = skip_picture_order_count(&mut bits)? || profile == PROFILE_BASELINE;
         bits.ue()?;
         bits.skip(1)?;
         let width_mbs = bits.ue()?.checked_add(1)?;
@@ -60,9 +65,22 @@ impl Sps {
         let (crop_x, crop_y) = cropping(&mut bits, chroma.crop_unit(), field_factor)?;
         let width = width_mbs.checked_mul(16)?.checked_sub(crop_x)?;
         let height = height_map_units.checked_mul(16 * field_factor)?.checked_sub(crop_y)?;
-        let frames_per_second = vui_frame_rate(&mut bits).unwrap_or(0.0);
+        let mut vui = Vui::default();
+        // What is cut off stays unsaid.
+        let _cut_off = vui.read(&mut bits);
+        let reorder_frames = if in_order { Some(0) } else { vui.reorder_frames };
         let ChromaFields { format: chroma_format, bit_depth_luma, bit_depth_chroma, .. } = chroma;
-        Some(Sps { profile, level, width, height, frames_per_second, chroma_format, bit_depth_luma, bit_depth_chroma })
+        Some(Sps {
+            profile,
+            level,
+            width,
+            height,
+            frames_per_second: vui.frames_per_second,
+            chroma_format,
+            bit_depth_luma,
+            bit_depth_chroma,
+            reorder_frames,
+        })
     }
 }
 
@@ -118,9 +136,10 @@ fn skip_scaling_list(bits: &mut BitReader<'_>, size: usize) -> Option<()> {
     Some(())
 }
 
-fn skip_picture_order_count(bits: &mut BitReader<'_>) -> Option<()> {
+/// Says whether pictures come in output order (`pic_order_cnt_type` 2).
+fn skip_picture_order_count(bits: &mut BitReader<'_>) -> Option<bool> {
     match bits.ue()? {
-        0 => bits.ue().map(|_| ()),
+        0 => bits.ue().map(|_| false),
         1 => {
             bits.skip(1)?;
             bits.se()?;
@@ -128,9 +147,9 @@ fn skip_picture_order_count(bits: &mut BitReader<'_>) -> Option<()> {
             for _ in 0..bits.ue()?.min(255) {
                 bits.se()?;
             }
-            Some(())
+            Some(false)
         }
-        _ => Some(()),
+        kind => Some(kind == 2),
     }
 }
 
@@ -145,17 +164,52 @@ fn cropping(bits: &mut BitReader<'_>, (unit_x, unit_y): (u32, u32), field_factor
     Some((x, y))
 }
 
-/// Reads the VUI (Annex E.1.1) up to its timing. A tick is a field, hence the factor 2.
-fn vui_frame_rate(bits: &mut BitReader<'_>) -> Option<f32> {
-    if !bits.flag()? {
-        return None;
+/// What the VUI (Annex E.1.1) says.
+#[derive(Default)]
+struct Vui {
+    frames_per_second: f32,
+    reorder_frames: Option<u8>,
+}
+
+impl Vui {
+    fn read(&mut self, bits: &mut BitReader<'_>) -> Option<()> {
+        if !bits.flag()? {
+            return None;
+        }
+        skip_vui_colours(bits)?;
+        if bits.flag()? {
+            // A tick is a field, hence the 2.
+            let (ticks, per_second) = (bits.bits(32)?, bits.bits(32)?);
+            self.frames_per_second = frame_rate(f64::from(per_second), f64::from(ticks) * 2.0).unwrap_or(0.0);
+            bits.skip(1)?;
+        }
+        let (nal_hrd, vcl_hrd) = (skip_hrd_if_there(bits)?, skip_hrd_if_there(bits)?);
+        bits.skip(if nal_hrd || vcl_hrd { 2 } else { 1 })?;
+        if bits.flag()? {
+            bits.skip(1)?;
+            for _ in 0..4 {
+                bits.ue()?;
+            }
+            self.reorder_frames = u8::try_from(bits.ue()?).ok().filter(|frames| *frames <= 16);
+        }
+        Some(())
     }
-    skip_vui_colours(bits)?;
+}
+
+/// Annex E.1.2, behind the flag that says whether it is there.
+fn skip_hrd_if_there(bits: &mut BitReader<'_>) -> Option<bool> {
     if !bits.flag()? {
-        return None;
+        return Some(false);
     }
-    let (ticks, per_second) = (bits.bits(32)?, bits.bits(32)?);
-    frame_rate(f64::from(per_second), f64::from(ticks) * 2.0)
+    let count = bits.ue().filter(|count| *count < 32)? + 1;
+    bits.skip(8)?;
+    for _ in 0..count {
+        bits.ue()?;
+        bits.ue()?;
+        bits.skip(1)?;
+    }
+    bits.skip(20)?;
+    Some(true)
 }
 
 /// `None` for rates that no camera has.

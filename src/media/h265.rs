@@ -42,6 +42,8 @@ pub struct Sps {
     pub chroma_format: u8,
     pub bit_depth_luma: u8,
     pub bit_depth_chroma: u8,
+    /// How many pictures may come before one in decoding order and behind it in output order; `None`: not said.
+    pub reorder_pictures: Option<u8>,
 }
 
 impl Sps {
@@ -62,6 +64,8 @@ impl Sps {
         let (coded_width, coded_height) = (bits.ue()?, bits.ue()?);
         let (crop_x, crop_y) = cropping(&mut bits, chroma_format)?;
         let mut bit_depth = || u8::try_from(bits.ue()?).ok().filter(|depth| *depth <= 8).map(|depth| depth + 8);
+        let (bit_depth_luma, bit_depth_chroma) = (bit_depth()?, bit_depth()?);
+        let mut reorder_pictures = None;
         Some(Sps {
             general,
             temporal_layers: sub_layers as u8 + 1,
@@ -69,9 +73,10 @@ impl Sps {
             width: coded_width.checked_sub(crop_x)?,
             height: coded_height.checked_sub(crop_y)?,
             chroma_format,
-            bit_depth_luma: bit_depth()?,
-            bit_depth_chroma: bit_depth()?,
-            frames_per_second: frames_per_second(&mut bits, sub_layers).unwrap_or(0.0),
+            bit_depth_luma,
+            bit_depth_chroma,
+            frames_per_second: frames_per_second(&mut bits, sub_layers, &mut reorder_pictures).unwrap_or(0.0),
+            reorder_pictures,
         })
     }
 }
@@ -109,11 +114,17 @@ fn cropping(bits: &mut BitReader<'_>, chroma_format: u8) -> Option<(u32, u32)> {
 }
 
 /// Reads on from behind the bit depths to the VUI's timing.
-fn frames_per_second(bits: &mut BitReader<'_>, sub_layers: u32) -> Option<f32> {
+fn frames_per_second(bits: &mut BitReader<'_>, sub_layers: u32, reorder_pictures: &mut Option<u8>) -> Option<f32> {
     let order_count_bits = bits.ue()?.checked_add(4).filter(|count| *count <= 16)?;
     let ordering_entries = if bits.flag()? { sub_layers + 1 } else { 1 };
-    // Three fields per layer of ordering info, then six of block sizes and depths.
-    for _ in 0..ordering_entries * 3 + 6 {
+    // The entry of the highest layer comes last.
+    for _ in 0..ordering_entries {
+        bits.ue()?;
+        *reorder_pictures = u8::try_from(bits.ue()?).ok().filter(|pictures| *pictures <= 16);
+        bits.ue()?;
+    }
+    // Block sizes and depths.
+    for _ in 0..6 {
         bits.ue()?;
     }
     if bits.flag()? && bits.flag()? {

@@ -19,6 +19,7 @@ pub mod frame;
 pub mod gop;
 pub mod h264;
 pub mod h265;
+pub mod latm;
 pub mod mp3;
 pub mod nal;
 pub mod opus;

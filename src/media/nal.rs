@@ -45,6 +45,11 @@ pub fn canonical_access_unit(
     Ok(rewrite(kept, data.len()))
 }
 
+/// The NAL units of a canonical access unit, up to the first whose length does not fit.
+pub fn canonical_units(unit: &[u8]) -> impl Iterator<Item = &[u8]> {
+    LengthPrefixed { rest: unit, length_bytes: 4 }.map_while(|nal| nal)
+}
+
 /// What stands in length-prefixed data.
 struct Survey {
     kept: usize,
@@ -92,12 +97,12 @@ impl<'a> Iterator for LengthPrefixed<'a> {
     }
 }
 
-fn starts_with_start_code(data: &[u8]) -> bool {
+pub(crate) fn starts_with_start_code(data: &[u8]) -> bool {
     data.starts_with(&[0, 0, 1]) || data.starts_with(&[0, 0, 0, 1])
 }
 
 /// The NAL units between start codes, without the zero bytes that may trail them (Annex B.1).
-fn annex_b_units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn annex_b_units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = after_start_code(data);
     std::iter::from_fn(move || {
         let start = rest?;

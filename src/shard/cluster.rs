@@ -2,17 +2,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::{Builder, JoinHandle};
 
-use super::driver::{self, Parts};
+use rustls::ServerConfig;
+
+use super::driver::{self, Listening, Parts};
 use super::message::{Batch, Command, ShardId};
 use crate::config::Config;
 use crate::hub::Directory;
+use crate::io::tls::{CertificateError, Certificates};
 use crate::io::{probe, socket};
-use crate::protocol::{PROTOCOLS, Protocol};
+use crate::protocol::PROTOCOLS;
+use crate::protocol::common::auth::Authority;
 use crate::session::StreamKey;
 
 /// Messages that wait for one shard. Over it they are dropped; every sender repeats or times out.
@@ -27,6 +30,8 @@ pub enum StartError {
     Listen { protocol: &'static str, address: SocketAddr, error: io::Error },
     #[error("{0}")]
     Runtime(String),
+    #[error("tls: {0}")]
+    Certificate(#[from] CertificateError),
     #[error("a shard's thread cannot be started: {0}")]
     Thread(io::Error),
 }
@@ -36,6 +41,7 @@ pub struct Cluster {
     commands: Vec<flume::Sender<Command>>,
     heartbeats: Arc<[AtomicU64]>,
     listening: Addresses,
+    certificates: Option<Certificates>,
     threads: Vec<JoinHandle<bool>>,
 }
 
@@ -47,12 +53,17 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
     let files = socket::raise_file_limit();
     log::info!("up to {files} open files");
-    let (listening, sockets) = open_listeners(&config, shards)?;
+    let certificates = certificates(&config)?;
+    let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
+    let (listening, sockets) = open_listeners(&config, shards, tls.as_ref())?;
     let (commands, command_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(COMMANDS_MAX)).unzip();
     let (inboxes, inbox_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(INBOX_MESSAGES_MAX)).unzip();
     let (lanes, lane_ends) = lay_lanes(shards, config.limits.lane_batches_max);
     let heartbeats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
     let directory = Arc::new(Directory::default());
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| StartError::Runtime(format!("the system gives no random numbers: {error}")))?;
+    let authority = Arc::new(Authority::new(&config.auth, secret));
     let mut threads = Vec::with_capacity(shards);
     let ends = command_ends.into_iter().zip(inbox_ends).zip(lanes.into_iter().zip(lane_ends)).zip(sockets).enumerate();
     for (at, (((commands, inbox), (lanes_out, lanes_in)), listeners)) in ends {
@@ -60,6 +71,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             id: at as ShardId,
             config: config.clone(),
             directory: directory.clone(),
+            authority: authority.clone(),
             backend,
             core_id: Some(cores[at % cores.len()]),
             listeners,
@@ -73,7 +85,14 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
         let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts));
         threads.push(thread.map_err(StartError::Thread)?);
     }
-    Ok(Cluster { commands, heartbeats, listening, threads })
+    Ok(Cluster { commands, heartbeats, listening, certificates, threads })
+}
+
+/// `None`: nothing listens over TLS.
+fn certificates(config: &Config) -> Result<Option<Certificates>, StartError> {
+    let wanted = PROTOCOLS.iter().filter_map(|protocol| protocol.tls).any(|over| !(over.listen)(config).is_empty());
+    let load = || Certificates::load(&config.tls.certificate, &config.tls.private_key);
+    Ok(wanted.then(load).transpose()?)
 }
 
 /// `false`: the shard could not run.
@@ -86,22 +105,27 @@ fn run_shard(parts: Parts) -> bool {
     result.is_ok()
 }
 
-type Listeners = Vec<(&'static Protocol, OwnedFd)>;
-
 type Addresses = Vec<(&'static str, SocketAddr)>;
 
 /// The addresses in use, and the sockets of each shard.
-fn open_listeners(config: &Config, shards: usize) -> Result<(Addresses, Vec<Listeners>), StartError> {
+fn open_listeners(
+    config: &Config,
+    shards: usize,
+    tls: Option<&Arc<ServerConfig>>,
+) -> Result<(Addresses, Vec<Vec<Listening>>), StartError> {
     let mut listening = Vec::new();
-    let mut per_shard: Vec<Listeners> = (0..shards).map(|_| Vec::new()).collect();
+    let mut per_shard: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     for protocol in PROTOCOLS {
-        for address in (protocol.listen)(config) {
-            let opened = socket::listen(*address, shards);
-            let (address, sockets) =
-                opened.map_err(|error| StartError::Listen { protocol: protocol.name, address: *address, error })?;
-            listening.push((protocol.name, address));
-            for (listeners, socket) in per_shard.iter_mut().zip(sockets) {
-                listeners.push((protocol, socket));
+        let over_tls = protocol.tls.map(|over| (over.name, (over.listen)(config), tls));
+        for (name, addresses, tls) in [Some((protocol.name, (protocol.listen)(config), None)), over_tls].into_iter().flatten() {
+            for address in addresses {
+                let opened = socket::listen(*address, shards);
+                let (address, sockets) =
+                    opened.map_err(|error| StartError::Listen { protocol: name, address: *address, error })?;
+                listening.push((name, address));
+                for (listeners, socket) in per_shard.iter_mut().zip(sockets) {
+                    listeners.push(Listening { protocol, socket, tls: tls.cloned() });
+                }
             }
         }
     }
@@ -142,6 +166,11 @@ impl Cluster {
     /// Protocol and address of every open listener, port 0 resolved.
     pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
         &self.listening
+    }
+
+    /// What listeners over TLS show; `None`: there are none.
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.certificates.clone()
     }
 
     /// Publishes the built-in clip as `key`.

@@ -1,12 +1,15 @@
 //! A connection as its shard sees it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::Waker;
+
+use smallvec::SmallVec;
 
 use super::message::{SessionRole, ShardId};
 use crate::hub::Outgoing;
-use crate::media::Stamp;
-use crate::session::{Output, PlayRequest, Session, StreamKey};
+use crate::media::{Stamp, TrackKind};
+use crate::session::{Output, PairId, PairTarget, PlayRequest, Session, StreamKey};
 
 /// A socket's number, as the operating system (or a simulation) names it.
 pub type Socket = i32;
@@ -33,6 +36,11 @@ pub enum Playing {
         request: PlayRequest,
         until: Stamp,
     },
+    /// Wants to know what a stream consists of that is not there yet; refused at the stamp.
+    Describing {
+        key: StreamKey,
+        until: Stamp,
+    },
     /// Subscribed to the fan-out of this format and label.
     Viewing {
         stream: StreamIndex,
@@ -40,6 +48,35 @@ pub enum Playing {
         /// Where it stands in the fan-out's list of viewers.
         place: usize,
     },
+}
+
+/// A pair of UDP ports that a session has open.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair {
+    pub id: PairId,
+    /// Names the pair to the ports.
+    pub handle: usize,
+    pub rtp: Socket,
+    pub rtcp: Socket,
+}
+
+/// Where a viewer's datagrams go. By kind of track; `None`: that one is not wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Datagrams {
+    pub video: Option<(Pair, PairTarget)>,
+    pub audio: Option<(Pair, PairTarget)>,
+    /// Nothing is sent before: what was sent last is to reach the peer without filling its buffers.
+    pub paced_until: Stamp,
+}
+
+impl Datagrams {
+    pub fn of(&self, kind: TrackKind) -> Option<(Pair, PairTarget)> {
+        match kind {
+            TrackKind::Video => self.video,
+            TrackKind::Audio => self.audio,
+            TrackKind::Data => None,
+        }
+    }
 }
 
 /// A connection that is about to move.
@@ -65,6 +102,13 @@ pub struct Conn {
     pub publishing: Option<StreamIndex>,
     pub playing: Playing,
     pub out: Outgoing,
+    pub pairs: SmallVec<[Pair; 2]>,
+    /// The stream to whose multicast group it belongs.
+    pub group: Option<StreamIndex>,
+    /// The name of the tunnel that it has opened.
+    pub tunnel: Option<Arc<str>>,
+    /// Of a viewer that gets datagrams.
+    pub datagrams: Option<Datagrams>,
     pub dirty: bool,
     pub moving: Option<Moving>,
     pub moves: u8,
@@ -89,6 +133,10 @@ impl Conn {
             publishing: None,
             playing: Playing::No,
             out: Outgoing::default(),
+            pairs: SmallVec::new(),
+            group: None,
+            tunnel: None,
+            datagrams: None,
             dirty: false,
             moving: None,
             moves: 0,
@@ -114,7 +162,7 @@ impl Conn {
             State::Gone => None,
         };
         let waiting = match &self.playing {
-            Playing::Waiting { until, .. } => Some(*until),
+            Playing::Waiting { until, .. } | Playing::Describing { until, .. } => Some(*until),
             _ => None,
         };
         [state, waiting].into_iter().flatten().min()
@@ -124,7 +172,7 @@ impl Conn {
         match (&self.publishing, &self.playing) {
             (Some(_), _) => SessionRole::Publisher,
             (None, Playing::Viewing { .. }) => SessionRole::Viewer,
-            (None, Playing::Waiting { .. }) => SessionRole::Waiting,
+            (None, Playing::Waiting { .. } | Playing::Describing { .. }) => SessionRole::Waiting,
             (None, Playing::No) => SessionRole::Idle,
         }
     }
@@ -133,6 +181,7 @@ impl Conn {
     pub fn played_key(&self) -> Option<&StreamKey> {
         match &self.playing {
             Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => Some(&request.key),
+            Playing::Describing { key, .. } => Some(key),
             Playing::No => None,
         }
     }
@@ -141,7 +190,7 @@ impl Conn {
     pub fn label(&self) -> &'static str {
         match &self.playing {
             Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => request.protocol,
-            Playing::No => self.protocol,
+            Playing::No | Playing::Describing { .. } => self.protocol,
         }
     }
 

@@ -3,8 +3,9 @@
 //! The driver ([`super::driver`]) feeds it from sockets and channels; tests feed it with a virtual clock. Everything that leaves goes
 //! through [`Ports`]. Nothing here waits, and nothing is shared with another thread but the directory.
 //!
-//! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `flush.rs` sends ·
-//! `snapshot.rs` reports.
+//! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
+//! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
+//! `flush.rs` sends · `snapshot.rs` reports.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -14,17 +15,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
+use bytes::Bytes;
 use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
 use super::message::{Batch, Command, Message, ShardId, ShardSnapshot, Traveller};
 use super::streams::Slot;
 use crate::config::Config;
+use crate::format::MuxerContext;
+use crate::format::rtp::RtpStart;
 use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
+use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
-use crate::media::Stamp;
-use crate::session::{CloseReason, Input, Output, Refusal, Session, SessionError, StreamKey};
+use crate::media::{Stamp, Tracks};
+use crate::session::{CloseReason, Group, Input, Output, PairId, Refusal, Session, SessionError, StreamKey};
 
 /// How long a connection that is closed may take to get its last bytes out.
 const CLOSING_MS: u64 = 5_000;
@@ -36,22 +41,66 @@ pub trait Ports {
     /// The time.
     fn now(&self) -> Stamp;
     /// Sends what the kernel takes at once; `WouldBlock` when that is nothing.
-    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
     /// Ends our side of the connection.
     fn finish(&mut self, socket: Socket);
+    /// Opens a pair of UDP ports at the local address of a connection; what comes to them is given to [`Core::datagram`].
+    fn open_pair(&mut self, socket: Socket, index: ConnIndex, pair: PairId) -> Option<OpenedPair>;
+    fn close_pair(&mut self, handle: usize);
+    /// A multicast group that nobody uses, and the socket to send to it; `None`: there is none.
+    fn open_group(&mut self) -> Option<OpenedGroup>;
+    fn close_group(&mut self, handle: usize);
+    /// A new session of another protocol for a connection.
+    fn session(&mut self, protocol: &'static str, peer: SocketAddr, now: Stamp) -> Option<Box<dyn Session>>;
+    /// Sends datagrams of `datagram_bytes` each (the last may be shorter), or none; `WouldBlock` when the kernel takes none now.
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()>;
     /// Sends a message to another shard. May drop it when that shard's inbox is full: all messages are repeated or time out.
     fn post(&mut self, to: ShardId, message: Message);
     /// Sends media to another shard; `false` when the lane is full.
     fn lane(&mut self, to: ShardId, batch: Batch) -> bool;
+    /// What a new muxer needs to know of the world.
+    fn muxer_context(&mut self) -> MuxerContext;
     /// Adds what only the driver knows to a report.
     fn complete(&self, snapshot: &mut ShardSnapshot);
+}
+
+/// What became of [`Ports::open_pair`].
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedPair {
+    /// The port for RTP; RTCP has the next one.
+    pub port: u16,
+    pub handle: usize,
+    pub rtp: Socket,
+    pub rtcp: Socket,
+}
+
+/// What [`Ports::open_group`] gives.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedGroup {
+    pub group: Group,
+    pub handle: usize,
+    pub socket: Socket,
+}
+
+/// A datagram as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    pub pair: PairId,
+    pub rtcp: bool,
+    pub from: SocketAddr,
+    pub bytes: &'a [u8],
 }
 
 /// What a session is told by its own shard.
 #[derive(Debug)]
 pub(super) enum Answer {
     Publishing,
-    Playing,
+    Playing(Option<RtpStart>),
+    Described(Tracks),
+    PairOpened(PairId, Option<u16>),
+    GroupJoined(Group),
+    /// Bytes that came through the other half of its tunnel, or before it became what it is.
+    Bytes(Bytes),
     Refused(Refusal),
     Ended,
     Closing(CloseReason),
@@ -86,6 +135,10 @@ pub struct Core<P: Ports> {
     pub(super) waiting: HashMap<StreamKey, Vec<ConnIndex>>,
     pub(super) dirty_streams: Vec<StreamIndex>,
     pub(super) dirty_conns: Vec<ConnIndex>,
+    /// Viewers who have more to send, at the stamp.
+    pub(super) paced: VecDeque<(Stamp, ConnIndex)>,
+    /// Connections that have opened a tunnel.
+    pub(super) tunnels: HashMap<Arc<str>, ConnIndex>,
     pub(super) counters: Counters,
     pub(super) next_watch: u64,
     answers: VecDeque<(ConnIndex, Answer)>,
@@ -110,6 +163,8 @@ impl<P: Ports> Core<P> {
             waiting: HashMap::new(),
             dirty_streams: Vec::new(),
             dirty_conns: Vec::new(),
+            paced: VecDeque::new(),
+            tunnels: HashMap::new(),
             counters: Counters::default(),
             next_watch: 0,
             answers: VecDeque::new(),
@@ -195,7 +250,7 @@ impl<P: Ports> Core<P> {
         index
     }
 
-    fn insert(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) -> ConnIndex {
+    pub(super) fn insert(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) -> ConnIndex {
         self.next_number += 1;
         self.conns.insert(Conn::new(self.next_number, session, protocol, now))
     }
@@ -247,6 +302,13 @@ impl<P: Ports> Core<P> {
     /// Whether the task is to close the socket and call [`Core::remove`].
     pub fn is_gone(&self, index: ConnIndex) -> bool {
         self.conns.get(index).is_none_or(|conn| conn.state == State::Gone)
+    }
+
+    /// The socket takes no more until it is writable, as its task has found.
+    pub fn block(&mut self, index: ConnIndex) {
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.out.blocked = true;
+        }
     }
 
     /// Whether the kernel's buffer was full when this connection last sent.
@@ -337,7 +399,11 @@ impl<P: Ports> Core<P> {
         while let Some((index, answer)) = self.answers.pop_front() {
             let (input, closes) = match answer {
                 Answer::Publishing => (Input::Publishing, false),
-                Answer::Playing => (Input::Playing, false),
+                Answer::Playing(start) => (Input::Playing(start), false),
+                Answer::Described(ref tracks) => (Input::Described(tracks), false),
+                Answer::PairOpened(pair, port) => (Input::PairOpened { pair, port }, false),
+                Answer::GroupJoined(group) => (Input::GroupJoined(group), false),
+                Answer::Bytes(ref bytes) => (Input::Bytes(bytes), false),
                 Answer::Refused(refusal) => (Input::Refused(refusal), false),
                 Answer::Ended => (Input::Ended, false),
                 Answer::Closing(reason) => (Input::Closing(reason), true),
@@ -350,7 +416,7 @@ impl<P: Ports> Core<P> {
     }
 
     /// Gives one input to one session and carries out what it asks for.
-    fn drive(&mut self, index: ConnIndex, now: Stamp, input: Input<'_>) {
+    pub(super) fn drive(&mut self, index: ConnIndex, now: Stamp, input: Input<'_>) {
         let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open && conn.moving.is_none()) else {
             return;
         };
@@ -398,7 +464,7 @@ impl<P: Ports> Core<P> {
     fn apply(&mut self, index: ConnIndex, now: Stamp, output: Output) {
         match output {
             Output::Send(bytes) => self.send_own(index, now, bytes),
-            Output::Media(event) => self.publish_event(index, event),
+            Output::Media(event) => self.publish_event(index, now, event),
             Output::Publish(key) => self.publish(index, now, key),
             Output::Unpublish => self.unpublish(index, now),
             Output::Play(request) => self.play(index, now, request),
@@ -407,10 +473,21 @@ impl<P: Ports> Core<P> {
             Output::Discarded(discard) => self.count_discard(index, discard),
             Output::Agent(agent) => self.conns[index].agent = Some(agent),
             Output::Close => self.close(index, now),
+            Output::Describe(key) => self.describe(index, now, key),
+            Output::OpenPair(pair) => self.open_pair(index, pair),
+            Output::ClosePair(pair) => self.close_pair(index, pair),
+            Output::Redirect(target) => self.redirect(index, target),
+            Output::SendDatagram { pair, rtcp, to, bytes } => self.send_datagram(index, pair, rtcp, to, &bytes),
+            Output::JoinGroup { key, format, protocol } => self.join_group(index, now, key, format, protocol),
+            Output::LeaveGroup => self.leave_group(index, now),
+            Output::OpenTunnel(name) => self.open_tunnel(index, name),
+            Output::Tunnel { name, bytes } => self.tunnel(index, name, bytes),
+            Output::Become { protocol, bytes } => self.become_other(index, now, protocol, bytes),
+            Output::Received(received) => self.count_received(index, received),
         }
     }
 
-    fn send_own(&mut self, index: ConnIndex, now: Stamp, bytes: bytes::Bytes) {
+    fn send_own(&mut self, index: ConnIndex, now: Stamp, bytes: Bytes) {
         let limit = self.config.limits.outbox_bytes_max;
         let conn = &mut self.conns[index];
         conn.out.push(bytes);
@@ -433,6 +510,9 @@ impl<P: Ports> Core<P> {
 
     /// Lets what was queued go out, then closes. The connection leaves its streams now.
     pub(super) fn close(&mut self, index: ConnIndex, now: Stamp) {
+        if let Some(at) = self.group_viewed(index) {
+            return self.end_group(at, now);
+        }
         let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open) else { return };
         conn.state = State::Closing(now.after_millis(CLOSING_MS));
         self.leave(index, now);
@@ -445,6 +525,9 @@ impl<P: Ports> Core<P> {
 
     /// Ends the connection without another word.
     pub(super) fn drop_conn(&mut self, now: Stamp, index: ConnIndex) {
+        if let Some(at) = self.group_viewed(index) {
+            return self.end_group(at, now);
+        }
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.state = State::Gone;
         conn.wake();
@@ -455,6 +538,9 @@ impl<P: Ports> Core<P> {
     }
 
     fn leave(&mut self, index: ConnIndex, now: Stamp) {
+        self.close_pairs(index);
+        self.close_tunnel(index);
+        self.leave_group(index, now);
         self.publisher_left(index, now);
         self.stop_playing(index, now);
     }
@@ -474,7 +560,9 @@ impl<P: Ports> Core<P> {
 
     /// When [`Core::tick`] is needed next for a connection's timer.
     pub fn next_deadline(&self) -> Option<Stamp> {
-        self.timers.peek().map(|Reverse((deadline, _))| *deadline)
+        let timer = self.timers.peek().map(|Reverse((deadline, _))| *deadline);
+        let paced = self.paced.front().map(|(due, _)| *due);
+        timer.into_iter().chain(paced).min()
     }
 
     /// Does what is due: timers of connections, and ten times a second a look at streams and blocked viewers.
@@ -491,6 +579,12 @@ impl<P: Ports> Core<P> {
                 self.arm(index);
             }
         }
+        while let Some((due, index)) = self.paced.front().copied()
+            && due <= now
+        {
+            self.paced.pop_front();
+            self.mark_conn(index);
+        }
         if now.millis_since(self.swept) >= SWEEP_MS {
             self.swept = now;
             self.sweep_streams(now);
@@ -504,7 +598,7 @@ impl<P: Ports> Core<P> {
         match conn.state {
             State::Closing(until) | State::Finished(until) if until <= now => self.drop_conn(now, index),
             State::Open => {
-                if matches!(&conn.playing, Playing::Waiting { until, .. } if *until <= now) {
+                if matches!(&conn.playing, Playing::Waiting { until, .. } | Playing::Describing { until, .. } if *until <= now) {
                     self.give_up_waiting(index);
                 }
                 let session = self.conns.get(index).and_then(|conn| conn.session.as_ref());

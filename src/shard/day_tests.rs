@@ -25,7 +25,7 @@ struct Side {
 
 impl Side {
     fn new(world: &mut World, shard: usize, config: &Config, client: RtmpClient) -> Side {
-        let context = SessionContext { config: config.clone().into(), peer: ([127, 0, 0, 1], 1).into() };
+        let context = SessionContext::lone(config.clone(), ([127, 0, 0, 1], 1).into());
         const RTMP: Protocol = PROTOCOL;
         let session = (RTMP.session)(&context, world.now());
         let peer = world.connect(shard, session);

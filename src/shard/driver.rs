@@ -10,21 +10,31 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+use rustls::ServerConfig;
+
 use super::conn::Socket;
-use super::core::{Core, Ports};
+use super::core::{Core, OpenedGroup, OpenedPair, Ports};
 use super::message::{Batch, Command, Handoff, Message, ShardId, ShardSnapshot};
+use super::udp::{GroupPorts, UdpPorts};
 use crate::config::Config;
+use crate::format::MuxerContext;
 use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
+use crate::hub::outgoing::Sent;
+use crate::io::tls::TlsConn;
+use crate::io::udp::Receiver;
 use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
 use crate::media::Stamp;
-use crate::protocol::{Protocol, SessionContext};
+use crate::protocol::common::auth::Authority;
+use crate::protocol::{PROTOCOLS, Protocol, SessionContext};
+use crate::session::{PairId, Session};
 
 /// Bytes per read; the buffer is one per shard, so an idle connection has none.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,9 +50,10 @@ pub struct Parts {
     pub id: ShardId,
     pub config: Arc<Config>,
     pub directory: Arc<Directory>,
+    pub authority: Arc<Authority>,
     pub backend: Backend,
     pub core_id: Option<usize>,
-    pub listeners: Vec<(&'static Protocol, OwnedFd)>,
+    pub listeners: Vec<Listening>,
     pub commands: flume::Receiver<Command>,
     pub inbox: flume::Receiver<Message>,
     /// Where the shards take messages, by shard.
@@ -52,6 +63,14 @@ pub struct Parts {
     /// Media from every other shard.
     pub lanes_in: Vec<(ShardId, flume::Receiver<Batch>)>,
     pub heartbeats: Arc<[AtomicU64]>,
+}
+
+/// One listener of a shard.
+pub struct Listening {
+    pub protocol: &'static Protocol,
+    pub socket: OwnedFd,
+    /// For connections over TLS.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// What the driver measures; the core copies it into its reports.
@@ -66,10 +85,24 @@ struct Gauges {
 }
 
 /// The real world.
-struct NetPorts {
+pub(super) struct NetPorts {
     inboxes: Vec<flume::Sender<Message>>,
     lanes: Vec<Option<flume::Sender<Batch>>>,
     gauges: Rc<Gauges>,
+    random: fastrand::Rng,
+    udp: UdpPorts,
+    groups: GroupPorts,
+    config: Arc<Config>,
+    authority: Arc<Authority>,
+    /// Connections over TLS.
+    tls: FxHashMap<Socket, TlsConn>,
+}
+
+impl NetPorts {
+    fn new_session(&mut self, protocol: &Protocol, peer: SocketAddr, now: Stamp) -> Box<dyn Session> {
+        let (config, authority) = (self.config.clone(), self.authority.clone());
+        (protocol.session)(&SessionContext { config, peer, authority, seed: self.random.u64(..) }, now)
+    }
 }
 
 impl Ports for NetPorts {
@@ -77,12 +110,58 @@ impl Ports for NetPorts {
         clock::now()
     }
 
-    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        socket::send(socket, slices)
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
+        let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+        let Some(tls) = self.tls.get_mut(&socket) else {
+            let count = socket::send(socket, slices)?;
+            return Ok(Sent { count, full: count < wanted });
+        };
+        if !flush_tls(socket, tls)? {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = tls.encrypt(slices)?;
+        let empty = flush_tls(socket, tls)?;
+        Ok(Sent { count, full: count < wanted || !empty })
     }
 
     fn finish(&mut self, socket: Socket) {
+        if let Some(tls) = self.tls.get_mut(&socket) {
+            tls.close();
+            // Who takes no goodbye does without.
+            drop(flush_tls(socket, tls));
+        }
         socket::finish(socket);
+    }
+
+    fn open_pair(&mut self, socket: Socket, index: ConnIndex, pair: PairId) -> Option<OpenedPair> {
+        match socket::local_address(socket) {
+            Ok(local) => self.udp.open(local.ip(), index, pair),
+            Err(error) => {
+                log::debug!("a connection without a local address: {error}");
+                None
+            }
+        }
+    }
+
+    fn close_pair(&mut self, handle: usize) {
+        self.udp.close(handle);
+    }
+
+    fn open_group(&mut self) -> Option<OpenedGroup> {
+        self.groups.open()
+    }
+
+    fn close_group(&mut self, handle: usize) {
+        self.groups.close(handle);
+    }
+
+    fn session(&mut self, protocol: &'static str, peer: SocketAddr, now: Stamp) -> Option<Box<dyn Session>> {
+        let protocol = PROTOCOLS.iter().find(|known| known.name == protocol)?;
+        Some(self.new_session(protocol, peer, now))
+    }
+
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
+        self.udp.send(socket, to, bytes, datagram_bytes)
     }
 
     fn post(&mut self, to: ShardId, message: Message) {
@@ -93,6 +172,10 @@ impl Ports for NetPorts {
 
     fn lane(&mut self, to: ShardId, batch: Batch) -> bool {
         self.lanes[usize::from(to)].as_ref().is_some_and(|lane| lane.try_send(batch).is_ok())
+    }
+
+    fn muxer_context(&mut self) -> MuxerContext {
+        MuxerContext { epoch_nanos: clock::epoch_nanos(), seed: self.random.u64(..) }
     }
 
     fn complete(&self, snapshot: &mut ShardSnapshot) {
@@ -106,11 +189,26 @@ impl Ports for NetPorts {
     }
 }
 
-struct Driver {
+/// Gives the kernel the cipher text that waits; `false`: it did not take all.
+fn flush_tls(socket: Socket, tls: &mut TlsConn) -> io::Result<bool> {
+    while !tls.unsent().is_empty() {
+        match socket::send(socket, &[IoSlice::new(tls.unsent())]) {
+            Ok(count) => tls.sent(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+pub struct Driver {
     core: RefCell<Core<NetPorts>>,
     gauges: Rc<Gauges>,
     flush_waker: RefCell<Option<Waker>>,
     buffer: RefCell<Vec<u8>>,
+    /// Plain text of what has just been read over TLS.
+    plain: RefCell<Vec<u8>>,
+    pub(super) receiver: RefCell<Receiver>,
 }
 
 /// Runs a shard to its end, on the calling thread.
@@ -124,17 +222,36 @@ pub fn run(parts: Parts) -> io::Result<()> {
         panics: Cell::new(0),
     });
     let shards = parts.inboxes.len() as ShardId;
-    let ports = NetPorts { inboxes: parts.inboxes, lanes: parts.lanes_out, gauges: gauges.clone() };
-    let driver = Rc::new(Driver {
-        core: RefCell::new(Core::new(parts.id, shards, parts.config, parts.directory, ports)),
-        gauges,
-        flush_waker: RefCell::new(None),
-        buffer: RefCell::new(vec![0; READ_BYTES]),
+    let mut random = fastrand::Rng::new();
+    let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
+    let (config, directory) = (parts.config, parts.directory);
+    let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
+        let udp = UdpPorts::new(driver.clone(), &config.rtsp, (parts.id, shards), &mut random);
+        let groups = GroupPorts::new(&config.rtsp.multicast, (parts.id, shards));
+        let ports = NetPorts {
+            inboxes,
+            lanes,
+            gauges: gauges.clone(),
+            random,
+            udp,
+            groups,
+            config: config.clone(),
+            authority: parts.authority,
+            tls: FxHashMap::default(),
+        };
+        Driver {
+            core: RefCell::new(Core::new(parts.id, shards, config, directory, ports)),
+            gauges,
+            flush_waker: RefCell::new(None),
+            buffer: RefCell::new(vec![0; READ_BYTES]),
+            plain: RefCell::new(Vec::new()),
+            receiver: RefCell::new(Receiver::new()),
+        }
     });
     rt::run(parts.backend, &format!("shard-{}", parts.id), parts.core_id, || async move {
-        for (protocol, socket) in parts.listeners {
+        for Listening { protocol, socket, tls } in parts.listeners {
             match Listener::new(socket) {
-                Ok(listener) => rt::spawn(accept_loop(driver.clone(), protocol, listener)),
+                Ok(listener) => rt::spawn(accept_loop(driver.clone(), protocol, tls, listener)),
                 Err(error) => log::error!("{}: cannot listen: {error}", protocol.name),
             }
         }
@@ -150,7 +267,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
 
 impl Driver {
     /// Gives the core an input, and wakes the flush task if that made work for it.
-    fn with<T>(&self, call: impl FnOnce(&mut Core<NetPorts>, Stamp) -> T) -> T {
+    pub(super) fn with<T>(&self, call: impl FnOnce(&mut Core<NetPorts>, Stamp) -> T) -> T {
         let mut core = self.core.borrow_mut();
         let result = call(&mut core, clock::now());
         if core.wants_flush()
@@ -159,6 +276,14 @@ impl Driver {
             waker.wake();
         }
         result
+    }
+}
+
+impl Driver {
+    fn sent_tls(&self, socket: Socket, count: usize) {
+        if let Some(tls) = self.core.borrow_mut().ports.tls.get_mut(&socket) {
+            tls.sent(count);
+        }
     }
 }
 
@@ -171,7 +296,7 @@ fn contained(driver: &Driver, step: impl FnOnce()) {
     }
 }
 
-async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: Listener) {
+async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, tls: Option<Arc<ServerConfig>>, listener: Listener) {
     // A pause is said once, not five times a second.
     let mut paused = false;
     loop {
@@ -181,7 +306,7 @@ async fn accept_loop(driver: Rc<Driver>, protocol: &'static Protocol, listener: 
                 if driver.core.borrow().draining() {
                     return;
                 }
-                contained(&driver, || accepted(&driver, protocol, tcp, peer));
+                contained(&driver, || accepted(&driver, protocol, tls.as_ref(), tcp, peer));
             }
             Err(error) if is_exhausted(&error) => {
                 driver.gauges.accept_pauses.set(driver.gauges.accept_pauses.get() + 1);
@@ -200,16 +325,24 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-fn accepted(driver: &Rc<Driver>, protocol: &'static Protocol, tcp: Tcp, peer: SocketAddr) {
+fn accepted(driver: &Rc<Driver>, protocol: &'static Protocol, tls: Option<&Arc<ServerConfig>>, tcp: Tcp, peer: SocketAddr) {
     let socket = tcp.as_raw_fd();
+    let tls = match tls.map(TlsConn::new).transpose() {
+        Ok(tls) => tls,
+        Err(error) => return log::error!("{}: TLS cannot begin: {error}", protocol.name),
+    };
     let index = driver.with(|core, now| {
         let config = core.config().clone();
         if let Err(error) = socket::prepare(socket, config.viewer.kernel_unsent_bytes_max) {
             log::debug!("{} {peer}: {error}", protocol.name);
             return None;
         }
-        let session = (protocol.session)(&SessionContext { config, peer }, now);
-        core.accept(now, session, protocol.name, peer, socket)
+        let session = core.ports.new_session(protocol, peer, now);
+        let index = core.accept(now, session, protocol.name, peer, socket)?;
+        if let Some(tls) = tls {
+            core.ports.tls.insert(socket, tls);
+        }
+        Some(index)
     });
     if let Some(index) = index {
         rt::spawn(connection(driver.clone(), index, tcp));
@@ -228,6 +361,7 @@ impl Drop for Registered {
         // During a panic inside the core the table cannot be changed; the shard is beyond help then.
         if let Ok(mut core) = self.driver.core.try_borrow_mut() {
             core.remove(clock::now(), self.index);
+            core.ports.tls.remove(&self.tcp.as_raw_fd());
         }
     }
 }
@@ -255,7 +389,7 @@ fn poll_connection(registered: &mut Registered, cx: &mut Context<'_>) -> Poll<()
         match tcp.poll_read(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => driver.with(|core, now| core.received_end(now, index)),
-            Poll::Ready(Ok(count)) => driver.with(|core, now| core.received(now, index, &buffer[..count])),
+            Poll::Ready(Ok(count)) => received(driver, index, tcp.as_raw_fd(), &buffer[..count]),
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Poll::Ready(Err(error)) => driver.with(|core, now| core.failed(now, index, &error)),
         }
@@ -265,12 +399,50 @@ fn poll_connection(registered: &mut Registered, cx: &mut Context<'_>) -> Poll<()
     Poll::Pending
 }
 
+/// Bytes have come on a connection, in plain or over TLS.
+fn received(driver: &Driver, index: ConnIndex, socket: Socket, bytes: &[u8]) {
+    driver.with(|core, now| {
+        let Some(tls) = core.ports.tls.get_mut(&socket) else {
+            return core.received(now, index, bytes);
+        };
+        let mut plain = driver.plain.borrow_mut();
+        plain.clear();
+        let result = tls.received(bytes, &mut plain);
+        match flush_tls(socket, tls) {
+            Ok(true) => {}
+            Ok(false) => core.block(index),
+            Err(error) => return core.failed(now, index, &error),
+        }
+        if !plain.is_empty() {
+            core.received(now, index, &plain);
+        }
+        if let Err(error) = result {
+            core.failed(now, index, &error);
+        }
+    });
+}
+
 /// While the kernel takes nothing, lets the runtime watch the socket by offering it the first slice.
 fn poll_blocked(driver: &Driver, index: ConnIndex, tcp: &mut Tcp, cx: &mut Context<'_>) {
     loop {
         let core = driver.core.borrow();
         if !core.is_blocked(index) {
             return;
+        }
+        if let Some(tls) = core.ports.tls.get(&tcp.as_raw_fd()) {
+            if tls.unsent().is_empty() {
+                drop(core);
+                driver.with(|core, now| core.wrote(now, index, 0));
+                continue;
+            }
+            let result = tcp.poll_write(cx, tls.unsent());
+            drop(core);
+            match result {
+                Poll::Pending => return,
+                Poll::Ready(Ok(count)) => driver.sent_tls(tcp.as_raw_fd(), count),
+                Poll::Ready(Err(error)) => return driver.with(|core, now| core.failed(now, index, &error)),
+            }
+            continue;
         }
         let Some(front) = core.front(index) else {
             // What it was blocked on is gone (it skipped): try again with what comes next.
@@ -290,7 +462,8 @@ fn poll_blocked(driver: &Driver, index: ConnIndex, tcp: &mut Tcp, cx: &mut Conte
 fn send_away(driver: &Driver, tcp: &Tcp, to: ShardId, connection: super::message::Traveller) {
     match socket::duplicate(tcp) {
         Ok(socket) => {
-            let handoff = Box::new(Handoff { socket, connection });
+            let tls = driver.core.borrow_mut().ports.tls.remove(&tcp.as_raw_fd());
+            let handoff = Box::new(Handoff { socket, tls, connection });
             driver.core.borrow_mut().ports.post(to, Message::Adopt(handoff));
         }
         Err(error) => log::warn!("a connection cannot move to shard {to}: {error}"),
@@ -301,7 +474,12 @@ fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
     match Tcp::new(handoff.socket) {
         Ok(tcp) => {
             let socket = tcp.as_raw_fd();
-            let index = driver.with(|core, now| core.adopt(now, handoff.connection, socket));
+            let index = driver.with(|core, now| {
+                if let Some(tls) = handoff.tls {
+                    core.ports.tls.insert(socket, tls);
+                }
+                core.adopt(now, handoff.connection, socket)
+            });
             rt::spawn(connection(driver.clone(), index, tcp));
         }
         Err(error) => log::warn!("a connection cannot be taken over: {error}"),

@@ -83,6 +83,7 @@ pub enum Message {
 /// A connection on its way to another shard.
 pub struct Handoff {
     pub socket: std::os::fd::OwnedFd,
+    pub tls: Option<crate::io::tls::TlsConn>,
     pub connection: Traveller,
 }
 

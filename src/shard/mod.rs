@@ -4,10 +4,14 @@ pub mod cluster;
 pub mod conn;
 pub mod core;
 #[cfg(test)]
+mod datagram_tests;
+#[cfg(test)]
 mod day_tests;
 pub mod driver;
 mod flush;
+mod groups;
 pub mod message;
+mod pairs;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
@@ -16,5 +20,7 @@ mod snapshot;
 pub mod streams;
 #[cfg(test)]
 mod tests;
+mod tunnels;
+mod udp;
 
 pub use cluster::{Cluster, StartError, start};

@@ -3,20 +3,27 @@
 //! Each shard is the real [`Core`]; only [`Ports`] is made up. Nothing here depends on real time or on chance, so a failure repeats.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::conn::Socket;
-use super::core::{Core, Ports};
+use super::core::{Core, Datagram, OpenedGroup, OpenedPair, Ports};
 use super::message::{Batch, Command, Message, ShardId, ShardSnapshot};
 use crate::config::Config;
+use crate::format::MuxerContext;
 use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
+use crate::hub::outgoing::Sent;
 use crate::media::Stamp;
-use crate::session::Session;
+use crate::session::{Group, PairId, Session};
+
+/// The group that the world has, and the socket that sends to it.
+pub const GROUP_ADDRESS: Ipv4Addr = Ipv4Addr::new(239, 0, 0, 1);
+pub const GROUP_SOCKET: Socket = 19_999;
+const GROUPS_MAX: usize = 1;
 
 /// One end of a simulated connection.
 #[derive(Default)]
@@ -36,6 +43,13 @@ struct Net {
     inboxes: HashMap<ShardId, VecDeque<Message>>,
     lanes: HashMap<(ShardId, ShardId), VecDeque<Batch>>,
     lane_batches_max: usize,
+    pairs_opened: usize,
+    open_pairs: HashSet<usize>,
+    /// What the server sent from its UDP ports: from, to, content.
+    datagrams: Vec<(Socket, SocketAddr, Vec<u8>)>,
+    groups_open: usize,
+    /// So many sends find a full buffer.
+    datagrams_fail: usize,
 }
 
 pub struct SimPorts {
@@ -49,27 +63,70 @@ impl Ports for SimPorts {
         self.now.get()
     }
 
-    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         let mut net = self.net.borrow_mut();
         let wire = net.wires.get_mut(&socket).expect("a socket is known while its connection lives");
         if wire.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let mut sent = 0;
+        let (mut sent, mut full) = (0, false);
         for slice in slices {
             let take = slice.len().min(wire.window.unwrap_or(usize::MAX));
             wire.received.extend_from_slice(&slice[..take]);
             wire.window = wire.window.map(|window| window - take);
             sent += take;
-            if take < slice.len() {
+            full = take < slice.len();
+            if full {
                 break;
             }
         }
-        if sent == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(sent) }
+        if sent == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(Sent { count: sent, full }) }
     }
 
     fn finish(&mut self, socket: Socket) {
         self.net.borrow_mut().wires.get_mut(&socket).expect("a known socket").finished = true;
+    }
+
+    fn open_pair(&mut self, _socket: Socket, _index: ConnIndex, _pair: PairId) -> Option<OpenedPair> {
+        let mut net = self.net.borrow_mut();
+        let port = 20_000 + 2 * u16::try_from(net.pairs_opened).expect("tests open few ports");
+        net.pairs_opened += 1;
+        let handle = usize::from(port);
+        net.open_pairs.insert(handle);
+        Some(OpenedPair { port, handle, rtp: Socket::from(port), rtcp: Socket::from(port + 1) })
+    }
+
+    fn close_pair(&mut self, handle: usize) {
+        assert!(self.net.borrow_mut().open_pairs.remove(&handle), "a pair is closed once");
+    }
+
+    fn open_group(&mut self) -> Option<OpenedGroup> {
+        let mut net = self.net.borrow_mut();
+        if net.groups_open == GROUPS_MAX {
+            return None;
+        }
+        net.groups_open += 1;
+        let group = Group { address: GROUP_ADDRESS.into(), ttl: 16, video_port: 5004, audio_port: 5006 };
+        Some(OpenedGroup { group, handle: 0, socket: GROUP_SOCKET })
+    }
+
+    fn close_group(&mut self, _handle: usize) {
+        self.net.borrow_mut().groups_open -= 1;
+    }
+
+    fn session(&mut self, _protocol: &'static str, _peer: SocketAddr, _now: Stamp) -> Option<Box<dyn Session>> {
+        None
+    }
+
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
+        let mut net = self.net.borrow_mut();
+        if net.datagrams_fail > 0 {
+            net.datagrams_fail -= 1;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let sent = bytes.chunks(usize::from(datagram_bytes)).map(|datagram| (socket, to, datagram.to_vec()));
+        net.datagrams.extend(sent);
+        Ok(())
     }
 
     fn post(&mut self, to: ShardId, message: Message) {
@@ -85,6 +142,10 @@ impl Ports for SimPorts {
             lane.push_back(batch);
         }
         fits
+    }
+
+    fn muxer_context(&mut self) -> MuxerContext {
+        MuxerContext::default()
     }
 
     fn complete(&self, _snapshot: &mut ShardSnapshot) {}
@@ -187,6 +248,27 @@ impl World {
     pub fn set_window(&mut self, peer: Peer, window: Option<usize>) {
         self.net.borrow_mut().wires.get_mut(&peer.socket).expect("a known socket").window = window;
         self.retry(peer);
+    }
+
+    /// What came out of the server's UDP ports since the last call: from, to, content.
+    pub fn take_datagrams(&mut self) -> Vec<(Socket, SocketAddr, Vec<u8>)> {
+        std::mem::take(&mut self.net.borrow_mut().datagrams)
+    }
+
+    /// The next `count` sends of datagrams find a full buffer.
+    pub fn fail_datagrams(&mut self, count: usize) {
+        self.net.borrow_mut().datagrams_fail = count;
+    }
+
+    pub fn open_pairs(&self) -> usize {
+        self.net.borrow().open_pairs.len()
+    }
+
+    /// A datagram for a session's port, then everything that follows from it.
+    pub fn send_datagram(&mut self, peer: Peer, datagram: Datagram<'_>) {
+        let peer = self.find(peer.socket).expect("the connection lives");
+        self.shards[peer.shard].datagram(self.now.get(), peer.index, datagram);
+        self.settle();
     }
 
     /// Lets `ms` pass, a tick at a time.

@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use super::conn::{Moving, Playing, State, StreamIndex};
+use super::conn::{Datagrams, Moving, Playing, State, StreamIndex};
 use super::core::{Answer, Core, Ports};
 use super::flush::take_drops;
+use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
 use crate::config::PublishConflict;
-use crate::hub::fanout::ConnIndex;
+use crate::format::Format;
+use crate::format::rtp::start::start_of;
+use crate::format::rtp::{RtpStart, payload};
+use crate::hub::fanout::{ConnIndex, Fanout};
 use crate::hub::outgoing::Subscription;
+use crate::hub::ring::Cursor;
 use crate::hub::stats::{DropReason, merge_latency};
 use crate::hub::{Claim, Stream};
 use crate::media::{Discard, MediaEvent, Stamp, TrackKind};
-use crate::session::{CloseReason, Output, PlayRequest, Refusal, StreamKey};
+use crate::session::{CloseReason, Delivery, Output, PairTarget, PlayRequest, Refusal, StreamKey};
 
 /// How long a watched stream without viewers is kept.
 const WATCH_LINGER_MS: u64 = 1_000;
@@ -25,6 +30,7 @@ const MOVES_MAX: u8 = 4;
 pub struct Slot {
     pub stream: Stream,
     pub source: Source,
+    pub group: Option<StreamGroup>,
     pub dirty: bool,
     pub began: Stamp,
     /// Nothing comes any more; goes when the last viewer has got what there was.
@@ -71,7 +77,7 @@ impl<P: Ports> Core<P> {
             Some(at) => self.publish_again(index, now, at),
             None => match self.directory.claim(&key, self.id) {
                 Claim::Owned => self.publish_new(index, now, key),
-                Claim::HeldBy(owner) => self.move_to(index, owner, key),
+                Claim::HeldBy(owner) => self.move_to(index, owner, Output::Publish(key)),
             },
         }
     }
@@ -125,31 +131,35 @@ impl<P: Ports> Core<P> {
         self.answer(index, Answer::Publishing);
     }
 
-    /// The stream is pinned to its owner: the publisher goes there.
-    fn move_to(&mut self, index: ConnIndex, owner: ShardId, key: StreamKey) {
+    /// What it wants is on another shard: the connection goes there and asks again.
+    pub(super) fn move_to(&mut self, index: ConnIndex, owner: ShardId, wish: Output) {
         let conn = &mut self.conns[index];
         if conn.moves >= MOVES_MAX || conn.socket.is_none() {
             return self.answer(index, Answer::Refused(Refusal::NameInUse));
         }
-        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![Output::Publish(key)] });
+        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish] });
         conn.wake();
         log::debug!("{} {}: moves from shard {} to {owner}", conn.protocol, conn.peer_text(), self.id);
     }
 
-    pub(super) fn publish_event(&mut self, index: ConnIndex, event: MediaEvent) {
+    pub(super) fn publish_event(&mut self, index: ConnIndex, now: Stamp, event: MediaEvent) {
         let Some(at) = self.conns[index].publishing else { return };
-        self.push_event(at, |stream| stream.publish(event));
+        self.push_event(at, now, event, Stream::publish);
     }
 
-    fn push_event(&mut self, at: StreamIndex, push: impl FnOnce(&mut Stream)) {
+    fn push_event(&mut self, at: StreamIndex, now: Stamp, event: MediaEvent, push: impl FnOnce(&mut Stream, MediaEvent)) {
         let slot = &mut self.streams[at];
         let was_settled = slot.stream.settled();
-        push(&mut slot.stream);
-        if !was_settled && slot.stream.settled() {
-            if matches!(slot.source, Source::Owner { .. }) {
+        let is_tracks = matches!(event, MediaEvent::Tracks(_));
+        push(&mut slot.stream, event);
+        let is_settled = slot.stream.settled();
+        if is_settled && (is_tracks || !was_settled) {
+            if !was_settled && matches!(slot.source, Source::Owner { .. }) {
                 log::info!("{}: {}", slot.stream.key, slot.stream.describe());
             }
-            self.serve_waiting(at);
+            self.serve_waiting(at, now);
+        }
+        if is_settled && !was_settled {
             self.bring_into_step(at);
         }
         self.mark_stream(at);
@@ -189,7 +199,7 @@ impl<P: Ports> Core<P> {
 
     fn insert_stream(&mut self, now: Stamp, key: StreamKey, source: Source) -> StreamIndex {
         let stream = Stream::new(key.clone(), &self.config);
-        let slot = Slot { stream, source, dirty: false, began: now, ended: false, idle_since: Some(now) };
+        let slot = Slot { stream, source, group: None, dirty: false, began: now, ended: false, idle_since: Some(now) };
         let at = self.streams.insert(slot);
         self.by_key.insert(key, at);
         at
@@ -291,29 +301,85 @@ impl<P: Ports> Core<P> {
         self.watch_if_owned_elsewhere(now, &key);
     }
 
+    /// Says what a stream consists of, waiting for it as a viewer does. Who views already is answered at once.
+    pub(super) fn describe(&mut self, index: ConnIndex, now: Stamp, key: StreamKey) {
+        let views = matches!(self.conns[index].playing, Playing::Viewing { .. });
+        let is_known = |stream: &Stream| if views { stream.settled() } else { stream.is_complete(now) };
+        if let Some(at) = self.by_key.get(&key).copied().filter(|at| is_known(&self.streams[*at].stream)) {
+            let tracks = self.streams[at].stream.tracks().clone();
+            return self.answer(index, Answer::Described(tracks));
+        }
+        if views {
+            return self.answer(index, Answer::Refused(Refusal::NotFound));
+        }
+        self.stop_playing(index, now);
+        if self.draining() {
+            return self.answer(index, Answer::Refused(Refusal::ShuttingDown));
+        }
+        let until = now.after_millis(self.config.viewer.wait_ms);
+        self.conns[index].playing = Playing::Describing { key: key.clone(), until };
+        self.waiting.entry(key.clone()).or_default().push(index);
+        self.rearm(index);
+        self.watch_if_owned_elsewhere(now, &key);
+    }
+
     fn attach(&mut self, index: ConnIndex, at: StreamIndex, request: PlayRequest) {
+        let datagrams = self.datagrams_of(index, request.delivery);
+        self.attach_with(index, at, request, datagrams);
+    }
+
+    /// `None`: what it is sent goes over its connection.
+    pub(super) fn attach_with(&mut self, index: ConnIndex, at: StreamIndex, request: PlayRequest, datagrams: Option<Datagrams>) {
         let slot = &mut self.streams[at];
-        let fanout_at = slot.stream.fanout(request.format, request.protocol);
+        let context = self.ports.muxer_context();
+        let fanout_at = slot.stream.fanout(request.format, request.protocol, context);
         let fanout = &mut slot.stream.fanouts[fanout_at];
         let place = fanout.viewers.len();
         fanout.viewers.push(index);
         slot.idle_since = None;
         let conn = &mut self.conns[index];
-        conn.out.subscription = Some(Subscription::new(&fanout.ring, request.start));
+        let slot = &self.streams[at];
+        let fanout = &slot.stream.fanouts[fanout_at];
+        let subscription = Subscription::new(&fanout.ring, request.start, datagrams.is_some());
+        let start = rtp_start(&slot.stream, fanout, &subscription);
+        conn.out.subscription = Some(subscription);
+        conn.datagrams = datagrams;
         log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
         conn.playing = Playing::Viewing { stream: at, request, place };
         self.mark_conn(index);
-        self.answer(index, Answer::Playing);
+        self.answer(index, Answer::Playing(start));
     }
 
-    fn serve_waiting(&mut self, at: StreamIndex) {
-        let Some(waiting) = self.waiting.remove(&self.streams[at].stream.key) else { return };
+    fn datagrams_of(&self, index: ConnIndex, delivery: Delivery) -> Option<Datagrams> {
+        let Delivery::Datagrams { video, audio } = delivery else { return None };
+        let with_pair = |target: Option<PairTarget>| target.and_then(|target| Some((self.pair(index, target.pair)?, target)));
+        Some(Datagrams { video: with_pair(video), audio: with_pair(audio), paced_until: Stamp::ZERO })
+    }
+
+    /// A stream has settled, has got another track, or is old enough to be described.
+    fn serve_waiting(&mut self, at: StreamIndex, now: Stamp) {
+        let stream = &self.streams[at].stream;
+        let (key, is_complete) = (stream.key.clone(), stream.is_complete(now));
+        let Some(waiting) = self.waiting.remove(&key) else { return };
+        let mut left = Vec::new();
         for index in waiting {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             match std::mem::replace(&mut conn.playing, Playing::No) {
                 Playing::Waiting { request, .. } => self.attach(index, at, request),
-                other => conn.playing = other,
+                Playing::Describing { .. } if is_complete => {
+                    let tracks = self.streams[at].stream.tracks().clone();
+                    self.answer(index, Answer::Described(tracks));
+                }
+                other => {
+                    if matches!(other, Playing::Describing { .. }) {
+                        left.push(index);
+                    }
+                    conn.playing = other;
+                }
             }
+        }
+        if !left.is_empty() {
+            self.waiting.insert(key, left);
         }
     }
 
@@ -327,11 +393,15 @@ impl<P: Ports> Core<P> {
     }
 
     fn leave_waiting(&mut self, index: ConnIndex) {
-        let Playing::Waiting { request, .. } = std::mem::replace(&mut self.conns[index].playing, Playing::No) else { return };
-        if let Some(list) = self.waiting.get_mut(&request.key) {
+        let key = match std::mem::replace(&mut self.conns[index].playing, Playing::No) {
+            Playing::Waiting { request, .. } => request.key,
+            Playing::Describing { key, .. } => key,
+            Playing::No | Playing::Viewing { .. } => return,
+        };
+        if let Some(list) = self.waiting.get_mut(&key) {
             list.retain(|waiting| *waiting != index);
             if list.is_empty() {
-                self.waiting.remove(&request.key);
+                self.waiting.remove(&key);
             }
         }
     }
@@ -339,19 +409,22 @@ impl<P: Ports> Core<P> {
     pub(super) fn stop_playing(&mut self, index: ConnIndex, now: Stamp) {
         match &self.conns[index].playing {
             Playing::No => {}
-            Playing::Waiting { .. } => self.leave_waiting(index),
+            Playing::Waiting { .. } | Playing::Describing { .. } => self.leave_waiting(index),
             Playing::Viewing { .. } => self.detach(index, now),
         }
     }
 
     fn detach(&mut self, index: ConnIndex, now: Stamp) {
         let conn = &mut self.conns[index];
-        let Playing::Viewing { stream: at, request, place: left } = std::mem::replace(&mut conn.playing, Playing::No) else { return };
+        let Playing::Viewing { stream: at, request, place: left } = std::mem::replace(&mut conn.playing, Playing::No) else {
+            return;
+        };
         let slot = &mut self.streams[at];
         let stream = &mut slot.stream;
         log::info!("{}: {} to {} ended", stream.key, request.protocol, conn.peer_text());
         let of_request = |fanout: &crate::hub::Fanout| fanout.format == request.format && fanout.protocol == request.protocol;
         let fanout_at = stream.fanouts.iter().position(of_request);
+        conn.datagrams = None;
         conn.out.unsubscribe(fanout_at.map(|at| &stream.fanouts[at].ring));
         take_drops(&mut conn.out, &mut stream.counters);
         if let Some(fanout_at) = fanout_at {
@@ -383,6 +456,9 @@ impl<P: Ports> Core<P> {
 
     /// A viewer has been sent all of a stream that is over.
     pub(super) fn viewer_finished(&mut self, index: ConnIndex, now: Stamp) {
+        if let Some(at) = self.group_viewed(index) {
+            return self.end_group(at, now);
+        }
         if self.conns.get(index).is_some_and(|conn| conn.state == State::Open) {
             self.stop_playing(index, now);
             self.answer(index, Answer::Ended);
@@ -417,11 +493,15 @@ impl<P: Ports> Core<P> {
         }
     }
 
-    /// Messages between shards may be lost when an inbox is full; the directory is not.
+    /// Messages between shards may be lost when an inbox is full; the directory is not. Who wants a description waits for time alone.
     fn look_up_waiting(&mut self, now: Stamp) {
-        let keys: Vec<StreamKey> = self.waiting.keys().filter(|key| !self.by_key.contains_key(*key)).cloned().collect();
+        let keys: Vec<StreamKey> = self.waiting.keys().cloned().collect();
         for key in keys {
-            self.watch_if_owned_elsewhere(now, &key);
+            match self.by_key.get(&key).copied() {
+                Some(at) if self.streams[at].stream.settled() => self.serve_waiting(at, now),
+                Some(_) => {}
+                None => self.watch_if_owned_elsewhere(now, &key),
+            }
         }
     }
 
@@ -528,14 +608,26 @@ impl<P: Ports> Core<P> {
                 break;
             }
             let event = event.clone();
-            self.push_event(at, |stream| stream.push(event));
+            self.push_event(at, now, event, Stream::push);
         }
         if !self.streams[at].stream.settled() && !self.streams[at].ended {
             self.streams[at].stream.settle();
-            self.serve_waiting(at);
+            self.serve_waiting(at, now);
         }
         self.settle_answers(now);
     }
+}
+
+/// Where the RTP that a viewer will get begins, if that is known.
+fn rtp_start(stream: &Stream, fanout: &Fanout, subscription: &Subscription) -> Option<RtpStart> {
+    let Format::Rtp(carriage) = fanout.format else { return None };
+    let Cursor::At(at) = subscription.cursor() else { return None };
+    let clock_rates = [TrackKind::Video, TrackKind::Audio].map(|kind| {
+        let payload = stream.tracks().first(kind).and_then(payload::outgoing);
+        payload.map_or(0, |payload| payload.clock_rate)
+    });
+    let packets = (at..fanout.ring.end()).filter_map(|number| fanout.ring.get(number));
+    Some(start_of(fanout.ring.key_config(), packets, carriage, clock_rates))
 }
 
 fn is_video(stream: &Stream, track: crate::media::TrackId) -> bool {

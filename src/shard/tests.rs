@@ -11,7 +11,7 @@ use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
 use crate::format::{Envelope, Format, HevcForm};
 use crate::hub::stats::DropReason;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
-use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
+use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
 
 /// A session under a test's thumb: each byte that it gets is a command, and what it is told is written down.
 struct Puppet {
@@ -79,7 +79,7 @@ impl Actor {
         self.act(world, [Output::Media(event)]);
     }
 
-    fn told(&self) -> Vec<String> {
+    pub fn told(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 
@@ -111,12 +111,13 @@ pub(super) fn request(start: Start) -> PlayRequest {
         key: key(),
         format: Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None },
         start,
+        delivery: Delivery::Connection,
         protocol: "sim-flv",
     }
 }
 
 /// VP9: a codec without a mandatory config keeps the frames of these tests small.
-fn tracks() -> Output {
+pub(super) fn tracks() -> Output {
     let shape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
     let track = Track { id: TrackId(0), codec: Codec::Vp9, config: Bytes::from_static(b"vpcC-record!"), shape };
     Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))
@@ -135,7 +136,7 @@ fn video(world: &World, ms: i64, is_key: bool) -> Frame {
 }
 
 /// Publishes a frame every 40 ms from `from` to below `to`, a key every 1000 ms, while time passes.
-fn run(world: &mut World, publisher: &Actor, from: i64, to: i64) {
+pub(super) fn run(world: &mut World, publisher: &Actor, from: i64, to: i64) {
     for ms in (from..to).step_by(40) {
         publisher.publish_video(world, ms, ms % 1000 == 0);
         world.pass(40);
@@ -168,7 +169,7 @@ fn viewers_on_every_shard_get_every_frame() {
     run(&mut world, &publisher, 0, 2000);
     let expected: Vec<i64> = (0..2000).step_by(40).collect();
     for viewer in &mut viewers {
-        assert_eq!(viewer.told(), ["Playing"]);
+        assert_eq!(viewer.told(), ["Playing(None)"]);
         assert_eq!(viewer.frames(&mut world), expected, "on shard {}", viewer.peer.shard);
     }
     let owner = &streams(&mut world, 1)[0];
@@ -211,7 +212,7 @@ fn a_waiting_viewer_is_served_when_the_stream_begins_on_another_shard() {
     let publisher = Actor::publisher(&mut world, 2);
     publisher.act(&mut world, [tracks()]);
     run(&mut world, &publisher, 0, 200);
-    assert_eq!(viewer.told(), ["Playing"]);
+    assert_eq!(viewer.told(), ["Playing(None)"]);
     assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120, 160]);
 }
 
@@ -226,7 +227,7 @@ fn a_publisher_who_says_goodbye_ends_the_stream_after_its_last_frame() {
     publisher.act(&mut world, [last, Output::Unpublish]);
     for viewer in &mut viewers {
         assert_eq!(viewer.frames(&mut world), [0, 40, 80]);
-        assert_eq!(viewer.told(), ["Playing", "Ended"]);
+        assert_eq!(viewer.told(), ["Playing(None)", "Ended"]);
         assert!(!world.is_open(viewer.peer));
     }
     world.pass(3_000);
@@ -251,7 +252,7 @@ fn viewers_stay_while_the_publisher_comes_back_through_another_shard() {
         let frames = viewer.frames(&mut world);
         assert_eq!(frames.len(), 20);
         assert!(frames.is_sorted_by(|a, b| a < b), "{frames:?}");
-        assert_eq!(viewer.told(), ["Playing"]);
+        assert_eq!(viewer.told(), ["Playing(None)"]);
     }
     assert_eq!(streams(&mut world, 0)[0].counters.publishers, 2);
 }
@@ -265,7 +266,7 @@ fn without_a_publisher_the_stream_ends_when_the_grace_is_over() {
     run(&mut world, &publisher, 0, 80);
     world.hang_up(publisher.peer);
     world.pass(14_800);
-    assert_eq!(viewer.told(), ["Playing"]);
+    assert_eq!(viewer.told(), ["Playing(None)"]);
     world.pass(400);
     assert_eq!(viewer.told(), ["Ended"]);
 }

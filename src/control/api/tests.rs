@@ -39,7 +39,8 @@ fn scripts() -> Vec<Script> {
     a.counters.gop_ms = 2_000;
     a.counters.gop_frames = 60;
     a.counters.repairs = [1, 0, 0, 4];
-    a.counters.discarded = [0, 9, 0, 0];
+    a.counters.discarded = [0, 9, 0, 0, 0, 0];
+    a.counters.packets_in = [100, 3, 2, 1, 0];
     a.latency = vec![("rtmp", latency(&[1, 2, 3, 150], 1))];
     if let StreamRole::Owner { watching_shards, .. } = &mut a.role {
         *watching_shards = vec![1];
@@ -115,6 +116,7 @@ fn a_stream_is_the_owners_word_and_the_sum_of_what_all_send() {
         ("/gop", json!({"ms": 2_000, "frames": 60, "not_kept": 0})),
         ("/repairs", json!({"forward_jump": 1, "backward_jump": 0, "backward_step": 0, "equal": 4})),
         ("/discarded_frames/broken_frame", json!(9)),
+        ("/rtp_packets_in", json!({"received": 100, "reordered": 3, "lost": 2, "useless": 1, "kernel_drop": 0})),
         ("/latency/protocols/rtmp/count", json!(6)),
         ("/latency/protocols/http-flv/count", json!(2)),
         ("/latency/all/count", json!(8)),

@@ -53,6 +53,7 @@ fn letters(results: &[Demuxed]) -> String {
         Demuxed::Discarded(Discard::BrokenFrame) => 'b',
         Demuxed::Discarded(Discard::ExtraTrack) => 'x',
         Demuxed::Discarded(Discard::NoConfig) => 'n',
+        Demuxed::Discarded(Discard::Incomplete | Discard::AfterLoss) => unreachable!("FLV loses nothing"),
     };
     results.iter().map(letter).collect()
 }

@@ -1,2 +1,4 @@
 //! What several protocols share.
+pub mod auth;
+pub mod sdp;
 pub mod url;

@@ -21,6 +21,7 @@ mod error;
 mod request;
 mod response;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,11 +36,13 @@ use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
 use crate::format::{Envelope, Format, HevcForm};
 use crate::media::Stamp;
-use crate::session::{CloseReason, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
+use crate::protocol::common::auth::{Authority, Right, Verdict};
+use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "http",
     listen: |config| &config.http.listen,
+    tls: None,
     session: |context, now| Box::new(HttpSession::new(context, now)),
 };
 
@@ -49,9 +52,14 @@ const IGNORED_BYTES_MAX: usize = 64 * 1024;
 /// How often a WebSocket viewer is pinged, so that proxies keep the connection of a silent stream.
 const PING_MS: u64 = 20_000;
 
+/// Who takes over a connection that is half of a tunnel.
+const TUNNEL_PROTOCOL: &str = "rtsp";
+
 /// One connection.
 pub struct HttpSession {
     config: Arc<Config>,
+    authority: Arc<Authority>,
+    address: IpAddr,
     state: State,
     /// The request head so far. Empty between requests.
     head: Vec<u8>,
@@ -82,6 +90,8 @@ impl HttpSession {
         let deadline = now.after_millis(context.config.limits.handshake_ms_max);
         HttpSession {
             config: Arc::clone(&context.config),
+            authority: Arc::clone(&context.authority),
+            address: context.peer.ip(),
             state: State::Request { skip_bytes: 0, deadline },
             head: Vec::new(),
             answered: false,
@@ -130,6 +140,15 @@ impl HttpSession {
             Request::parse(&self.head)?
         };
         match parsed {
+            Some((request, _)) if request.tunnel => {
+                // What the client said so far is for the other protocol, this head included.
+                let mut said = std::mem::take(&mut self.head);
+                said.truncate(before);
+                said.extend_from_slice(bytes);
+                self.state = State::Closed;
+                out.push(Output::Become { protocol: TUNNEL_PROTOCOL, bytes: said.into() });
+                Ok(&[])
+            }
             Some((request, len)) => {
                 self.head = Vec::new();
                 self.answer(now, &request, out);
@@ -158,6 +177,7 @@ impl HttpSession {
             }
             (_, Target::Unknown) => self.refuse(now, request, Status::NotFound, "nothing is here", out),
             (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
+            (_, Target::Flv(key)) if !self.may_play(now, request, &key, out) => {}
             (Method::Head, Target::Flv(_)) => {
                 let response = self.responder(request).flv(request.http_1_1);
                 self.respond(now, request, response, out);
@@ -179,6 +199,27 @@ impl HttpSession {
         }
     }
 
+    /// Asks who it is, by `Authorization` or by the query; `false`: refused, and said.
+    fn may_play(&mut self, now: Stamp, request: &Request, key: &StreamKey, out: &mut Vec<Output>) -> bool {
+        let authority = &self.authority;
+        let verdict = match request.authorization.as_deref() {
+            None => authority.check_query(now, self.address, &request.query, Right::Play, key),
+            header => {
+                let method = if request.method == Method::Head { "HEAD" } else { "GET" };
+                authority.check_header(now, self.address, header, method, Right::Play, key)
+            }
+        };
+        let (status, message, challenge) = match verdict {
+            Verdict::Granted => return true,
+            Verdict::Denied { .. } => (Status::Unauthorized, "name and password are wanted", authority.basic_challenge()),
+            Verdict::Forbidden => (Status::Forbidden, "this user may not play this stream", None),
+            Verdict::Throttled => (Status::TooManyRequests, "too many wrong passwords", None),
+        };
+        let response = self.responder(request).error_with(status, message, challenge.as_deref());
+        self.respond(now, request, response, out);
+        false
+    }
+
     fn play(&mut self, request: &Request, key: StreamKey, head: Bytes, websocket: bool, out: &mut Vec<Output>) {
         let hevc = match request.query.get("hevc") {
             Some("legacy") => HevcForm::Legacy,
@@ -192,7 +233,13 @@ impl HttpSession {
             (false, false) => (Envelope::None, "http-flv"),
         };
         self.state = State::Waiting { head, envelope, ignored_bytes: 0 };
-        out.push(Output::Play(PlayRequest { key, format: Format::Flv { hevc, envelope }, start, protocol }));
+        out.push(Output::Play(PlayRequest {
+            key,
+            format: Format::Flv { hevc, envelope },
+            start,
+            delivery: Delivery::Connection,
+            protocol,
+        }));
     }
 
     fn refuse(&mut self, now: Stamp, request: &Request, status: Status, message: &str, out: &mut Vec<Output>) {
@@ -332,8 +379,10 @@ impl Session for HttpSession {
     fn handle(&mut self, now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
         let result = match input {
             Input::Bytes(bytes) => self.take_bytes(now, bytes, out),
+            // Never asked for.
+            Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => Ok(()),
             Input::Timeout => self.timeout(now, out),
-            Input::Playing => {
+            Input::Playing(_) => {
                 self.playing(now, out);
                 Ok(())
             }

@@ -6,7 +6,7 @@
 //! Limits: [`HEAD_BYTES_MAX`], [`HEADERS_MAX`], [`BODY_BYTES_MAX`], [`AGENT_BYTES_MAX`]. A [`Request`] owns its text; the bytes it was
 //! read from can go.
 //!
-//! Not here: bodies (they are skipped by their length), chunked requests, cookies, authentication.
+//! Not here: bodies (they are skipped by their length), chunked requests, cookies, and what credentials are worth.
 
 use super::error::HttpError;
 use crate::format::websocket::{accept_key, is_key};
@@ -61,10 +61,17 @@ pub struct Request {
     /// Bytes behind the head that belong to this request.
     pub body_bytes: u64,
     pub agent: Option<String>,
+    /// As sent, if it is text.
+    pub authorization: Option<String>,
     pub upgrade: Option<Upgrade>,
     /// `Access-Control-Request-Private-Network: true`.
     pub private_network: bool,
+    /// One half of a tunnel for another protocol; nothing else of the request has been looked at.
+    pub tunnel: bool,
 }
+
+/// What a tunnel's two requests have in common.
+const TUNNEL_COOKIE: &str = "x-sessioncookie";
 
 impl Request {
     /// The request at the front of `bytes` and the length of its head; `None` while the head is incomplete.
@@ -90,6 +97,9 @@ impl Request {
             _ => Method::Other,
         };
         let http_1_1 = head.version == Some(1);
+        if headers.all(TUNNEL_COOKIE).next().is_some() {
+            return Ok(Request::tunnel(method));
+        }
         check_host(&headers, http_1_1)?;
         if headers.all("transfer-encoding").next().is_some() {
             return Err(HttpError::TransferEncoding);
@@ -106,9 +116,27 @@ impl Request {
             keep_alive: http_1_1 && !headers.has_token("connection", "close") && !body_in_doubt,
             body_bytes,
             agent: headers.all("user-agent").next().and_then(agent),
+            authorization: headers.all("authorization").next().and_then(|value| String::from_utf8(value.to_vec()).ok()),
             upgrade: if http_1_1 && method == Method::Get { upgrade(&headers, body_bytes) } else { None },
             private_network: headers.has_token("access-control-request-private-network", "true"),
+            tunnel: false,
         })
+    }
+
+    fn tunnel(method: Method) -> Request {
+        Request {
+            method,
+            path: String::new(),
+            query: Query::default(),
+            keep_alive: false,
+            http_1_1: false,
+            body_bytes: 0,
+            agent: None,
+            authorization: None,
+            upgrade: None,
+            private_network: false,
+            tunnel: true,
+        }
     }
 }
 

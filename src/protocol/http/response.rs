@@ -13,11 +13,14 @@ pub enum Status {
     Ok,
     NoContent,
     BadRequest,
+    Unauthorized,
+    Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
     ContentTooLarge,
     UpgradeRequired,
+    TooManyRequests,
     RequestHeaderFieldsTooLarge,
     NotImplemented,
     ServiceUnavailable,
@@ -30,11 +33,14 @@ impl Status {
             Status::Ok => "200 OK",
             Status::NoContent => "204 No Content",
             Status::BadRequest => "400 Bad Request",
+            Status::Unauthorized => "401 Unauthorized",
+            Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UpgradeRequired => "426 Upgrade Required",
+            Status::TooManyRequests => "429 Too Many Requests",
             Status::RequestHeaderFieldsTooLarge => "431 Request Header Fields Too Large",
             Status::NotImplemented => "501 Not Implemented",
             Status::ServiceUnavailable => "503 Service Unavailable",
@@ -95,6 +101,11 @@ impl Responder<'_> {
 
     /// A refusal in JSON. `message` has nothing that JSON would escape.
     pub fn error(self, status: Status, message: &str) -> Bytes {
+        self.error_with(status, message, None)
+    }
+
+    /// As [`Responder::error`]; `challenge`: the value of `WWW-Authenticate`.
+    pub fn error_with(self, status: Status, message: &str, challenge: Option<&str>) -> Bytes {
         debug_assert!(!message.contains(['"', '\\']) && !message.chars().any(char::is_control));
         let body = format!("{{\"error\": \"{message}\"}}\n");
         let mut head = match status {
@@ -108,6 +119,9 @@ impl Responder<'_> {
         };
         if status == Status::MethodNotAllowed {
             head = head.field("Allow", METHODS);
+        }
+        if let Some(challenge) = challenge {
+            head = head.field("WWW-Authenticate", challenge);
         }
         head.field("Content-Type", "application/json")
             .field("Cache-Control", "no-cache")

@@ -12,7 +12,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 fn session_with(config: Config) -> HttpSession {
     let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 5000));
-    HttpSession::new(&SessionContext { config: Arc::new(config), peer }, Stamp::ZERO)
+    HttpSession::new(&SessionContext::lone(config, peer), Stamp::ZERO)
 }
 
 fn session() -> HttpSession {
@@ -250,7 +250,7 @@ fn waiting(request: &str) -> HttpSession {
 #[test]
 fn a_viewer_over_http() {
     let mut session = waiting(&request("GET /live/a.flv", ""));
-    assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing), FLV_HEAD);
+    assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing(None)), FLV_HEAD);
     assert_eq!(feed(&mut session, [&b"anything"[..]]), "");
     assert_eq!(session.head.capacity(), 0);
     assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "0\n\n[close]");
@@ -260,7 +260,7 @@ fn a_viewer_over_http() {
 #[test]
 fn a_viewer_over_http_1_0_gets_no_chunks() {
     let mut session = waiting("GET /live/a.flv HTTP/1.0\r\n\r\n");
-    assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing), FLV_HEAD.replace("Transfer-Encoding: chunked\n", ""));
+    assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing(None)), FLV_HEAD.replace("Transfer-Encoding: chunked\n", ""));
     assert_eq!(input(&mut session, Stamp::ZERO, Input::Ended), "[close]");
 }
 
@@ -268,7 +268,7 @@ fn a_viewer_over_http_1_0_gets_no_chunks() {
 fn a_viewer_that_talks_too_much_is_closed() {
     let mut session = waiting(&request("GET /live/a.flv", ""));
     assert_eq!(feed(&mut session, [&vec![b'x'; IGNORED_BYTES_MAX / 2][..]]), "");
-    input(&mut session, Stamp::ZERO, Input::Playing);
+    input(&mut session, Stamp::ZERO, Input::Playing(None));
     assert_eq!(feed(&mut session, [&vec![b'x'; IGNORED_BYTES_MAX / 2][..]]), "");
     assert_eq!(feed(&mut session, [&b"x"[..]]), "[error excess_bytes]");
 }
@@ -301,7 +301,7 @@ fn closing_says_goodbye_only_where_that_is_possible() {
     let mut idle = session();
     assert_eq!(input(&mut idle, Stamp::ZERO, Input::Closing(CloseReason::ShuttingDown)), "");
     let mut playing = waiting(&request("GET /live/a.flv", ""));
-    input(&mut playing, Stamp::ZERO, Input::Playing);
+    input(&mut playing, Stamp::ZERO, Input::Playing(None));
     assert_eq!(input(&mut playing, Stamp::ZERO, Input::Closing(CloseReason::Kicked)), "");
     for (reason, code) in [(CloseReason::ShuttingDown, 1001), (CloseReason::Kicked, 1008), (CloseReason::Stalled, 1008)] {
         let mut viewer = playing_websocket();
@@ -349,7 +349,7 @@ fn an_idle_connection_owns_no_buffer() {
 
 fn playing_websocket() -> HttpSession {
     let mut session = waiting(&websocket("/live/a.flv", "13", ""));
-    input(&mut session, Stamp::ZERO, Input::Playing);
+    input(&mut session, Stamp::ZERO, Input::Playing(None));
     session
 }
 
@@ -361,7 +361,7 @@ fn the_websocket_handshake_of_the_rfc() {
             "HTTP/1.1 101 Switching Protocols\nUpgrade: websocket\nConnection: Upgrade\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\n{echo}\n"
         );
-        assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing), expected);
+        assert_eq!(input(&mut session, Stamp::ZERO, Input::Playing(None)), expected);
     }
 }
 
@@ -407,7 +407,7 @@ impl Loopback {
         for output in out {
             match output {
                 Output::Send(bytes) => self.to_client.get_mut().extend_from_slice(&bytes),
-                Output::Play(_) => self.carry(Input::Playing),
+                Output::Play(_) => self.carry(Input::Playing(None)),
                 Output::Close => self.closed = true,
                 _ => {}
             }
@@ -458,4 +458,47 @@ fn tungstenite_is_content() {
     assert_eq!(answer.code, CloseCode::Normal);
     assert!(matches!(client.read(), Err(tungstenite::Error::ConnectionClosed)));
     assert!(client.get_ref().closed);
+}
+
+#[test]
+fn users_are_asked_for() {
+    use crate::config::{Auth, Rights, User};
+    let user =
+        |name: &str, play: &str| User { name: name.into(), password: "secret".into(), publish: vec![], play: vec![play.into()] };
+    let auth = Auth {
+        users: vec![user("ann", "live/*"), user("bob", "other/*")],
+        anonymous: Rights { publish: vec![], play: vec!["open/*".into()] },
+        failures_per_minute_max: 3,
+        ..Auth::default()
+    };
+    let config = Config { auth, ..Config::default() };
+    let challenge = "WWW-Authenticate: Basic realm=\"shardcast\"\nContent-Type";
+    let unauthorized = cors_error("401 Unauthorized", false, "name and password are wanted").replace("Content-Type", challenge);
+    let forbidden = cors_error("403 Forbidden", false, "this user may not play this stream");
+    let get = |path: &str, authorization: &str| {
+        let header = if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
+        request(&format!("GET {path}"), &header)
+    };
+    let rows = [
+        ("nobody", get("/live/a.flv", ""), unauthorized.clone()),
+        ("nobody, open", get("/open/a.flv", ""), PLAY.replace("live/a", "open/a")),
+        ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), PLAY.to_owned()),
+        ("Basic, wrong", get("/live/a.flv", "Basic YW5uOm9vcHM="), unauthorized.clone()),
+        ("another scheme", get("/live/a.flv", "Bearer x"), unauthorized.clone()),
+        ("query", get("/live/a.flv?user=ann&pass=secret", ""), PLAY.to_owned()),
+        ("query, wrong", get("/live/a.flv?user=ann&pass=x", ""), unauthorized.clone()),
+        ("not that stream", get("/live/a.flv?user=bob&pass=secret", ""), forbidden),
+        ("HEAD", request("HEAD /live/a.flv", ""), unauthorized.split_once('{').unwrap().0.to_owned()),
+        ("preflight", request("OPTIONS /live/a.flv", ""), format!("{OPTIONS_ANSWER}\n")),
+    ];
+    for (name, said, expected) in rows {
+        assert_eq!(feed(&mut session_with(config.clone()), [said.as_bytes()]), expected, "{name}");
+    }
+    let mut session = session_with(config);
+    let wrong = get("/live/a.flv?user=ann&pass=x", "");
+    for _ in 0..3 {
+        assert_eq!(feed(&mut session, [wrong.as_bytes()]), unauthorized);
+    }
+    let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");
+    assert_eq!(feed(&mut session, [get("/live/a.flv?user=ann&pass=secret", "").as_bytes()]), throttled, "even the right one");
 }

@@ -25,5 +25,6 @@ use super::Protocol;
 pub const PROTOCOL: Protocol = Protocol {
     name: "rtmp",
     listen: |config| &config.rtmp.listen,
+    tls: None,
     session: |context, now| Box::new(session::RtmpSession::new(context, now)),
 };

@@ -14,7 +14,8 @@ use super::wire::WINDOW_BYTES;
 use crate::format::amf0::Value;
 use crate::format::{Format, HevcForm};
 use crate::media::Stamp;
-use crate::session::{Output, PlayRequest};
+use crate::protocol::common::auth::{Right, Verdict};
+use crate::session::{Delivery, Output, PlayRequest};
 
 /// How many message streams a connection may create: one bit each in `RtmpSession::message_streams`.
 const MESSAGE_STREAMS_MAX: u32 = 8;
@@ -41,11 +42,11 @@ impl RtmpSession {
         match command.name.as_str() {
             "connect" => self.connect(command, out)?,
             "createStream" => self.create_stream(command)?,
-            "publish" => self.publish(message_stream, command, out)?,
-            "play" => self.play(message_stream, command.arguments.first().and_then(Value::as_str), out)?,
+            "publish" => self.publish(now, message_stream, command, out)?,
+            "play" => self.play(now, message_stream, command.arguments.first().and_then(Value::as_str), out)?,
             "play2" => {
                 let name = command.arguments.first().and_then(|options| options.property("streamName")).and_then(Value::as_str);
-                self.play(message_stream, name, out)?;
+                self.play(now, message_stream, name, out)?;
             }
             "closeStream" => self.stop(now, Some(message_stream), out),
             "deleteStream" => self.delete_stream(now, command, out),
@@ -136,44 +137,68 @@ impl RtmpSession {
         if created { Ok(()) } else { Err(RtmpError::NoSuchStream(message_stream)) }
     }
 
-    fn publish(&mut self, message_stream: u32, command: &Command, out: &mut Vec<Output>) -> Result<(), RtmpError> {
+    /// Whether the client may do that, by `user` and `pass` in the URL.
+    fn authorize(&self, now: Stamp, target: &Target, right: Right) -> Result<(), &'static str> {
+        match self.authority.check_query(now, self.address, &target.query, right, &target.key) {
+            Verdict::Granted => Ok(()),
+            Verdict::Denied { .. } => Err("The URL needs the right ?user=…&pass=…."),
+            Verdict::Forbidden => Err("This user may not do that."),
+            Verdict::Throttled => Err("Too many wrong passwords."),
+        }
+    }
+
+    fn publish(&mut self, now: Stamp, message_stream: u32, command: &Command, out: &mut Vec<Output>) -> Result<(), RtmpError> {
         let client = self.connected()?;
         let name = command.arguments.first().and_then(Value::as_str).unwrap_or_default();
         let target = Target::parse(&client.tc_url, &client.app, name);
         self.created(message_stream)?;
-        let refusal = match target {
-            Ok(_) if self.publication.is_some() => "The connection publishes already.".to_owned(),
-            Ok(target) => {
-                self.wire.set_message_bytes_max(self.config.limits.message_bytes_max);
-                self.publication = Some(Box::new(Publication::new(message_stream)));
-                out.push(Output::Publish(target.key));
-                return Ok(());
-            }
-            Err(error) => error.to_string(),
+        let (code, refusal) = match target {
+            Ok(_) if self.publication.is_some() => ("NetStream.Publish.BadName", "The connection publishes already.".to_owned()),
+            Ok(target) => match self.authorize(now, &target, Right::Publish) {
+                Ok(()) => {
+                    self.wire.set_message_bytes_max(self.config.limits.message_bytes_max);
+                    self.publication = Some(Box::new(Publication::new(message_stream)));
+                    out.push(Output::Publish(target.key));
+                    return Ok(());
+                }
+                Err(why) => ("NetStream.Publish.Denied", why.to_owned()),
+            },
+            Err(error) => ("NetStream.Publish.BadName", error.to_string()),
         };
-        self.status(message_stream, Level::Error, "NetStream.Publish.BadName", &refusal);
+        self.status(message_stream, Level::Error, code, &refusal);
         self.close();
         Ok(())
     }
 
-    fn play(&mut self, message_stream: u32, name: Option<&str>, out: &mut Vec<Output>) -> Result<(), RtmpError> {
+    fn play(&mut self, now: Stamp, message_stream: u32, name: Option<&str>, out: &mut Vec<Output>) -> Result<(), RtmpError> {
         let client = self.connected()?;
         let target = Target::parse(&client.tc_url, &client.app, name.unwrap_or_default());
         let announced = client.hevc;
         self.created(message_stream)?;
-        match target {
+        let refusal = match target {
             Ok(target) => {
+                if let Err(why) = self.authorize(now, &target, Right::Play) {
+                    self.status(message_stream, Level::Error, "NetStream.Play.Failed", why);
+                    self.close();
+                    return Ok(());
+                }
                 let hevc = target.hevc().or(announced).unwrap_or(self.config.rtmp.hevc);
                 let format = Format::Rtmp { hevc, message_stream };
                 let start = target.start();
                 self.subscription = Some(Subscription { message_stream, granted: false });
-                out.push(Output::Play(PlayRequest { key: target.key, format, start, protocol: super::PROTOCOL.name }));
+                out.push(Output::Play(PlayRequest {
+                    key: target.key,
+                    format,
+                    start,
+                    delivery: Delivery::Connection,
+                    protocol: super::PROTOCOL.name,
+                }));
+                return Ok(());
             }
-            Err(error) => {
-                self.status(message_stream, Level::Error, "NetStream.Play.StreamNotFound", &error.to_string());
-                self.close();
-            }
-        }
+            Err(error) => error.to_string(),
+        };
+        self.status(message_stream, Level::Error, "NetStream.Play.StreamNotFound", &refusal);
+        self.close();
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 //! messages of [`SETUP_MESSAGE_BYTES_MAX`] until the client asks to publish, then `limits.message_bytes_max`. A connection that waits
 //! owns a few hundred bytes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::command::{Command, Level, text};
@@ -20,6 +21,7 @@ use crate::format::amf0::Value;
 use crate::format::rtmp_chunk::{Message, message_type};
 use crate::media::Stamp;
 use crate::protocol::SessionContext;
+use crate::protocol::common::auth::Authority;
 use crate::session::{CloseReason, Input, Output, Refusal, Session, SessionError};
 
 /// Who has not asked to publish sends commands only.
@@ -30,6 +32,8 @@ const PING_MS: u64 = 20_000;
 
 pub struct RtmpSession {
     pub(super) config: Arc<Config>,
+    pub(super) authority: Arc<Authority>,
+    pub(super) address: IpAddr,
     seed: u64,
     phase: Phase,
     pub(super) wire: Wire,
@@ -72,6 +76,8 @@ impl RtmpSession {
     pub fn new(context: &SessionContext, now: Stamp) -> Self {
         RtmpSession {
             config: Arc::clone(&context.config),
+            authority: Arc::clone(&context.authority),
+            address: context.peer.ip(),
             seed: now.as_nanos() ^ u64::from(context.peer.port()) << 48,
             phase: Phase::Handshake(ServerHandshake::default()),
             wire: Wire::new(SETUP_MESSAGE_BYTES_MAX),
@@ -91,9 +97,11 @@ impl RtmpSession {
         }
         match input {
             Input::Bytes(bytes) => return self.bytes(now, bytes, out),
+            // Never asked for.
+            Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => {}
             Input::Timeout => return self.timeout(now),
             Input::Publishing => self.publishing(out),
-            Input::Playing => self.playing(),
+            Input::Playing(_) => self.playing(),
             Input::Refused(refusal) => self.refused(refusal),
             Input::Ended => self.ended(now),
             Input::Closing(reason) => self.closing(reason),

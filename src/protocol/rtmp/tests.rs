@@ -8,7 +8,7 @@ use super::client::{ClientEvent, ClientOutput, RtmpClient};
 use super::command::{Command, object, text};
 use super::session::RtmpSession;
 use super::wire::WINDOW_BYTES;
-use crate::config::Config;
+use crate::config::{Auth, Config, Rights, User};
 use crate::format::amf0::{self, Value};
 use crate::format::flv::TagType;
 use crate::format::flv_mux::Tag;
@@ -21,7 +21,7 @@ use crate::session::{CloseReason, Input, Output, Refusal, Session, SessionError,
 const START: Stamp = Stamp::from_millis(1_000_000);
 
 fn new_session(config: Config) -> RtmpSession {
-    let context = SessionContext { config: config.into(), peer: SocketAddr::from(([127, 0, 0, 1], 5000)) };
+    let context = SessionContext::lone(config, SocketAddr::from(([127, 0, 0, 1], 5000)));
     RtmpSession::new(&context, START)
 }
 
@@ -44,7 +44,11 @@ impl Peer {
 
     /// Has connected, and created message stream 1.
     fn connected(app: &str) -> Self {
-        let mut peer = Peer::new(Config::default());
+        Peer::connected_with(Config::default(), app)
+    }
+
+    fn connected_with(config: Config, app: &str) -> Self {
+        let mut peer = Peer::new(config);
         peer.command(0, "connect", 1.0, object(&[("app", text(app))]), &[]).unwrap();
         peer.call("createStream", 2.0, &[]);
         peer
@@ -61,7 +65,7 @@ impl Peer {
     fn playing() -> Self {
         let mut peer = Peer::connected("live");
         peer.send_command(1, "play", 0.0, &[text("a")]).unwrap();
-        peer.input(Input::Playing).unwrap();
+        peer.input(Input::Playing(None)).unwrap();
         peer.outputs.clear();
         peer
     }
@@ -242,7 +246,7 @@ fn playing_from_start_to_end() {
     let [Output::Play(request)] = &peer.outputs[..] else { panic!("{:?}", peer.outputs) };
     assert_eq!((request.key.as_str(), request.protocol, request.start), ("live/a", "rtmp", Start::Live));
     assert_eq!(request.format, Format::Rtmp { hevc: HevcForm::Enhanced, message_stream: 1 });
-    let answers = peer.input(Input::Playing).unwrap();
+    let answers = peer.input(Input::Playing(None)).unwrap();
     let expected = [
         "control 4 000000000001",
         "onStatus@1 NetStream.Play.Reset",
@@ -312,6 +316,44 @@ fn refusals_are_said_and_close() {
     }
     let mut peer = Peer::publishing();
     assert_eq!(peer.send_command(1, "publish", 0.0, &[text("b")]).unwrap(), ["error onStatus@1 NetStream.Publish.BadName"]);
+}
+
+#[test]
+fn users_are_named_in_the_url() {
+    let user = User { name: "ann".into(), password: "s&t".into(), publish: vec!["live/*".into()], play: vec![] };
+    let anonymous = Rights { publish: vec![], play: vec!["live/open".into()] };
+    let auth = Auth { users: vec![user], anonymous, ..Auth::default() };
+    // App, command, name; the refusal, or the stream that is asked for.
+    let rows = [
+        ("live", "publish", "a?user=ann&pass=s%26t", Ok("live/a")),
+        ("live?user=ann&pass=s%26t", "publish", "a", Ok("live/a")),
+        ("live", "publish", "a?user=ann&pass=wrong", Err("error onStatus@1 NetStream.Publish.Denied")),
+        ("live", "publish", "a?user=ann", Err("error onStatus@1 NetStream.Publish.Denied")),
+        ("live", "publish", "a", Err("error onStatus@1 NetStream.Publish.Denied")),
+        ("other", "publish", "a?user=ann&pass=s%26t", Err("error onStatus@1 NetStream.Publish.Denied")),
+        ("live", "play", "a?user=ann&pass=s%26t", Err("error onStatus@1 NetStream.Play.Failed")),
+        ("live", "play", "a", Err("error onStatus@1 NetStream.Play.Failed")),
+        ("live", "play", "open", Ok("live/open")),
+    ];
+    for (app, command, name, expected) in rows {
+        let mut peer = Peer::connected_with(Config { auth: auth.clone(), ..Config::default() }, app);
+        peer.outputs.clear();
+        let said = peer.send_command(1, command, 0.0, &[text(name)]).unwrap();
+        match expected {
+            Err(refusal) => {
+                assert_eq!(said, [refusal], "{app} {command} {name}");
+                assert_eq!(peer.outputs, [Output::Close], "{app} {command} {name}");
+            }
+            Ok(stream) => {
+                let asked = match &peer.outputs[..] {
+                    [Output::Publish(key)] => key,
+                    [Output::Play(request)] => &request.key,
+                    other => panic!("{app} {command} {name}: {other:?}"),
+                };
+                assert_eq!(asked.as_str(), stream);
+            }
+        }
+    }
 }
 
 #[test]
@@ -548,7 +590,7 @@ fn replay(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<Output>) {
         at = end;
         let granted = out.iter().find_map(|output| match output {
             Output::Publish(_) => Some(Input::Publishing),
-            Output::Play(_) => Some(Input::Playing),
+            Output::Play(_) => Some(Input::Playing(None)),
             _ => None,
         });
         if let Some(granted) = granted {
@@ -636,7 +678,7 @@ impl Pair {
         self.session.handle(START, Input::Bytes(bytes), &mut out).unwrap();
         let granted = out.iter().find_map(|output| match output {
             Output::Publish(_) => Some(Input::Publishing),
-            Output::Play(_) => Some(Input::Playing),
+            Output::Play(_) => Some(Input::Playing(None)),
             _ => None,
         });
         if let Some(granted) = granted {

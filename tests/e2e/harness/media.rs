@@ -20,6 +20,20 @@ pub struct Recipe {
     codecs: &'static str,
 }
 
+/// What a recipe's picture is, for those who have to name a parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Video {
+    H264,
+    H265,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audio {
+    Aac,
+    Opus,
+    Alaw,
+}
+
 const PICTURE: &str = "testsrc2=s=320x180:r=25";
 const SOUND: &str = "anoisesrc=r=44100:a=0.1";
 
@@ -72,7 +86,7 @@ pub const VP9_MP3: Recipe = Recipe {
 };
 pub const H264_ALAW: Recipe = Recipe {
     name: "h264_alaw",
-    seconds: 5,
+    seconds: 4,
     sound: "anoisesrc=r=8000:a=0.1",
     codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a pcm_alaw -ar 8000 -ac 1",
     ..H264_AAC
@@ -80,7 +94,43 @@ pub const H264_ALAW: Recipe = Recipe {
 pub const H264_ULAW: Recipe =
     Recipe { name: "h264_ulaw", codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a pcm_mulaw -ar 8000 -ac 1", ..H264_ALAW };
 
+/// Without B-frames.
+pub const H264_PLAIN_AAC: Recipe = Recipe {
+    name: "h264_plain_aac",
+    seconds: 4,
+    codecs: "-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 25 -c:a aac -b:a 96k",
+    ..H264_AAC
+};
+pub const H264_B_AAC: Recipe = Recipe { name: "h264_b_aac", seconds: 4, ..H264_AAC };
+pub const H265_OPUS: Recipe = Recipe {
+    name: "h265_opus",
+    new: true,
+    seconds: 4,
+    codecs: "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:bframes=2 -c:a libopus -ar 48000 -b:a 64k",
+    ..H264_AAC
+};
+pub const AAC_ONLY: Recipe = Recipe { name: "aac_only", seconds: 4, codecs: "-map 1:a -c:a aac -b:a 96k", ..H264_AAC };
+
 impl Recipe {
+    pub fn video(&self) -> Option<Video> {
+        let has = |codec: &str| self.codecs.contains(codec);
+        match () {
+            () if has("libx264") => Some(Video::H264),
+            () if has("libx265") => Some(Video::H265),
+            () => None,
+        }
+    }
+
+    pub fn audio(&self) -> Option<Audio> {
+        let has = |codec: &str| self.codecs.contains(codec);
+        match () {
+            () if has("-c:a aac") => Some(Audio::Aac),
+            () if has("libopus") => Some(Audio::Opus),
+            () if has("pcm_alaw") => Some(Audio::Alaw),
+            () => None,
+        }
+    }
+
     /// The ffmpeg that can read and write it.
     pub fn ffmpeg(&self) -> Option<Command> {
         if self.new { ffmpeg_new() } else { Some(ffmpeg()) }

@@ -6,7 +6,9 @@ pub mod client;
 pub mod flv;
 pub mod framemd5;
 pub mod media;
+pub mod network;
 pub mod publisher;
+pub mod rtsp;
 pub mod server;
 pub mod viewer;
 

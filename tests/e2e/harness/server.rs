@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::{Runtime, SOON, fresh_folder, wait_for};
@@ -58,7 +58,7 @@ impl Options {
         let Options { runtime, shards, .. } = self;
         let listen = "listen: [\"127.0.0.1:0\"]";
         format!(
-            "server: {{runtime: {runtime}, shards: {shards}}}\nrtmp: {{{listen}}}\nhttp: {{{listen}}}\ncontrol: {{{listen}}}\n"
+            "server: {{runtime: {runtime}, shards: {shards}}}\nrtmp: {{{listen}}}\nhttp: {{{listen}}}\nrtsp: {{{listen}}}\ncontrol: {{{listen}}}\n"
         )
     }
 
@@ -93,6 +93,7 @@ pub struct Server {
     folder: PathBuf,
     pub rtmp: SocketAddr,
     pub http: SocketAddr,
+    pub rtsp: SocketAddr,
     pub control: SocketAddr,
 }
 
@@ -103,14 +104,15 @@ impl Server {
         let mut child = options.command(&folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
         let unset = SocketAddr::from(([0; 4], 0));
-        let mut server = Server { child, log, folder, rtmp: unset, http: unset, control: unset };
+        let mut server = Server { child, log, folder, rtmp: unset, http: unset, rtsp: unset, control: unset };
         server.wait_log("ready", |line| line.ends_with("ready"));
         let log = server.log();
         let address = |name: &str| {
             let found = log.lines().find_map(|line| line.split_once(&format!("listening {name} "))?.1.parse().ok());
             found.unwrap_or_else(|| panic!("no address of {name} in the log:\n{log}"))
         };
-        (server.rtmp, server.http, server.control) = (address("rtmp"), address("http"), address("control"));
+        (server.rtmp, server.http, server.rtsp) = (address("rtmp"), address("http"), address("rtsp"));
+        server.control = address("control");
         server
     }
 
@@ -120,7 +122,8 @@ impl Server {
 
     /// The whole log so far.
     pub fn log(&self) -> String {
-        self.log.state.lock().unwrap().text.clone()
+        // Also while a test fails that was reading it.
+        self.log.state.lock().unwrap_or_else(PoisonError::into_inner).text.clone()
     }
 
     /// Waits for a line of the log and returns it.

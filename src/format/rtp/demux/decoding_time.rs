@@ -1,0 +1,101 @@
+//! Presentation times in decoding order → decoding times, without delay.
+//!
+//! RTP carries presentation times only. With D pictures of reordering the decoding time of the n-th picture is the (n−D)-th smallest
+//! presentation time: it is known as soon as the picture is there, goes forward, and is never behind the picture's own. D comes from the
+//! sequence parameter set, or is learnt when a time goes back further than D explains. Times in front of the first picture's are
+//! counted back by the frame interval.
+
+use std::collections::VecDeque;
+
+/// Pictures of reordering that H.264 and H.265 allow.
+const DEPTH_MAX: usize = 16;
+/// A step of more is a new beginning.
+const JUMP_MICROS: i64 = 10_000_000;
+const INTERVAL_MICROS: i64 = 40_000;
+
+pub struct DecodingTimes {
+    depth: usize,
+    interval_micros: i64,
+    /// Presentation times not yet used, sorted.
+    waiting: VecDeque<i64>,
+    last_micros: Option<i64>,
+}
+
+impl DecodingTimes {
+    /// `depth`: pictures of reordering, as far as known. `frames_per_second`: 0 if not known.
+    pub fn new(depth: Option<u8>, frames_per_second: f32) -> Self {
+        let interval_micros = if frames_per_second > 0.0 { (1e6 / frames_per_second) as i64 } else { INTERVAL_MICROS };
+        let depth = usize::from(depth.unwrap_or(0)).min(DEPTH_MAX);
+        DecodingTimes { depth, interval_micros, waiting: VecDeque::new(), last_micros: None }
+    }
+
+    /// The decoding time of the next picture in decoding order, in microseconds.
+    pub fn next(&mut self, presentation_micros: i64) -> i64 {
+        if self.last_micros.is_some_and(|last| (presentation_micros - last).abs() > JUMP_MICROS) {
+            self.waiting.clear();
+            self.last_micros = None;
+        }
+        if self.last_micros.is_none() {
+            let depth = self.depth as i64;
+            self.waiting.extend((1..=depth).rev().map(|back| presentation_micros - back * self.interval_micros));
+        }
+        let at = self.waiting.partition_point(|waiting| *waiting <= presentation_micros);
+        self.waiting.insert(at, presentation_micros);
+        if at == 0 && self.last_micros.is_some_and(|last| presentation_micros <= last) && self.depth < DEPTH_MAX {
+            // It should have been decoded already: one more picture of reordering. This one keeps its place in the queue.
+            self.depth += 1;
+            let decoding = self.last_micros.map_or(presentation_micros, |last| last + 1);
+            self.last_micros = Some(decoding);
+            return decoding;
+        }
+        let smallest = self.waiting.pop_front().unwrap_or(presentation_micros);
+        let decoding = self.last_micros.map_or(smallest, |last| smallest.max(last + 1));
+        self.last_micros = Some(decoding);
+        decoding
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(depth: Option<u8>, presentation: &[i64]) -> Vec<i64> {
+        let mut times = DecodingTimes::new(depth, 25.0);
+        presentation.iter().map(|micros| times.next(micros * 40_000)).map(|micros| micros / 40_000).collect()
+    }
+
+    #[test]
+    fn decoding_times_of_usual_patterns() {
+        type Case<'a> = (&'a str, Option<u8>, &'a [i64], &'a [i64]);
+        let cases: [Case<'_>; 5] = [
+            ("in order", Some(0), &[0, 1, 2, 3], &[0, 1, 2, 3]),
+            ("nothing said, in order", None, &[0, 1, 2, 3], &[0, 1, 2, 3]),
+            ("one B", Some(1), &[0, 2, 1, 4, 3, 6, 5], &[-1, 0, 1, 2, 3, 4, 5]),
+            ("a pyramid", Some(2), &[0, 4, 2, 1, 3, 8, 6, 5, 7], &[-2, -1, 0, 1, 2, 3, 4, 5, 6]),
+            ("a frame is missing", Some(0), &[0, 1, 3, 4], &[0, 1, 3, 4]),
+        ];
+        for (name, depth, presentation, expected) in cases {
+            assert_eq!(times(depth, presentation), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_is_learnt() {
+        let presentation: Vec<i64> =
+            (0..40).flat_map(|group| [4 * group, 4 * group + 4 - 2, 4 * group + 1, 4 * group + 3]).collect();
+        let mut times = DecodingTimes::new(None, 25.0);
+        let mut last = i64::MIN;
+        for (at, time) in presentation.iter().enumerate() {
+            let (presentation, decoding) = (time * 40_000, times.next(time * 40_000));
+            assert!(decoding > last, "picture {at}");
+            assert!(at < 8 || decoding <= presentation, "picture {at}: {decoding} {presentation}");
+            last = decoding;
+        }
+    }
+
+    #[test]
+    fn a_jump_begins_anew() {
+        assert_eq!(times(Some(1), &[0, 2, 1, 10_000, 10_002, 10_001]), [-1, 0, 1, 9_999, 10_000, 10_001]);
+        assert_eq!(times(Some(0), &[10_000, 10_001, 5, 6]), [10_000, 10_001, 5, 6]);
+    }
+}

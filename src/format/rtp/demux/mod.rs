@@ -1,0 +1,357 @@
+//! RTP and RTCP of a publisher's tracks → media events on one timeline.
+//!
+//! RFC 3550. Per track: header → source → order ([`reorder`]) → access units ([`super::depacketize`]) → time ([`clock`],
+//! [`decoding_time`]). A source that changes is followed once two packets in a row, or any behind half a second of silence, come from the
+//! new one: a stray packet kills nothing. Tracks are announced when their decoder configuration is known, each without waiting for the
+//! others. Not here: sockets, addresses, when reports are sent.
+
+mod clock;
+mod decoding_time;
+mod reorder;
+mod statistics;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Bytes, BytesMut};
+
+use self::clock::Clocks;
+use self::decoding_time::DecodingTimes;
+use self::reorder::{Ordered, Sequence};
+use self::statistics::Statistics;
+use super::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece};
+use super::rtcp::{self, Report};
+use super::{RtpHeader, RtpPayload};
+use crate::media::aac::AacConfig;
+use crate::media::h264::{self, AvcConfig};
+use crate::media::h265::{self, HevcConfig};
+use crate::media::opus::OpusHead;
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks, mp3};
+
+/// A source silent for so long may be replaced by any other.
+const SOURCE_SILENT_MS: u64 = 500;
+
+const CNAME: &str = "shardcast";
+
+/// What becomes of video behind a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// Every complete frame goes on, though it may refer to one that is missing.
+    #[default]
+    Pass,
+    /// Nothing goes on until the next keyframe.
+    DropGop,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct DemuxOptions {
+    /// How long a gap in the sequence is waited for; `None`: the transport keeps the order.
+    pub reorder_ms: Option<u64>,
+    pub on_loss: OnLoss,
+    /// Our own SSRC in receiver reports.
+    pub ssrc: u32,
+}
+
+/// Counts since the last time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Received {
+    pub received: u64,
+    /// Given up after the reorder window.
+    pub lost: u64,
+    /// Came after a later one, but in time.
+    pub reordered: u64,
+    /// Came twice, or too late.
+    pub useless: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Demuxed {
+    Event(MediaEvent),
+    Discarded(Discard),
+    /// The sender says that this track has ended.
+    Bye {
+        track: usize,
+    },
+}
+
+pub struct RtpDemuxer {
+    tracks: Vec<TrackState>,
+    clocks: Clocks,
+    options: DemuxOptions,
+    received: Received,
+    announced: Tracks,
+    units: Vec<Depacketized>,
+}
+
+/// One track.
+struct TrackState {
+    payload: RtpPayload,
+    depacketizer: Depacketizer,
+    sequence: Sequence,
+    statistics: Statistics,
+    decoding: DecodingTimes,
+    config: Bytes,
+    shape: TrackShape,
+    ssrc: Option<u32>,
+    /// A source that would take over with its next packet.
+    other_ssrc: Option<u32>,
+    last_packet: Stamp,
+    /// Of packets, in ticks, for jitter.
+    last_timestamp: i64,
+    /// Something is missing; with `on_loss: drop_gop` nothing goes on until a key.
+    after_loss: bool,
+}
+
+impl RtpDemuxer {
+    /// A track's index here is its [`TrackId`].
+    pub fn new(tracks: Vec<RtpPayload>, options: DemuxOptions) -> Self {
+        let picture = tracks.iter().position(|payload| payload.codec.kind() == TrackKind::Video);
+        let clocks = Clocks::new(tracks.iter().map(|payload| payload.clock_rate), picture.unwrap_or(0));
+        let tracks = tracks.into_iter().map(|payload| TrackState::new(payload, options.reorder_ms)).collect();
+        RtpDemuxer { tracks, clocks, options, received: Received::default(), announced: Tracks::default(), units: Vec::new() }
+    }
+
+    /// Takes one RTP packet of a track; RTCP too, told by its type.
+    pub fn rtp(&mut self, now: Stamp, track: usize, packet: &[u8], out: &mut Vec<Demuxed>) {
+        if rtcp::is_rtcp(packet) {
+            return self.rtcp(now, track, packet, out);
+        }
+        let Some(state) = self.tracks.get_mut(track) else { return };
+        let header = match RtpHeader::parse(packet) {
+            Ok(header) if header.payload_type == state.payload.payload_type => header,
+            _ => {
+                self.received.useless += 1;
+                return;
+            }
+        };
+        if !state.source(now, header.ssrc, &mut self.clocks, track) {
+            self.received.useless += 1;
+            return;
+        }
+        let units = &mut self.units;
+        let TrackState { depacketizer, sequence, .. } = state;
+        let clock = &mut self.clocks.tracks[track];
+        let mut lost = false;
+        let belongs = sequence.push(now, header.sequence, packet, &mut self.received, &mut |ordered| {
+            lost |= ordered == Ordered::Lost;
+            deliver(ordered, depacketizer, clock, units);
+        });
+        state.after_loss |= lost;
+        state.last_packet = now;
+        if belongs {
+            let step = header.timestamp.wrapping_sub(state.last_timestamp as u32).cast_signed();
+            state.last_timestamp += i64::from(step);
+            state.statistics.packet(now, header.sequence, state.last_timestamp, state.payload.clock_rate);
+        }
+        self.settle(track, out);
+    }
+
+    /// Takes one compound RTCP packet of a track.
+    pub fn rtcp(&mut self, now: Stamp, track: usize, compound: &[u8], out: &mut Vec<Demuxed>) {
+        let (Some(state), clocks) = (self.tracks.get_mut(track), &mut self.clocks) else { return };
+        let result = rtcp::parse(compound, |report| match report {
+            Report::Sender(report) if state.ssrc.is_none_or(|ssrc| ssrc == report.ssrc) => {
+                state.statistics.sender_report(now, &report);
+                clocks.report(track, &report);
+            }
+            Report::Bye { ssrc } if state.ssrc.is_none_or(|known| known == ssrc) => out.push(Demuxed::Bye { track }),
+            _ => {}
+        });
+        if result.is_err() {
+            self.received.useless += 1;
+        }
+    }
+
+    /// Gives up gaps whose time has passed.
+    pub fn timeout(&mut self, now: Stamp, out: &mut Vec<Demuxed>) {
+        for track in 0..self.tracks.len() {
+            let state = &mut self.tracks[track];
+            let TrackState { depacketizer, sequence, .. } = state;
+            let (clock, units) = (&mut self.clocks.tracks[track], &mut self.units);
+            let mut lost = false;
+            sequence.timeout(now, &mut self.received, &mut |ordered| {
+                lost |= ordered == Ordered::Lost;
+                deliver(ordered, depacketizer, clock, units);
+            });
+            state.after_loss |= lost;
+            self.settle(track, out);
+        }
+    }
+
+    /// When [`RtpDemuxer::timeout`] is needed next.
+    pub fn next_timeout(&self) -> Option<Stamp> {
+        self.tracks.iter().filter_map(|track| track.sequence.deadline()).min()
+    }
+
+    /// The SSRC that a track's packets come from; `None`: none has come.
+    pub fn ssrc(&self, track: usize) -> Option<u32> {
+        self.tracks.get(track)?.ssrc
+    }
+
+    /// A compound receiver report for a track, for now; `None`: nothing has come yet.
+    pub fn receiver_report(&mut self, now: Stamp, track: usize) -> Option<Bytes> {
+        let state = self.tracks.get_mut(track)?;
+        let block = state.statistics.block(now, state.ssrc?)?;
+        let mut out = BytesMut::with_capacity(64);
+        rtcp::write_receiver_report(&mut out, self.options.ssrc, Some(&block));
+        rtcp::write_cname(&mut out, self.options.ssrc, CNAME);
+        Some(out.freeze())
+    }
+
+    pub fn take_received(&mut self) -> Received {
+        std::mem::take(&mut self.received)
+    }
+
+    /// Turns what the depacketizer gave into events.
+    fn settle(&mut self, track: usize, out: &mut Vec<Demuxed>) {
+        let mut units = std::mem::take(&mut self.units);
+        for unit in units.drain(..) {
+            match unit {
+                Depacketized::Config(config) => self.tracks[track].set_config(config),
+                Depacketized::Discarded(discard) => {
+                    self.tracks[track].after_loss |= discard == Discard::Incomplete;
+                    out.push(Demuxed::Discarded(discard));
+                }
+                Depacketized::Unit(unit) => self.unit(track, unit, out),
+            }
+        }
+        self.units = units;
+    }
+
+    fn unit(&mut self, track: usize, unit: AccessUnit, out: &mut Vec<Demuxed>) {
+        let state = &mut self.tracks[track];
+        let is_video = state.payload.codec.kind() == TrackKind::Video;
+        if state.payload.codec.needs_config() && state.config.is_empty() {
+            return out.push(Demuxed::Discarded(Discard::NoConfig));
+        }
+        state.after_loss &= !unit.key;
+        if is_video && state.after_loss && self.options.on_loss == OnLoss::DropGop {
+            return out.push(Demuxed::Discarded(Discard::AfterLoss));
+        }
+        if state.payload.codec == Codec::Mp3 && state.shape == UNKNOWN_SOUND {
+            state.shape = mp3::shape(&unit.data).unwrap_or(UNKNOWN_SOUND);
+        }
+        self.announce(out);
+        let presentation = self.clocks.place(track, unit.timestamp, unit.arrival);
+        let decoding = if is_video { self.tracks[track].decoding.next(presentation) } else { presentation };
+        out.push(Demuxed::Event(MediaEvent::Frame(Frame {
+            data: unit.data,
+            arrival: unit.arrival,
+            dts: MediaTime::from_micros(decoding),
+            cts: i32::try_from(presentation - decoding).unwrap_or(0),
+            segment: 0,
+            track: TrackId(track as u8),
+            key: unit.key,
+        })));
+    }
+
+    fn announce(&mut self, out: &mut Vec<Demuxed>) {
+        let known = |(_, state): &(usize, &TrackState)| !state.payload.codec.needs_config() || !state.config.is_empty();
+        let track = |(at, state): (usize, &TrackState)| Track {
+            id: TrackId(at as u8),
+            codec: state.payload.codec,
+            config: state.config.clone(),
+            shape: state.shape,
+        };
+        let is_same = |(known, state): (&Track, (usize, &TrackState))| {
+            usize::from(known.id.0) == state.0 && known.config == state.1.config && known.shape == state.1.shape
+        };
+        let present = || self.tracks.iter().enumerate().filter(known);
+        if present().count() == self.announced.len() && self.announced.iter().zip(present()).all(is_same) {
+            return;
+        }
+        self.announced = Tracks::new(present().map(track).collect(), Bytes::new());
+        out.push(Demuxed::Event(MediaEvent::Tracks(self.announced.clone())));
+    }
+}
+
+const UNKNOWN_SOUND: TrackShape = TrackShape::Audio { sample_rate: 0, channels: 0 };
+
+impl TrackState {
+    fn new(payload: RtpPayload, reorder_ms: Option<u64>) -> Self {
+        let mut state = TrackState {
+            depacketizer: Depacketizer::new(&payload),
+            sequence: Sequence::new(reorder_ms),
+            statistics: Statistics::default(),
+            decoding: DecodingTimes::new(None, 0.0),
+            config: Bytes::new(),
+            shape: UNKNOWN_SOUND,
+            ssrc: None,
+            other_ssrc: None,
+            last_packet: Stamp::ZERO,
+            last_timestamp: 0,
+            after_loss: false,
+            payload,
+        };
+        state.set_config(state.payload.config.clone());
+        state
+    }
+
+    fn set_config(&mut self, config: Bytes) {
+        let unknown_picture = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+        let RtpPayload { codec, clock_rate, channels, .. } = self.payload;
+        self.shape = match codec {
+            Codec::H264 => AvcConfig::parse(&config).map_or(unknown_picture, |config| config.shape()),
+            Codec::H265 => HevcConfig::parse(&config).map_or(unknown_picture, |config| config.shape()),
+            Codec::Aac => AacConfig::parse(&config).map_or(UNKNOWN_SOUND, |config| config.shape()),
+            Codec::Opus => OpusHead::parse(&config).map_or(UNKNOWN_SOUND, |head| head.shape()),
+            Codec::G711A | Codec::G711U => TrackShape::Audio { sample_rate: clock_rate, channels: channels.max(1) },
+            Codec::Mp3 | Codec::Script => UNKNOWN_SOUND,
+            Codec::Av1 | Codec::Vp8 | Codec::Vp9 => unknown_picture,
+        };
+        let frames_per_second = match self.shape {
+            TrackShape::Video { frames_per_second, .. } => frames_per_second,
+            _ => 0.0,
+        };
+        if config != self.config {
+            self.decoding = DecodingTimes::new(reorder_depth(codec, &config), frames_per_second);
+        }
+        self.config = config;
+    }
+
+    /// Whether a packet of this source is to be taken; another source takes over here.
+    fn source(&mut self, now: Stamp, ssrc: u32, clocks: &mut Clocks, track: usize) -> bool {
+        match self.ssrc {
+            Some(known) if known == ssrc => {
+                self.other_ssrc = None;
+                return true;
+            }
+            Some(_) if now.millis_since(self.last_packet) <= SOURCE_SILENT_MS && self.other_ssrc != Some(ssrc) => {
+                self.other_ssrc = Some(ssrc);
+                return false;
+            }
+            Some(_) => {
+                self.sequence.reset();
+                self.statistics = Statistics::default();
+                self.depacketizer.restart();
+                clocks.tracks[track].restart();
+            }
+            None => {}
+        }
+        (self.ssrc, self.other_ssrc) = (Some(ssrc), None);
+        true
+    }
+}
+
+/// Pictures of reordering, as far as the sequence parameter set says.
+fn reorder_depth(codec: Codec, config: &Bytes) -> Option<u8> {
+    match codec {
+        Codec::H264 => h264::Sps::parse(AvcConfig::parse(config).ok()?.sps.first()?)?.reorder_frames,
+        Codec::H265 => h265::Sps::parse(HevcConfig::parse(config).ok()?.sps.first()?)?.reorder_pictures,
+        _ => Some(0),
+    }
+}
+
+fn deliver(ordered: Ordered<'_>, depacketizer: &mut Depacketizer, clock: &mut clock::TrackClock, units: &mut Vec<Depacketized>) {
+    match ordered {
+        Ordered::Packet(packet, arrival) => {
+            // It was read once before it was put in order.
+            let Ok(header) = RtpHeader::parse(packet) else { return };
+            let timestamp = clock.unwrap(header.timestamp);
+            let piece = Piece { payload: &packet[header.payload], timestamp, marker: header.marker, arrival };
+            depacketizer.push(piece, units);
+        }
+        Ordered::Lost => depacketizer.lost(units),
+        Ordered::Restarted => depacketizer.restart(),
+    }
+}

@@ -1,0 +1,183 @@
+//! LATM: the StreamMuxConfig, and the payloads of one program with one layer behind it.
+//!
+//! ISO/IEC 14496-3 §1.7.3. Everything else that LATM can do (several programs or layers, CELP, HVXC) is refused. Not here: LOAS, RTP.
+
+use bytes::Bytes;
+
+use super::aac;
+use super::bits::BitReader;
+
+/// What a StreamMuxConfig says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamMux {
+    /// AudioSpecificConfig.
+    pub config: Bytes,
+    /// Frames in one element, one at least.
+    pub frames: usize,
+    other_data_bits: usize,
+}
+
+impl StreamMux {
+    /// One frame per element of a stream with this AudioSpecificConfig: what a StreamMuxConfig outside the stream nearly always says.
+    pub fn of_config(config: Bytes) -> StreamMux {
+        StreamMux { config, frames: 1, other_data_bits: 0 }
+    }
+
+    pub fn parse(config: &[u8]) -> Option<StreamMux> {
+        read_stream_mux(&mut BitReader::new(config), config)
+    }
+
+    /// The frames of an element (`AudioMuxElement`) without a StreamMuxConfig of its own; `None` if it is broken or cut off.
+    pub fn frames_of(&self, element: &[u8]) -> Option<Vec<Vec<u8>>> {
+        self.read_frames(&mut BitReader::new(element))
+    }
+
+    fn read_frames(&self, bits: &mut BitReader<'_>) -> Option<Vec<Vec<u8>>> {
+        let mut frames = Vec::new();
+        for _ in 0..self.frames {
+            let mut length = 0;
+            loop {
+                let byte = bits.bits(8)?;
+                length += byte as usize;
+                if byte != 255 {
+                    break;
+                }
+            }
+            frames.push(bits.bytes(length)?);
+        }
+        bits.skip(self.other_data_bits)?;
+        Some(frames)
+    }
+}
+
+/// Reads an element that may carry its StreamMuxConfig (`muxConfigPresent`); `mux` is the one in force, and is replaced.
+pub fn read_element(element: &[u8], mux: &mut Option<StreamMux>) -> Option<Vec<Vec<u8>>> {
+    let mut bits = BitReader::new(element);
+    let same = bits.flag()?;
+    if !same {
+        *mux = Some(read_stream_mux(&mut bits, element)?);
+    }
+    mux.as_ref()?.read_frames(&mut bits)
+}
+
+fn read_stream_mux(bits: &mut BitReader<'_>, all: &[u8]) -> Option<StreamMux> {
+    let version = bits.bits(1)?;
+    if version == 1 && bits.flag()? {
+        return None;
+    }
+    if version == 1 {
+        latm_value(bits)?;
+    }
+    let same_time_framing = bits.flag()?;
+    let frames = bits.bits(6)? as usize + 1;
+    let (programs, layers) = (bits.bits(4)?, bits.bits(3)?);
+    if !same_time_framing || programs != 0 || layers != 0 {
+        return None;
+    }
+    let config = if version == 0 {
+        let start = bits.position();
+        aac::skip_config(bits)?;
+        bits_of(all, start, bits.position() - start)?
+    } else {
+        let length = latm_value(bits)?;
+        let start = bits.position();
+        bits.skip(length)?;
+        bits_of(all, start, length)?
+    };
+    // Some senders cut the rest off where it says nothing: every field of it is zero then.
+    let other_data_bits = if bits.bits(3).is_none_or(|frame_length_type| frame_length_type == 0) {
+        tail(bits, version).unwrap_or(0)
+    } else {
+        return None;
+    };
+    Some(StreamMux { config, frames, other_data_bits })
+}
+
+/// From `latmBufferFullness` to the end; gives `otherDataLenBits`.
+fn tail(bits: &mut BitReader<'_>, version: u32) -> Option<usize> {
+    bits.skip(8)?;
+    let other_data_bits = if bits.flag()? { other_data(bits, version)? } else { 0 };
+    if bits.flag()? {
+        bits.skip(8)?;
+    }
+    Some(other_data_bits)
+}
+
+/// `otherDataLenBits`.
+fn other_data(bits: &mut BitReader<'_>, version: u32) -> Option<usize> {
+    if version == 1 {
+        return latm_value(bits);
+    }
+    let mut length = 0usize;
+    loop {
+        let more = bits.flag()?;
+        length = length.checked_mul(256)?.checked_add(bits.bits(8)? as usize)?;
+        if !more {
+            return Some(length);
+        }
+    }
+}
+
+/// `LatmGetValue`.
+fn latm_value(bits: &mut BitReader<'_>) -> Option<usize> {
+    let bytes = bits.bits(2)? + 1;
+    bits.bits(8 * bytes).map(|value| value as usize)
+}
+
+/// `count` bits from `start` on, filled up with zeros to whole bytes.
+fn bits_of(all: &[u8], start: usize, count: usize) -> Option<Bytes> {
+    let mut bits = BitReader::new(all);
+    bits.skip(start)?;
+    let mut bytes = bits.bytes(count / 8)?;
+    let rest = (count % 8) as u32;
+    if rest > 0 {
+        bytes.push((bits.bits(rest)? << (8 - rest)) as u8);
+    }
+    Some(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::aac::AacConfig;
+
+    #[test]
+    fn a_captured_config_is_read() {
+        let mux = StreamMux::parse(&[0x40, 0x00, 0x24, 0x10, 0xAD, 0xCA, 0x00]).unwrap();
+        let config = AacConfig::parse(&mux.config).unwrap();
+        assert_eq!((mux.frames, config.object_type, config.sample_rate, config.channels), (1, 2, 44_100, 1));
+    }
+
+    #[test]
+    fn frames_behind_their_lengths() {
+        let mux = StreamMux { config: Bytes::new(), frames: 1, other_data_bits: 0 };
+        assert_eq!(mux.frames_of(&[2, 7, 8]), Some(vec![vec![7, 8]]));
+        assert_eq!(mux.frames_of(&[2, 7]), None);
+        let long = [&[255, 1][..], &[9; 256]].concat();
+        assert_eq!(mux.frames_of(&long), Some(vec![vec![9; 256]]));
+        let two = StreamMux { frames: 2, ..mux };
+        assert_eq!(two.frames_of(&[1, 7, 1, 8]), Some(vec![vec![7], vec![8]]));
+    }
+
+    #[test]
+    fn an_element_with_its_config_is_not_aligned() {
+        // useSameStreamMux 0, then the config without its padding, then one frame of two bytes.
+        let config = [0x40, 0x00, 0x24, 0x10, 0x3F, 0xC0];
+        let mut reader = BitReader::new(&config);
+        let wanted = read_stream_mux(&mut reader, &config).unwrap();
+        let mut bits: Vec<bool> = vec![false];
+        let mut again = BitReader::new(&config);
+        bits.extend((0..reader.position()).map(|_| again.flag().unwrap()));
+        for byte in [2u8, 0xAB, 0xCD] {
+            bits.extend((0..8).map(|bit| byte >> (7 - bit) & 1 == 1));
+        }
+        bits.resize(bits.len().next_multiple_of(8), false);
+        let element: Vec<u8> = bits.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | u8::from(*bit))).collect();
+        let mut mux = None;
+        assert_eq!(read_element(&element, &mut mux), Some(vec![vec![0xAB, 0xCD]]));
+        assert_eq!(mux, Some(wanted));
+        for cut in 0..element.len() {
+            assert_eq!(read_element(&element[..cut], &mut None), None, "cut at {cut}");
+        }
+    }
+}

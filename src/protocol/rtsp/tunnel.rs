@@ -1,0 +1,112 @@
+//! RTSP in HTTP, as QuickTime began it: a GET whose answer never ends carries what the server says, a POST whose body never ends carries
+//! what the client says, in base64; a cookie tells which belong together.
+//!
+//! The connection of the GET is the RTSP session; that of the POST only hands on what it decodes, after having moved to the shard of the
+//! other half. Pieces of base64 may end anywhere, and each message of the client may be padded. Limits: [`COOKIE_BYTES_MAX`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::message::Request;
+
+const COOKIE: &str = "x-sessioncookie";
+const COOKIE_BYTES_MAX: usize = 256;
+
+/// What a connection is to a tunnel.
+#[derive(Debug)]
+pub(super) enum Half {
+    /// It carries what the server says, and is the session.
+    Get { name: Arc<str> },
+    /// It carries what the client says.
+    /// `heard`: the other half has taken something.
+    Post { name: Arc<str>, decoder: Base64, heard: bool },
+}
+
+/// The half that a request in HTTP opens; `None`: it is for no tunnel.
+pub(super) fn half(request: &Request) -> Option<Half> {
+    let cookie = request.header(COOKIE).map(str::trim).filter(|cookie| (1..=COOKIE_BYTES_MAX).contains(&cookie.len()))?;
+    let name = Arc::from(cookie);
+    match request.method.as_str() {
+        "GET" => Some(Half::Get { name }),
+        "POST" => Some(Half::Post { name, decoder: Base64::default(), heard: false }),
+        _ => None,
+    }
+}
+
+/// What the GET is answered, before everything that the session says.
+pub(super) const ANSWER: &str = "HTTP/1.0 200 OK\r\nConnection: close\r\nCache-Control: no-store\r\nPragma: no-cache\r\n\
+                                 Content-Type: application/x-rtsp-tunnelled\r\n\r\n";
+
+/// Base64 (RFC 4648 §4) in pieces. Line breaks are passed over.
+#[derive(Debug, Default)]
+pub(super) struct Base64 {
+    /// Bits of the group that is begun, and how many characters it has.
+    bits: u32,
+    characters: u8,
+}
+
+impl Base64 {
+    /// The bytes that `text` completes; `None`: it is not base64.
+    pub fn decode(&mut self, text: &[u8]) -> Option<Bytes> {
+        let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
+        for character in text {
+            let value = match character {
+                b'A'..=b'Z' => character - b'A',
+                b'a'..=b'z' => character - b'a' + 26,
+                b'0'..=b'9' => character - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                b'=' => {
+                    self.end_group(&mut bytes)?;
+                    continue;
+                }
+                b'\r' | b'\n' => continue,
+                _ => return None,
+            };
+            self.bits = self.bits << 6 | u32::from(value);
+            self.characters += 1;
+            if self.characters == 4 {
+                let [_, group @ ..] = self.bits.to_be_bytes();
+                bytes.extend_from_slice(&group);
+                (self.bits, self.characters) = (0, 0);
+            }
+        }
+        Some(bytes.into())
+    }
+
+    /// A padding character: the group has one or two bytes. The second one of two finds nothing to end.
+    fn end_group(&mut self, bytes: &mut Vec<u8>) -> Option<()> {
+        match self.characters {
+            0 => {}
+            2 => bytes.push((self.bits >> 4) as u8),
+            3 => bytes.extend_from_slice(&((self.bits >> 2) as u16).to_be_bytes()),
+            _ => return None,
+        }
+        (self.bits, self.characters) = (0, 0);
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_in_any_pieces() {
+        let text = b"T1BUSU9OUyAq\r\nRFM=UA==QQ==";
+        for cut in 0..text.len() {
+            let mut decoder = Base64::default();
+            let mut bytes = decoder.decode(&text[..cut]).unwrap().to_vec();
+            bytes.extend(decoder.decode(&text[cut..]).unwrap());
+            assert_eq!(bytes, b"OPTIONS *DSPA", "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_base64_is_refused() {
+        for text in ["T1 B", "T===", "{}"] {
+            assert_eq!(Base64::default().decode(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Clients of RTSP, and of everything that plays what RTSP publishes: ffmpeg, GStreamer, mpv. What a player received is compared with
+//! what was sent frame by frame, by hash, whatever framing either side uses.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::framemd5::{self, Stream, Streams};
+use super::media::{Audio, Recipe, Video};
+use super::{Client, Server, fresh_folder, target, wait_for};
+
+/// A GStreamer publisher that has sent nothing for so long has sent all.
+const GST_SILENCE: Duration = Duration::from_millis(1_500);
+
+/// How a stream gets into the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    FfmpegTcp,
+    FfmpegUdp,
+    GstTcp,
+    GstUdp,
+    Rtmp,
+}
+
+impl Push {
+    /// Waits until the publisher has sent all and ended. GStreamer's sometimes forgets to end: then it is told to.
+    #[track_caller]
+    pub fn finish(self, mut client: Client, server: &Server, key: &str) {
+        if matches!(self, Push::GstTcp | Push::GstUdp) {
+            let mut frames = 0;
+            let mut since = Instant::now();
+            wait_for("the publisher is done", super::SOON, || {
+                let frames_in = server.stream(key).map_or(0, |stream| stream["frames_in"].as_u64().unwrap());
+                if frames_in != std::mem::replace(&mut frames, frames_in) {
+                    since = Instant::now();
+                }
+                let is_stuck = frames > 0 && since.elapsed() > GST_SILENCE;
+                (is_stuck || !client.is_running()).then_some(())
+            });
+            if client.is_running() {
+                client.signal(libc::SIGINT);
+            }
+            // It may complain about what it was interrupted in; what counts is what arrived.
+            client.wait(super::SOON);
+        } else {
+            client.succeed();
+        }
+    }
+}
+
+/// How it is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Play {
+    FfmpegTcp,
+    FfmpegUdp,
+    FfmpegMulticast,
+    /// Through the RTSP port.
+    FfmpegTunnel,
+    /// Through the HTTP port.
+    FfmpegTunnelHttp,
+    GstTcp,
+    GstUdp,
+    GstMulticast,
+    Mpv,
+    Rtmp,
+    HttpFlv,
+}
+
+impl Server {
+    pub fn rtsp_url(&self, key: &str) -> String {
+        format!("rtsp://{}/{key}", self.rtsp)
+    }
+}
+
+impl Recipe {
+    /// The same packets in Matroska, from which GStreamer reads every codec.
+    fn matroska(&self) -> Option<PathBuf> {
+        let path = self.file()?;
+        let matroska = path.with_extension("mkv");
+        if !matroska.exists() {
+            let unfinished =
+                target().join("e2e-media").join(format!("{}.{:?}.mkv", std::process::id(), std::thread::current().id()));
+            let mut command = self.ffmpeg()?;
+            Client::start(command.arg("-i").arg(path).args(["-c", "copy"]).arg(&unfinished)).succeed();
+            std::fs::rename(unfinished, &matroska).unwrap();
+        }
+        Some(matroska)
+    }
+
+    /// Sends the file in real time, once. `None`: no program that can.
+    pub fn publish(&self, push: Push, server: &Server, key: &str) -> Option<Client> {
+        let transport = match push {
+            Push::Rtmp => return self.push(&server.rtmp_url(key)),
+            Push::GstTcp => return self.gst_publish("tcp", &server.rtsp_url(key)),
+            Push::GstUdp => return self.gst_publish("udp", &server.rtsp_url(key)),
+            Push::FfmpegTcp => "tcp",
+            Push::FfmpegUdp => "udp",
+        };
+        let path = self.file()?;
+        let mut command = self.ffmpeg()?;
+        command.arg("-re").arg("-i").arg(path).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
+        Some(Client::start(command.arg(server.rtsp_url(key))))
+    }
+
+    fn gst_publish(&self, protocol: &str, url: &str) -> Option<Client> {
+        let mut command = Command::new("gst-launch-1.0");
+        command.args(["-q", "filesrc"]).arg(format!("location={}", self.matroska()?.display()));
+        command.args([
+            "!",
+            "matroskademux",
+            "name=d",
+            "rtspclientsink",
+            "name=s",
+            &format!("location={url}"),
+            &format!("protocols={protocol}"),
+        ]);
+        if let Some(video) = self.video() {
+            command.args(["d.video_0", "!", "queue", "!", video.parser(), "!", "identity", "sync=true", "!", "s."]);
+        }
+        if let Some(audio) = self.audio() {
+            command.args(["d.audio_0", "!", "queue", "!", audio.parser(), "!", "identity", "sync=true", "!", "s."]);
+        }
+        Some(Client::start(&mut command))
+    }
+}
+
+impl Video {
+    fn parser(self) -> &'static str {
+        match self {
+            Video::H264 => "h264parse",
+            Video::H265 => "h265parse",
+        }
+    }
+
+    /// What makes packets comparable: start codes, and no parameter sets, delimiters and messages, which may stand inside or outside.
+    fn filter(self) -> &'static str {
+        match self {
+            Video::H264 => "h264_mp4toannexb,filter_units=remove_types=6-9",
+            Video::H265 => "hevc_mp4toannexb,filter_units=remove_types=32-40",
+        }
+    }
+
+    /// Without a container: GStreamer's leave out frames whose time it does not know.
+    fn gst_receive(self) -> &'static str {
+        match self {
+            Video::H264 => "rtph264depay ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au",
+            Video::H265 => "rtph265depay ! h265parse ! video/x-h265,stream-format=byte-stream,alignment=au",
+        }
+    }
+
+    /// What ffmpeg calls it without a container.
+    fn raw_format(self) -> &'static str {
+        match self {
+            Video::H264 => "h264",
+            Video::H265 => "hevc",
+        }
+    }
+}
+
+impl Audio {
+    fn parser(self) -> &'static str {
+        match self {
+            Audio::Aac => "aacparse",
+            Audio::Opus => "opusparse",
+            Audio::Alaw => "identity",
+        }
+    }
+
+    fn gst_receive(self) -> &'static str {
+        match self {
+            Audio::Aac => "rtpmp4gdepay ! aacparse ! matroskamux",
+            Audio::Opus => "rtpopusdepay ! opusparse ! matroskamux",
+            Audio::Alaw => "rtppcmadepay ! matroskamux",
+        }
+    }
+}
+
+/// A player that runs.
+pub struct Player {
+    play: Play,
+    recipe: Recipe,
+    client: Client,
+    folder: PathBuf,
+}
+
+impl Player {
+    /// `None`: no program that can.
+    pub fn start(play: Play, recipe: &Recipe, server: &Server, key: &str) -> Option<Player> {
+        let folder = fresh_folder("player");
+        let (rtsp, tunnel) = (server.rtsp_url(key), format!("rtsp://{}/{key}", server.http));
+        let ffmpeg = |options: &[&str], url: &str| {
+            let mut command = recipe.ffmpeg()?;
+            command.args(options).args(["-i", url]);
+            if recipe.video().is_some() {
+                command.args(["-map", "0:v"]);
+            }
+            if recipe.audio().is_some() {
+                command.args(["-map", "0:a"]);
+            }
+            command.args(["-copyts", "-c", "copy"]);
+            if let Some(video) = recipe.video() {
+                command.args(["-bsf:v", video.filter()]);
+            }
+            Some(Client::start(command.args(["-f", "framemd5"]).arg(folder.join("out"))))
+        };
+        let client = match play {
+            Play::FfmpegTcp => ffmpeg(&["-rtsp_transport", "tcp"], &rtsp),
+            Play::FfmpegUdp => ffmpeg(&["-rtsp_transport", "udp"], &rtsp),
+            Play::FfmpegMulticast => ffmpeg(&["-rtsp_transport", "udp_multicast"], &rtsp),
+            Play::FfmpegTunnel => ffmpeg(&["-rtsp_transport", "http"], &rtsp),
+            Play::FfmpegTunnelHttp => ffmpeg(&["-rtsp_transport", "http"], &tunnel),
+            Play::Rtmp => ffmpeg(&[], &server.rtmp_url(key)),
+            Play::HttpFlv => ffmpeg(&[], &server.flv_url(key)),
+            Play::Mpv => {
+                let options = ["--no-config", "--no-terminal", "--vo=null", "--ao=null"];
+                let record = format!("--stream-record={}", folder.join("out.mkv").display());
+                Some(Client::start(Command::new("mpv").args(options).arg(record).arg(&rtsp)))
+            }
+            Play::GstTcp => Some(gst(recipe, "tcp", &rtsp, &folder)),
+            Play::GstUdp => Some(gst(recipe, "udp", &rtsp, &folder)),
+            Play::GstMulticast => Some(gst(recipe, "udp-mcast", &rtsp, &folder)),
+        };
+        Some(Player { play, recipe: *recipe, client: client?, folder })
+    }
+
+    /// Waits until the stream has ended and the player with it; what it received.
+    #[track_caller]
+    pub fn finish(self) -> Streams {
+        let Player { play, recipe, mut client, folder } = self;
+        let status = client.wait(super::SOON);
+        // GStreamer does not always heed a goodbye, and calls it an error when the connection then ends.
+        let is_gst = matches!(play, Play::GstTcp | Play::GstUdp | Play::GstMulticast);
+        assert!(status.success() || is_gst, "{play:?}: {status}\n{}", client.output());
+        let streams = match play {
+            _ if is_gst => {
+                let mut streams = Streams::new();
+                if recipe.audio().is_some() {
+                    streams.extend(hashes(&recipe, &folder.join("audio")));
+                }
+                if let Some(video) = recipe.video() {
+                    let mut raw = hashes_of(&recipe, Some(video.raw_format()), &folder.join("video"));
+                    raw.values_mut().flat_map(|stream| &mut stream.lines).for_each(|line| line.pts = UNKNOWN);
+                    streams.extend(raw);
+                }
+                streams
+            }
+            Play::Mpv => hashes(&recipe, &folder.join("out.mkv")),
+            _ => framemd5::read(&folder.join("out")),
+        };
+        let _ = std::fs::remove_dir_all(folder);
+        streams
+    }
+}
+
+/// One file per track: without the other to wait for, none is held back.
+fn gst(recipe: &Recipe, protocols: &str, url: &str, folder: &Path) -> Client {
+    let mut command = Command::new("gst-launch-1.0");
+    command.args([
+        "-q",
+        "rtspsrc",
+        "name=r",
+        "latency=200",
+        "buffer-mode=none",
+        &format!("location={url}"),
+        &format!("protocols={protocols}"),
+    ]);
+    let mut branch = |receive: &str, kind: &str| {
+        let file = folder.join(kind);
+        command.args(["r.", "!", "queue", "!"]).args(receive.split(' ')).args(["!", "filesink"]);
+        command.arg(format!("location={}", file.display()));
+    };
+    if let Some(video) = recipe.video() {
+        branch(video.gst_receive(), "video");
+    }
+    if let Some(audio) = recipe.audio() {
+        branch(audio.gst_receive(), "audio");
+    }
+    Client::start(&mut command)
+}
+
+/// The packets of a file as hashes.
+#[track_caller]
+pub fn hashes(recipe: &Recipe, path: &Path) -> Streams {
+    hashes_of(recipe, None, path)
+}
+
+/// `format`: of a file that does not say it.
+#[track_caller]
+fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
+    let folder = fresh_folder("hashes");
+    let output = folder.join("out");
+    let mut command = recipe.ffmpeg().unwrap();
+    if let Some(format) = format {
+        command.args(["-f", format]);
+    }
+    command.args(["-copyts", "-i"]).arg(path).args(["-map", "0:v?", "-map", "0:a?", "-c", "copy"]);
+    if let Some(video) = recipe.video() {
+        command.args(["-bsf:v", video.filter()]);
+    }
+    Client::start(command.args(["-f", "framemd5"]).arg(&output)).succeed();
+    let streams = framemd5::read(&output);
+    let _ = std::fs::remove_dir_all(folder);
+    streams
+}
+
+fn micros(stream: &Stream, pts: i64) -> i64 {
+    let (numerator, denominator) = stream.time_base.split_once('/').unwrap();
+    let (numerator, denominator): (i64, i64) = (numerator.trim().parse().unwrap(), denominator.trim().parse().unwrap());
+    pts * 1_000_000 * numerator / denominator
+}
+
+/// The time of a packet that has none; ffmpeg may have moved it a little.
+const UNKNOWN: i64 = i64::MIN;
+const UNKNOWN_MAX: i64 = i64::MIN / 2;
+
+/// What a player must have received of what was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Share of the packets of each stream, in percent.
+    pub percent: usize,
+    /// How far times may be off a common offset.
+    pub slack_ms: i64,
+}
+
+/// Fails unless what was seen is an unbroken run of what was sent, of the same streams, at times that differ by one constant.
+#[track_caller]
+pub fn assert_run(seen: &Streams, sent: &Streams, expected: Expected, who: &str) {
+    let kinds = |streams: &Streams| streams.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(kinds(seen), kinds(sent), "{who}: the streams");
+    let mut times = Vec::new();
+    for (kind, seen) in seen {
+        let sent = &sent[kind];
+        let first = seen.lines.first().unwrap_or_else(|| panic!("{who}: no {kind}"));
+        let from = sent.lines.iter().position(|line| line.hash == first.hash);
+        let from = from.unwrap_or_else(|| panic!("{who}: the first packet of {kind} was not sent"));
+        assert!(
+            seen.lines.len() * 100 >= sent.lines.len() * expected.percent,
+            "{who}: {} of {} packets of {kind}",
+            seen.lines.len(),
+            sent.lines.len()
+        );
+        for (at, line) in seen.lines.iter().enumerate() {
+            let Some(original) = sent.lines.get(from + at) else { panic!("{who}: {kind} goes on behind its end") };
+            let near = || {
+                let seen = seen.lines.iter().skip(at.saturating_sub(2)).take(8);
+                seen.map(|line| sent.lines.iter().position(|sent| sent.hash == line.hash)).collect::<Vec<_>>()
+            };
+            assert_eq!(line.hash, original.hash, "{who}: packet {at} of {kind} is not number {}: {:?}", from + at, near());
+            // ffmpeg does not say the time of a first picture before it knows how pictures are reordered.
+            if line.pts > UNKNOWN_MAX {
+                times.push((kind, at, micros(seen, line.pts), micros(sent, original.pts)));
+            }
+        }
+    }
+    assert_times(&times, expected, who);
+}
+
+/// `times`: of packets, as seen and as sent, in microseconds.
+#[track_caller]
+fn assert_times(times: &[(&String, usize, i64, i64)], expected: Expected, who: &str) {
+    let mut offsets: Vec<i64> = times.iter().map(|(_, _, seen, sent)| seen - sent).collect();
+    offsets.sort_unstable();
+    let offset = offsets[offsets.len() / 2];
+    // Players count from zero: what is older than their first packet, they show at zero.
+    for (kind, at, seen, sent) in times.iter().filter(|(_, _, _, sent)| sent + offset >= 0) {
+        let difference = seen - sent - offset;
+        assert!(difference.abs() <= expected.slack_ms * 1000, "{who}: packet {at} of {kind} is {difference} µs off");
+    }
+}

@@ -1,0 +1,70 @@
+//! RTSP with real clients: every publisher to every player, frame by frame.
+//!
+//! | published by | played by | codecs |
+//! |---|---|---|
+//! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
+//!
+//! One server and one publisher serve all players at once. Multicast is in `multicast.rs`.
+
+use crate::harness::media::{AAC_ONLY, H264_ALAW, H264_B_AAC, H264_PLAIN_AAC, H265_OPUS, Recipe};
+use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
+use crate::harness::{Options, Runtime, Server, missing};
+
+on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp,);
+
+const RECIPES: [Recipe; 5] = [H264_PLAIN_AAC, H264_B_AAC, H265_OPUS, AAC_ONLY, H264_ALAW];
+
+const PLAYERS: [Play; 9] = [
+    Play::FfmpegTcp,
+    Play::FfmpegUdp,
+    Play::FfmpegTunnel,
+    Play::FfmpegTunnelHttp,
+    Play::GstTcp,
+    Play::GstUdp,
+    Play::Mpv,
+    Play::Rtmp,
+    Play::HttpFlv,
+];
+
+fn publish_to_all(runtime: Runtime, push: Push) {
+    if missing(&["ffmpeg", "gst-launch-1.0", "mpv"]) {
+        return;
+    }
+    for recipe in RECIPES {
+        let Some(file) = recipe.file() else { return };
+        let sent = hashes(&recipe, &file);
+        let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000));
+        let players: Vec<(Play, Player)> =
+            PLAYERS.into_iter().filter_map(|play| Some((play, Player::start(play, &recipe, &server, "live/a")?))).collect();
+        server.wait_sessions("waiting", players.len());
+        let publisher = recipe.publish(push, &server, "live/a").unwrap();
+        push.finish(publisher, &server, "live/a");
+        for (play, player) in players {
+            let who = format!("{push:?} to {play:?}, {recipe:?}");
+            // GStreamer sends and takes the first packets of its tracks before it says or hears how they belong together.
+            let is_late = matches!(push, Push::GstTcp | Push::GstUdp) || matches!(play, Play::GstTcp | Play::GstUdp);
+            let slack_ms = if is_late { 100 } else { 20 };
+            assert_run(&player.finish(), &sent, Expected { percent: 50, slack_ms }, &who);
+        }
+    }
+}
+
+fn ffmpeg_over_tcp(runtime: Runtime) {
+    publish_to_all(runtime, Push::FfmpegTcp);
+}
+
+fn ffmpeg_over_udp(runtime: Runtime) {
+    publish_to_all(runtime, Push::FfmpegUdp);
+}
+
+fn gstreamer_over_tcp(runtime: Runtime) {
+    publish_to_all(runtime, Push::GstTcp);
+}
+
+fn gstreamer_over_udp(runtime: Runtime) {
+    publish_to_all(runtime, Push::GstUdp);
+}
+
+fn rtmp(runtime: Runtime) {
+    publish_to_all(runtime, Push::Rtmp);
+}
