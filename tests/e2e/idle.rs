@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use crate::harness::limits::raise_file_limit;
 use crate::harness::{Options, Runtime, SOON, Server, skip, wait_for};
 
 on_both_runtimes!(memory_per_connection);
@@ -10,18 +11,6 @@ on_both_runtimes!(memory_per_connection);
 /// Two servers may be tested at the same time by this one process.
 const CONNECTIONS: u64 = 6_000;
 const BYTES_MAX: u64 = 8 * 1024;
-
-/// Allows this process as many files as it may have; says how many.
-fn raise_file_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is valid for both calls.
-    unsafe {
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit), 0);
-        limit.rlim_cur = limit.rlim_max;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit), 0);
-    }
-    limit.rlim_cur
-}
 
 /// A third says nothing, a third has begun an HTTP request, a third has finished the RTMP handshake.
 fn idle_connection(server: &Server, at: u64) -> TcpStream {

@@ -30,6 +30,7 @@ mod preempted;
 mod pull;
 mod reconnect;
 mod rtsp;
+mod rtsp_faults;
 mod slow;
 mod startup;
 mod syscalls;

@@ -5,10 +5,12 @@ pub mod chunked;
 pub mod client;
 pub mod flv;
 pub mod framemd5;
+pub mod limits;
 pub mod media;
 pub mod network;
 pub mod publisher;
 pub mod rtsp;
+pub mod rtsp_client;
 pub mod server;
 pub mod viewer;
 
