@@ -31,6 +31,7 @@ mod pull;
 mod reconnect;
 mod rtsp;
 mod rtsp_faults;
+mod rtsp_secure;
 mod slow;
 mod startup;
 mod syscalls;

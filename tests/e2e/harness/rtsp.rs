@@ -17,6 +17,7 @@ const GST_SILENCE: Duration = Duration::from_millis(1_500);
 pub enum Push {
     FfmpegTcp,
     FfmpegUdp,
+    FfmpegTls,
     GstTcp,
     GstUdp,
     Rtmp,
@@ -61,6 +62,8 @@ pub enum Play {
     GstTcp,
     GstUdp,
     GstMulticast,
+    FfmpegTls,
+    GstTls,
     Mpv,
     Rtmp,
     HttpFlv,
@@ -69,6 +72,10 @@ pub enum Play {
 impl Server {
     pub fn rtsp_url(&self, key: &str) -> String {
         format!("rtsp://{}/{key}", self.rtsp)
+    }
+
+    pub fn rtsps_url(&self, key: &str) -> String {
+        format!("rtsps://{}/{key}", self.address("rtsps"))
     }
 }
 
@@ -89,17 +96,27 @@ impl Recipe {
 
     /// Sends the file in real time, once. `None`: no program that can.
     pub fn publish(&self, push: Push, server: &Server, key: &str) -> Option<Client> {
+        let url = match push {
+            Push::Rtmp => server.rtmp_url(key),
+            Push::FfmpegTls => server.rtsps_url(key),
+            _ => server.rtsp_url(key),
+        };
+        self.publish_to(push, &url)
+    }
+
+    /// As [`Recipe::publish`], to a URL with all that belongs to it.
+    pub fn publish_to(&self, push: Push, url: &str) -> Option<Client> {
         let transport = match push {
-            Push::Rtmp => return self.push(&server.rtmp_url(key)),
-            Push::GstTcp => return self.gst_publish("tcp", &server.rtsp_url(key)),
-            Push::GstUdp => return self.gst_publish("udp", &server.rtsp_url(key)),
-            Push::FfmpegTcp => "tcp",
+            Push::Rtmp => return self.push(url),
+            Push::GstTcp => return self.gst_publish("tcp", url),
+            Push::GstUdp => return self.gst_publish("udp", url),
+            Push::FfmpegTcp | Push::FfmpegTls => "tcp",
             Push::FfmpegUdp => "udp",
         };
         let path = self.file()?;
         let mut command = self.ffmpeg()?;
         command.arg("-re").arg("-i").arg(path).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
-        Some(Client::start(command.arg(server.rtsp_url(key))))
+        Some(Client::start(command.arg(url)))
     }
 
     fn gst_publish(&self, protocol: &str, url: &str) -> Option<Client> {
@@ -186,8 +203,15 @@ pub struct Player {
 impl Player {
     /// `None`: no program that can.
     pub fn start(play: Play, recipe: &Recipe, server: &Server, key: &str) -> Option<Player> {
+        Player::start_as(play, recipe, server, key, None)
+    }
+
+    /// `user`: `name:password`, as it stands in the URL of RTSP.
+    pub fn start_as(play: Play, recipe: &Recipe, server: &Server, key: &str, user: Option<&str>) -> Option<Player> {
         let folder = fresh_folder("player");
-        let (rtsp, tunnel) = (server.rtsp_url(key), format!("rtsp://{}/{key}", server.http));
+        let user = user.map_or_else(String::new, |user| format!("{user}@"));
+        let rtsp = format!("rtsp://{user}{}/{key}", server.rtsp);
+        let tunnel = format!("rtsp://{user}{}/{key}", server.http);
         let ffmpeg = |options: &[&str], url: &str| {
             let mut command = recipe.ffmpeg()?;
             command.args(options).args(["-i", url]);
@@ -207,6 +231,7 @@ impl Player {
             Play::FfmpegTcp => ffmpeg(&["-rtsp_transport", "tcp"], &rtsp),
             Play::FfmpegUdp => ffmpeg(&["-rtsp_transport", "udp"], &rtsp),
             Play::FfmpegMulticast => ffmpeg(&["-rtsp_transport", "udp_multicast"], &rtsp),
+            Play::FfmpegTls => ffmpeg(&["-rtsp_transport", "tcp"], &server.rtsps_url(key)),
             Play::FfmpegTunnel => ffmpeg(&["-rtsp_transport", "http"], &rtsp),
             Play::FfmpegTunnelHttp => ffmpeg(&["-rtsp_transport", "http"], &tunnel),
             Play::Rtmp => ffmpeg(&[], &server.rtmp_url(key)),
@@ -219,6 +244,7 @@ impl Player {
             Play::GstTcp => Some(gst(recipe, "tcp", &rtsp, &folder)),
             Play::GstUdp => Some(gst(recipe, "udp", &rtsp, &folder)),
             Play::GstMulticast => Some(gst(recipe, "udp-mcast", &rtsp, &folder)),
+            Play::GstTls => Some(gst(recipe, "tcp", &server.rtsps_url(key), &folder)),
         };
         Some(Player { play, recipe: *recipe, client: client?, folder })
     }
@@ -229,7 +255,7 @@ impl Player {
         let Player { play, recipe, mut client, folder } = self;
         let status = client.wait(super::SOON);
         // GStreamer does not always heed a goodbye, and calls it an error when the connection then ends.
-        let is_gst = matches!(play, Play::GstTcp | Play::GstUdp | Play::GstMulticast);
+        let is_gst = matches!(play, Play::GstTcp | Play::GstUdp | Play::GstMulticast | Play::GstTls);
         assert!(status.success() || is_gst, "{play:?}: {status}\n{}", client.output());
         let streams = match play {
             _ if is_gst => {
@@ -261,6 +287,7 @@ fn gst(recipe: &Recipe, protocols: &str, url: &str, folder: &Path) -> Client {
         "name=r",
         "latency=200",
         "buffer-mode=none",
+        "tls-validation-flags=0",
         &format!("location={url}"),
         &format!("protocols={protocols}"),
     ]);

@@ -106,14 +106,17 @@ impl Server {
         let unset = SocketAddr::from(([0; 4], 0));
         let mut server = Server { child, log, folder, rtmp: unset, http: unset, rtsp: unset, control: unset };
         server.wait_log("ready", |line| line.ends_with("ready"));
-        let log = server.log();
-        let address = |name: &str| {
-            let found = log.lines().find_map(|line| line.split_once(&format!("listening {name} "))?.1.parse().ok());
-            found.unwrap_or_else(|| panic!("no address of {name} in the log:\n{log}"))
-        };
-        (server.rtmp, server.http, server.rtsp) = (address("rtmp"), address("http"), address("rtsp"));
-        server.control = address("control");
+        (server.rtmp, server.http) = (server.address("rtmp"), server.address("http"));
+        (server.rtsp, server.control) = (server.address("rtsp"), server.address("control"));
         server
+    }
+
+    /// Where it listens under that name, as its log says.
+    #[track_caller]
+    pub fn address(&self, name: &str) -> SocketAddr {
+        let log = self.log();
+        let found = log.lines().find_map(|line| line.split_once(&format!("listening {name} "))?.1.parse().ok());
+        found.unwrap_or_else(|| panic!("no address of {name} in the log:\n{log}"))
     }
 
     pub fn pid(&self) -> u32 {
