@@ -130,6 +130,7 @@ fn demo_urls(listening: &[(&str, SocketAddr)]) -> String {
     let urls = |name: &str, host: SocketAddr| match name {
         "rtmp" => vec![format!("rtmp://{host}/{DEMO}")],
         "http" => vec![format!("http://{host}/{DEMO}.flv"), format!("ws://{host}/{DEMO}.flv")],
+        "rtsp" => vec![format!("rtsp://{host}/{DEMO}")],
         "control" => vec![format!("http://{host}/api/v1/streams/{DEMO}")],
         _ => Vec::new(),
     };
@@ -158,12 +159,13 @@ mod tests {
 
     #[test]
     fn demo_urls_can_be_opened_as_they_are() {
-        let listening = [("rtmp", "0.0.0.0:1935"), ("http", "[::]:8080"), ("control", "127.0.0.1:9090")];
+        let listening =
+            [("rtmp", "0.0.0.0:1935"), ("http", "[::]:8080"), ("rtsp", "0.0.0.0:8554"), ("control", "127.0.0.1:9090")];
         let listening = listening.map(|(name, address)| (name, address.parse().unwrap()));
         assert_eq!(
             demo_urls(&listening),
             "Open the demo:\n  rtmp://127.0.0.1:1935/live/demo\n  http://[::1]:8080/live/demo.flv\n  ws://[::1]:8080/live/demo.flv\n  \
-             http://127.0.0.1:9090/api/v1/streams/live/demo\n"
+             rtsp://127.0.0.1:8554/live/demo\n  http://127.0.0.1:9090/api/v1/streams/live/demo\n"
         );
         assert_eq!(demo_key().as_str(), DEMO);
     }
