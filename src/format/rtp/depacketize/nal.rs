@@ -446,8 +446,9 @@ impl NalUnits {
         match self.dialect {
             Dialect::H264 => match header[0] & 0x1F {
                 kind @ 1..=5 => Class::Slice { key: kind == 5 },
-                // recovery_point, its recovery_frame_cnt zero (§D.1.8).
-                6 if matches!(body, [6, _, count, ..] if count & 0x80 != 0) => Class::RecoveryPoint,
+                // recovery_point (§D.1.8), also one from which the picture only builds up: a stream that refreshes itself bit by bit
+                // has no other place to begin.
+                6 if matches!(body, [6, ..]) => Class::RecoveryPoint,
                 7 => Class::Sps,
                 8 => Class::Pps,
                 9 => Class::Delimiter,

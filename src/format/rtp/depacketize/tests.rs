@@ -59,7 +59,7 @@ fn run(depacketizer: &mut Depacketizer, packets: &[Option<(&[u8], i64, bool)>]) 
 fn h264_units_end_where_they_should() {
     type Case<'a> = (&'a str, &'a [Option<(&'a [u8], i64, bool)>], &'a str);
     let (idr, p, p2): (&[u8], &[u8], &[u8]) = (&[0x65, 0x88, 1], &[0x41, 0x9A, 2], &[0x41, 0x40, 3]);
-    let cases: [Case<'_>; 17] = [
+    let cases: [Case<'_>; 19] = [
         ("marker", &[Some((idr, 0, true)), Some((p, 1, true))], "CKU"),
         ("timestamp", &[Some((idr, 0, false)), Some((p, 1, false)), Some((p, 2, false))], "CKU"),
         ("two slices", &[Some((p, 0, false)), Some((p2, 0, true)), Some((p, 1, true))], "CUU"),
@@ -84,6 +84,8 @@ fn h264_units_end_where_they_should() {
         ("loss of the last slice", &[Some((p, 0, false)), None, Some((p, 1, true))], "CiU"),
         ("start codes inside", &[Some((&[0, 0, 0, 1, 0x65, 0x80, 0, 0, 1, 0x65, 0x40], 0, true))], "CK"),
         ("recovery point", &[Some((&[0x06, 6, 1, 0x80], 0, false)), Some((p, 0, true))], "CK"),
+        ("gradual refresh", &[Some((&[0x06, 6, 1, 0x08], 0, false)), Some((p, 0, true))], "CK"),
+        ("another message", &[Some((&[0x06, 5, 1, 0x80], 0, false)), Some((p, 0, true))], "CU"),
         ("nothing but SEI", &[Some((&[0x06, 5, 1, 0x80], 0, true)), Some((p, 1, true))], "CU"),
     ];
     for (name, packets, expected) in cases {
