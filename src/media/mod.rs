@@ -26,6 +26,7 @@ pub mod opus;
 pub mod time;
 pub mod timeline;
 pub mod track;
+pub mod vp9;
 
 mod bits;
 

@@ -4,13 +4,15 @@
 //! |---|---|---|
 //! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
 //!
+//! | ffmpeg over TCP, ffmpeg over RTMP | ffmpeg over TCP and UDP, RTMP, HTTP-FLV | VP9 + MP3, AV1 + AAC, H.264 + G.711 µ-law |
+//!
 //! One server and one publisher serve all players at once. Multicast is in `multicast.rs`.
 
-use crate::harness::media::{AAC_ONLY, H264_ALAW, H264_B_AAC, H264_PLAIN_AAC, H265_OPUS, Recipe};
+use crate::harness::media::{AAC_ONLY, AV1_AAC, H264_ALAW, H264_B_AAC, H264_PLAIN_AAC, H264_ULAW, H265_OPUS, Recipe, VP9_MP3};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Options, Runtime, Server, missing};
 
-on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp,);
+on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp, other_codecs);
 
 const RECIPES: [Recipe; 5] = [H264_PLAIN_AAC, H264_B_AAC, H265_OPUS, AAC_ONLY, H264_ALAW];
 
@@ -26,16 +28,32 @@ const PLAYERS: [Play; 9] = [
     Play::HttpFlv,
 ];
 
+const OTHER_RECIPES: [Recipe; 3] = [VP9_MP3, AV1_AAC, H264_ULAW];
+const OTHER_PLAYERS: [Play; 4] = [Play::FfmpegTcp, Play::FfmpegUdp, Play::Rtmp, Play::HttpFlv];
+
+fn other_codecs(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    for push in [Push::FfmpegTcp, Push::Rtmp] {
+        publish(runtime, push, &OTHER_RECIPES, &OTHER_PLAYERS);
+    }
+}
+
 fn publish_to_all(runtime: Runtime, push: Push) {
     if missing(&["ffmpeg", "gst-launch-1.0", "mpv"]) {
         return;
     }
-    for recipe in RECIPES {
+    publish(runtime, push, &RECIPES, &PLAYERS);
+}
+
+fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
+    for recipe in recipes {
         let Some(file) = recipe.file() else { return };
-        let sent = hashes(&recipe, &file);
+        let sent = hashes(recipe, &file);
         let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000));
         let players: Vec<(Play, Player)> =
-            PLAYERS.into_iter().filter_map(|play| Some((play, Player::start(play, &recipe, &server, "live/a")?))).collect();
+            plays.iter().filter_map(|play| Some((*play, Player::start(*play, recipe, &server, "live/a")?))).collect();
         server.wait_sessions("waiting", players.len());
         let publisher = recipe.publish(push, &server, "live/a").unwrap();
         push.finish(publisher, &server, "live/a");

@@ -25,13 +25,17 @@ pub struct Recipe {
 pub enum Video {
     H264,
     H265,
+    Av1,
+    Vp9,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audio {
     Aac,
     Opus,
+    Mp3,
     Alaw,
+    Ulaw,
 }
 
 const PICTURE: &str = "testsrc2=s=320x180:r=25";
@@ -117,6 +121,8 @@ impl Recipe {
         match () {
             () if has("libx264") => Some(Video::H264),
             () if has("libx265") => Some(Video::H265),
+            () if has("libsvtav1") => Some(Video::Av1),
+            () if has("libvpx-vp9") => Some(Video::Vp9),
             () => None,
         }
     }
@@ -126,7 +132,9 @@ impl Recipe {
         match () {
             () if has("-c:a aac") => Some(Audio::Aac),
             () if has("libopus") => Some(Audio::Opus),
+            () if has("libmp3lame") => Some(Audio::Mp3),
             () if has("pcm_alaw") => Some(Audio::Alaw),
+            () if has("pcm_mulaw") => Some(Audio::Ulaw),
             () => None,
         }
     }

@@ -115,7 +115,16 @@ impl Recipe {
         };
         let path = self.file()?;
         let mut command = self.ffmpeg()?;
-        command.arg("-re").arg("-i").arg(path).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
+        command.arg("-re").arg("-i").arg(path).args([
+            "-c",
+            "copy",
+            "-strict",
+            "experimental",
+            "-f",
+            "rtsp",
+            "-rtsp_transport",
+            transport,
+        ]);
         Some(Client::start(command.arg(url)))
     }
 
@@ -146,6 +155,8 @@ impl Video {
         match self {
             Video::H264 => "h264parse",
             Video::H265 => "h265parse",
+            Video::Av1 => "av1parse",
+            Video::Vp9 => "vp9parse",
         }
     }
 
@@ -154,6 +165,8 @@ impl Video {
         match self {
             Video::H264 => "h264_mp4toannexb,filter_units=remove_types=6-9",
             Video::H265 => "hevc_mp4toannexb,filter_units=remove_types=32-40",
+            Video::Av1 => "av1_metadata=td=remove",
+            Video::Vp9 => "null",
         }
     }
 
@@ -162,14 +175,17 @@ impl Video {
         match self {
             Video::H264 => "rtph264depay ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au",
             Video::H265 => "rtph265depay ! h265parse ! video/x-h265,stream-format=byte-stream,alignment=au",
+            Video::Vp9 => "rtpvp9depay ! vp9parse ! matroskamux",
+            Video::Av1 => panic!("the distribution's GStreamer cannot receive AV1"),
         }
     }
 
-    /// What ffmpeg calls it without a container.
+    /// What ffmpeg calls the file that [`Video::gst_receive`] makes.
     fn raw_format(self) -> &'static str {
         match self {
             Video::H264 => "h264",
             Video::H265 => "hevc",
+            Video::Av1 | Video::Vp9 => "matroska",
         }
     }
 }
@@ -179,7 +195,8 @@ impl Audio {
         match self {
             Audio::Aac => "aacparse",
             Audio::Opus => "opusparse",
-            Audio::Alaw => "identity",
+            Audio::Mp3 => "mpegaudioparse",
+            Audio::Alaw | Audio::Ulaw => "identity",
         }
     }
 
@@ -187,7 +204,9 @@ impl Audio {
         match self {
             Audio::Aac => "rtpmp4gdepay ! aacparse ! matroskamux",
             Audio::Opus => "rtpopusdepay ! opusparse ! matroskamux",
+            Audio::Mp3 => "rtpmpadepay ! mpegaudioparse ! matroskamux",
             Audio::Alaw => "rtppcmadepay ! matroskamux",
+            Audio::Ulaw => "rtppcmudepay ! matroskamux",
         }
     }
 }
@@ -222,6 +241,10 @@ impl Player {
                 command.args(["-map", "0:a"]);
             }
             command.args(["-copyts", "-c", "copy"]);
+            if recipe.video() == Some(Video::Vp9) {
+                // Of VP9 in RTP, ffmpeg does not see what is a keyframe.
+                command.arg("-copyinkf");
+            }
             if let Some(video) = recipe.video() {
                 command.args(["-bsf:v", video.filter()]);
             }

@@ -243,6 +243,26 @@ fn a_lost_piece_of_sound_is_counted_once() {
     assert_eq!(letters(&out), "iKK");
 }
 
+/// ffmpeg sets neither P nor E; a descriptor may have a picture number, layers and a scalability structure.
+#[test]
+fn vp9_keys_are_known_by_their_frames() {
+    let (key, inter) = (0b1000_0010, 0b1000_0110);
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("a key of ffmpeg", &[0x08, key], "K"),
+        ("no key of ffmpeg", &[0x08, inter], "U"),
+        ("a key", &[0x0C, key], "K"),
+        ("P", &[0x4C, inter], "U"),
+        ("a picture number", &[0x8C, 0x81, 0x02, key], "K"),
+        ("layers and a structure", &[0xAE, 0x01, 0, 0, 0x18, 2, 128, 1, 104, 1, 0, key], "K"),
+    ];
+    for (name, payload, expected) in cases {
+        let mut depacketizer = Depacketizer::new(&outgoing(&track(0, Codec::Vp9, Bytes::new())).unwrap());
+        let mut out = Vec::new();
+        depacketizer.push(piece(payload, 0, true), &mut out);
+        assert_eq!(letters(&out), expected, "{name}");
+    }
+}
+
 // ---- what the muxer makes comes back the same
 
 fn muxed(track: &Track, carriage: RtpCarriage, frames: &[Bytes]) -> Vec<Vec<u8>> {

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::obu::{self, Obu};
-use crate::media::{Discard, Stamp};
+use crate::media::{Discard, Stamp, vp9};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -217,7 +217,8 @@ fn vp9(payload: &[u8]) -> Option<Described<'_>> {
     if flag(0x02) {
         rest = skip_scalability(rest)?;
     }
-    Some(Described { begins, key: !inter, data: rest })
+    // ffmpeg never says that a frame is inter-coded; the frame itself does.
+    Some(Described { begins, key: !inter && vp9::is_key(rest), data: rest })
 }
 
 /// The scalability structure: sizes of the layers, then the pictures of a group.
