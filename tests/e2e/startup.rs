@@ -63,6 +63,20 @@ fn a_bad_configuration_is_refused_with_its_line_and_key() {
 }
 
 #[test]
+fn many_shards_need_more_locked_memory_for_io_uring() {
+    const MIB: u64 = 1024 * 1024;
+    let server = Server::start(Options::auto_with_memlock(4 * MIB).shards(8));
+    server
+        .wait_log("why", |line| line.contains("runtime epoll: the limit on locked memory is 4096 KiB, io_uring needs 16384 KiB"));
+    assert_eq!(server.api("shards")["shards"].as_array().unwrap().len(), 8);
+    if crate::harness::has_io_uring() {
+        let server = Server::start(Options::auto_with_memlock(4 * MIB).shards(2));
+        server.wait_log("what", |line| line.contains("runtime io_uring"));
+        assert!(server.api("shards")["shards"].as_array().unwrap().iter().all(|shard| shard["answers"] == true));
+    }
+}
+
+#[test]
 fn the_control_plane_speaks_json() {
     let server = Server::start(Options::new(Runtime::Epoll).shards(3));
     assert!(TcpStream::connect(server.control).is_ok());

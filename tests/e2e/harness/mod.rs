@@ -55,8 +55,12 @@ pub fn on(runtime: Runtime, test: fn(Runtime)) {
 /// that made it.
 fn no_io_uring() -> Option<&'static str> {
     static WHY: OnceLock<Option<String>> = OnceLock::new();
-    let ask = || shardcast::io::probe::choose(shardcast::config::Runtime::IoUring).err();
+    let ask = || shardcast::io::probe::choose(shardcast::config::Runtime::IoUring, 4).err();
     WHY.get_or_init(|| std::thread::spawn(ask).join().unwrap()).as_deref()
+}
+
+pub fn has_io_uring() -> bool {
+    no_io_uring().is_none()
 }
 
 /// Says that something is not tested, or fails when everything must be.
