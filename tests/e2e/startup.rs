@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::flv::VIDEO;
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder};
 
-on_both_runtimes!(port_in_use);
+on_both_runtimes!(port_in_use, the_control_plane_speaks_json);
 
 /// What it printed, and that it ended with code 1.
 fn refuses_to_start(mut command: Command) -> String {
@@ -62,9 +62,8 @@ fn a_bad_configuration_is_refused_with_its_line_and_key() {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-#[test]
-fn the_control_plane_speaks_json() {
-    let server = Server::start(Options::new(Runtime::Epoll).shards(3));
+fn the_control_plane_speaks_json(runtime: Runtime) {
+    let server = Server::start(Options::new(runtime).shards(3));
     assert!(TcpStream::connect(server.control).is_ok());
     assert_eq!(server.api("shards")["shards"].as_array().unwrap().len(), 3);
     let get = |path: &str| crate::harness::api::request(server.control, "GET", path, &[]);
