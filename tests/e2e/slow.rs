@@ -1,7 +1,7 @@
 //! One viewer of many stops reading: nobody else notices, it skips instead of lagging, costs no memory, and comes back at a keyframe.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::harness::chunked::Chunked;
 use crate::harness::flv::{self, AUDIO, Parser, VIDEO, of_kind};
 use crate::harness::media::{H264_AAC, H264_AAC_HEAVY};
-use crate::harness::viewer::read_head;
+use crate::harness::viewer::narrow_viewer;
 use crate::harness::{Crowd, Options, Over, Publisher, Runtime, SOON, Server, Tag, Viewer, missing, wait_for};
 
 on_both_runtimes!(one_of_twenty_stops_reading, one_of_a_hundred_stops_reading, memory_does_not_grow);
@@ -18,18 +18,6 @@ on_both_runtimes!(one_of_twenty_stops_reading, one_of_a_hundred_stops_reading, m
 const LAG_MS_MAX: u64 = 500;
 /// How long it does not read: shorter than `stall_ms_max`.
 const PAUSE: Duration = Duration::from_secs(6);
-
-/// A viewer whose kernel buffer is as small as the kernel allows.
-fn narrow_viewer(server: &Server, key: &str) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.http.into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    write!(stream, "GET /{key}.flv HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert!(read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200"));
-    stream
-}
 
 fn session_of(server: &Server, address: SocketAddr) -> Option<Value> {
     let address = address.to_string();
