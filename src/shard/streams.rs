@@ -173,7 +173,7 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn unpublish(&mut self, index: ConnIndex, _now: Stamp) {
         if let Some(at) = self.conns[index].publishing.take() {
-            log::info!("{}: ended by its publisher", self.streams[at].stream.key);
+            log::info!("{}: ended by its publisher {}", self.streams[at].stream.key, self.conns[index].peer_text());
             self.end_stream(at);
         }
     }
@@ -186,12 +186,13 @@ impl<P: Ports> Core<P> {
             *publisher = None;
             *gone_since = now;
         }
-        let (key, grace_ms) = (slot.stream.key.clone(), self.config.stream.publisher_grace_ms);
+        let (key, peer) = (slot.stream.key.clone(), self.conns[index].peer_text());
+        let grace_ms = self.config.stream.publisher_grace_ms;
         if self.draining() || grace_ms == 0 {
-            log::info!("{key}: publisher gone, ended");
+            log::info!("{key}: publisher {peer} gone, ended");
             self.end_stream(at);
         } else {
-            log::info!("{key}: publisher gone, waiting {grace_ms} ms for it");
+            log::info!("{key}: publisher {peer} gone, waiting {grace_ms} ms for it");
         }
     }
 

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::harness::flv::{self, AUDIO, VIDEO, of_kind};
+use crate::harness::flv::{self, AUDIO, SCRIPT, VIDEO, of_kind};
 use crate::harness::media::H264_AAC;
-use crate::harness::{Options, Over, Publisher, Runtime, SOON, Server, Viewer, missing, wait_for};
+use crate::harness::{Options, Over, Publisher, Runtime, SOON, Server, Tag, Viewer, missing, wait_for};
 
 on_both_runtimes!(hostile_peers);
 
@@ -102,6 +102,29 @@ fn send_malformed(server: &Server) {
     }
 }
 
+/// Publishers in good order, up to a tag that cannot be read.
+fn send_broken_tags(server: &Server) {
+    let cases: [(&str, u8, &[u8], &str); 4] = [
+        ("an AVC picture that ends within its time", VIDEO, &[0x17, 1, 0], "flv_truncated_tag"),
+        ("a FourCC cut off", VIDEO, &[0x91, b'h', b'v'], "flv_truncated_tag"),
+        ("an AVC configuration cut off", VIDEO, &[0x17, 0, 0, 0, 0, 1], "flv_bad_avc_config"),
+        ("script data cut off", SCRIPT, &[2, 0], "flv_bad_script"),
+    ];
+    let good = H264_AAC.tags().unwrap();
+    for (at, (what, kind, body, reason)) in cases.into_iter().enumerate() {
+        let key = format!("live/broken{at}");
+        let counted = || server.metric("shardcast_session_errors_total", &format!("reason=\"{reason}\""));
+        let before = counted();
+        let mut publisher = Publisher::connect(server, &key);
+        assert!(good[..20].iter().all(|tag| publisher.send(tag)));
+        let peer = server.wait_live(&key)["publisher"]["peer"].as_str().unwrap().to_owned();
+        let broken = Tag { kind, timestamp: good[20].timestamp, body: body.to_vec() };
+        wait_for(&format!("the publisher of {what} is closed"), SOON, || (!publisher.send(&broken)).then_some(()));
+        server.wait_log(what, |line| line.contains(&format!("rtmp {peer}: ")) && line.ends_with(&format!("({reason})")));
+        wait_for(&format!("{what} is counted"), SOON, || (counted() == before + 1.0).then_some(()));
+    }
+}
+
 /// Those who begin and do not go on, all at once.
 fn send_slowly(server: &Server) {
     let began = Instant::now();
@@ -140,6 +163,7 @@ fn hostile_peers(runtime: Runtime) {
     }
     send_garbage(&server);
     send_malformed(&server);
+    send_broken_tags(&server);
     send_slowly(&server);
     let frames = of_kind(&viewers[0].seen().tags, VIDEO).count();
     viewers[0].wait_frames(VIDEO, frames + 10);

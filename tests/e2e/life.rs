@@ -4,10 +4,21 @@ use std::time::{Duration, Instant};
 
 use crate::harness::api::request;
 use crate::harness::flv::{VIDEO, of_kind};
-use crate::harness::media::{H264_AAC, only};
+use crate::harness::media::{H264_AAC, H264_AAC_HEAVY, only};
+use crate::harness::viewer::narrow_viewer;
 use crate::harness::{Client, Options, Over, Publisher, Runtime, SOON, Server, Tag, Viewer, missing, wait_for};
 
-on_both_runtimes!(play_before_publish, absent_stream, second_publisher, takeover, start_live, kick, terminate, names);
+on_both_runtimes!(
+    play_before_publish,
+    absent_stream,
+    second_publisher,
+    takeover,
+    start_live,
+    kick,
+    terminate,
+    terminate_beside_dead_peers,
+    names
+);
 
 fn play_before_publish(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
@@ -167,6 +178,29 @@ fn terminate(runtime: Runtime) {
     }
     assert!(waiting.wait_end().said.starts_with("HTTP/1.1 503"));
     push.wait(SOON);
+}
+
+/// Peers that can be told nothing are not waited for any longer than the drain time.
+fn terminate_beside_dead_peers(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let drain = Duration::from_secs(2);
+    let mut server = Server::start(Options::new(runtime).shards(2).set("server.drain_ms", drain.as_millis()));
+    let stopped = H264_AAC.push_forever(&server.rtmp_url("live/stopped")).unwrap();
+    let _streaming = Publisher::connect(&server, "live/heavy").stream(H264_AAC_HEAVY.tags().unwrap());
+    server.wait_live("live/stopped");
+    server.wait_live("live/heavy");
+    let _unread = narrow_viewer(&server, "live/heavy");
+    wait_for("the viewer's buffers are full", SOON, || (server.sessions("viewer")[0]["skips"] != 0).then_some(()));
+    stopped.signal(libc::SIGSTOP);
+    let began = Instant::now();
+    server.signal(libc::SIGTERM);
+    let status = server.wait_exit();
+    let took = began.elapsed();
+    println!("{}: ended in {took:?}", runtime.name());
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert!(took < drain + Duration::from_secs(1), "it took {took:?}");
 }
 
 fn names(runtime: Runtime) {

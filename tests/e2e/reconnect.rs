@@ -40,8 +40,10 @@ fn publisher_is_killed(runtime: Runtime, shards: u16) {
         viewer.wait_frames(VIDEO, 40);
     }
 
+    let peer = server.stream("live/back").unwrap()["publisher"]["peer"].as_str().unwrap().to_owned();
     push.kill();
-    server.wait_log("the publisher is gone", |line| line.contains("publisher gone"));
+    let gone = format!("live/back: publisher {peer} gone, waiting");
+    server.wait_log("the publisher is gone", |line| line.contains(&gone));
     let gone = Instant::now();
     assert_eq!(server.stream("live/back").unwrap()["state"], "waiting");
     std::thread::sleep(AWAY.saturating_sub(gone.elapsed()));

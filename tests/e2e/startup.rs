@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::flv::VIDEO;
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder};
 
-on_both_runtimes!(port_in_use);
+on_both_runtimes!(port_in_use, the_control_plane_speaks_json);
 
 /// What it printed, and that it ended with code 1.
 fn refuses_to_start(mut command: Command) -> String {
@@ -76,9 +76,8 @@ fn many_shards_need_more_locked_memory_for_io_uring() {
     }
 }
 
-#[test]
-fn the_control_plane_speaks_json() {
-    let server = Server::start(Options::new(Runtime::Epoll).shards(3));
+fn the_control_plane_speaks_json(runtime: Runtime) {
+    let server = Server::start(Options::new(runtime).shards(3));
     assert!(TcpStream::connect(server.control).is_ok());
     assert_eq!(server.api("shards")["shards"].as_array().unwrap().len(), 3);
     let get = |path: &str| crate::harness::api::request(server.control, "GET", path, &[]);

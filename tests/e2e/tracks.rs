@@ -1,10 +1,15 @@
-//! Streams that are not one picture and one sound from the beginning to the end: one of them missing, late, or changing its size.
+//! Streams that are not one picture and one sound from the beginning to the end: one of them missing, late, announced in vain, or
+//! changing its size or codec.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::harness::flv::{self, AUDIO, VIDEO, of_kind};
-use crate::harness::media::{H264_AAC, H264_AAC_LARGE, only};
-use crate::harness::{Options, Over, Publisher, Runtime, Server, Tag, Viewer, missing};
+use crate::harness::media::{H264_AAC, H264_AAC_LARGE, HEVC_AAC, Recipe, only};
+use crate::harness::{Options, Over, Publisher, Runtime, SOON, Server, Tag, Viewer, missing, wait_for};
 
-on_both_runtimes!(audio_only, video_only, late_audio, new_resolution);
+on_both_runtimes!(audio_only, video_only, late_audio, late_video, audio_never_comes, new_resolution, new_codec);
 
 /// Sends tags at once.
 fn send_all(publisher: &mut Publisher, tags: &[Tag]) {
@@ -74,43 +79,124 @@ fn late_audio(runtime: Runtime) {
     }
 }
 
-fn new_resolution(runtime: Runtime) {
+fn late_video(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
         return;
     }
-    let (small, large) = (H264_AAC.tags().unwrap(), H264_AAC_LARGE.tags().unwrap());
+    let tags = H264_AAC.tags().unwrap();
+    let server = Server::start(Options::new(runtime));
+    let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(&server, *over, "live/late")).collect();
+    server.wait_sessions("waiting", 3);
+    // In real time: only after a second without a picture does sound count as all there is.
+    let streaming = Publisher::connect(&server, "live/late").stream(only(&tags, AUDIO));
+    for viewer in &viewers {
+        viewer.wait_frames(AUDIO, 50);
+    }
+    let (mut publisher, early) = streaming.stop();
+    let key = tags.iter().rposition(Tag::is_key).unwrap();
+    let config = tags.iter().find(|tag| tag.kind == VIDEO && tag.is_config()).unwrap();
+    let with_config = [&[Tag { timestamp: tags[key].timestamp, ..config.clone() }], &tags[key..]].concat();
+    let late = shifted(&with_config, early.last().unwrap().timestamp + 40);
+    send_all(&mut publisher, &late);
+    publisher.finish();
+    let all = [early, late.clone()].concat();
+    for viewer in &viewers {
+        let seen = viewer.wait_over().tags;
+        assert_eq!(flv::assert_tail(&seen, &late, VIDEO), of_kind(&late, VIDEO).count(), "{}", viewer.name);
+        assert!(flv::assert_tail(&seen, &all, AUDIO) >= 50 + of_kind(&late, AUDIO).count(), "{}", viewer.name);
+        let first = seen.iter().position(|tag| tag.kind == VIDEO).unwrap();
+        assert_eq!(seen[first].body, config.body, "{}: the configuration comes before the picture", viewer.name);
+        flv::assert_monotonic(&seen, AUDIO);
+    }
+}
+
+/// What a stream waits for sound that was announced, and the machine's pauses.
+const FIRST_PICTURE: Duration = Duration::from_secs(2);
+
+fn audio_never_comes(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let mut tags = H264_AAC.tags().unwrap();
+    tags.retain(|tag| tag.kind != AUDIO || tag.is_config());
+    assert!(tags.iter().any(|tag| tag.kind == AUDIO), "sound is announced");
+    let server = Server::start(Options::new(runtime).shards(2));
+    let open = || Viewer::open(&server, Over::HttpFlv, "live/mute");
+    let viewers = [open(), open(), open()];
+    server.wait_sessions("waiting", 3);
+    let publisher = Publisher::connect(&server, "live/mute");
+    let began = Instant::now();
+    let streaming = publisher.stream(tags);
+    for viewer in &viewers {
+        viewer.wait_frames(VIDEO, 1);
+    }
+    let waited = began.elapsed();
+    println!("{}: the first picture after {waited:?}", runtime.name());
+    assert!(waited <= FIRST_PICTURE, "the first picture came after {waited:?}");
+    // Who comes later need not wait either.
+    let began = Instant::now();
+    let late = open();
+    late.wait_frames(VIDEO, 1);
+    assert!(began.elapsed() <= FIRST_PICTURE, "a later viewer had to wait for {:?}", began.elapsed());
+    let sent = streaming.finish();
+    for viewer in &viewers {
+        let seen = viewer.wait_over().tags;
+        assert_eq!(
+            flv::assert_tail(&seen, &sent, VIDEO),
+            of_kind(&sent, VIDEO).count(),
+            "{}: from the first keyframe",
+            viewer.name
+        );
+    }
+    flv::assert_tail(&late.wait_over().tags, &sent, VIDEO);
+}
+
+fn new_resolution(runtime: Runtime) {
+    picture_changes(runtime, &H264_AAC_LARGE, ("width", 320.into()), ("width", 640.into()));
+}
+
+fn new_codec(runtime: Runtime) {
+    picture_changes(runtime, &HEVC_AAC, ("codec", "H264".into()), ("codec", "H265".into()));
+}
+
+/// The publisher goes on with `second` in the same connection; what the API says of the picture before and after it.
+fn picture_changes(runtime: Runtime, second: &Recipe, before: (&str, Value), after: (&str, Value)) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let (first, Some(second)) = (H264_AAC.tags().unwrap(), second.tags()) else { return };
     let server = Server::start(Options::new(runtime).shards(4));
-    let viewers: Vec<Viewer> = (0..6).map(|at| Viewer::open(&server, Over::ALL[at % 3], "live/size")).collect();
+    let viewers: Vec<Viewer> = (0..6).map(|at| Viewer::open(&server, Over::ALL[at % 3], "live/change?hevc=enhanced")).collect();
     server.wait_sessions("waiting", 6);
-    let mut publisher = Publisher::connect(&server, "live/size");
+    let mut publisher = Publisher::connect(&server, "live/change");
     // A viewer on another shard begins at the newest keyframe: all have begun before the second one comes.
-    let (begin, rest) = small.split_at(small.iter().position(|tag| tag.timestamp >= 500).unwrap());
+    let (begin, rest) = first.split_at(first.iter().position(|tag| tag.timestamp >= 500).unwrap());
     send_all(&mut publisher, begin);
     for viewer in &viewers {
         viewer.wait_frames(VIDEO, 1);
     }
     send_all(&mut publisher, rest);
-    let width = |width: u64| {
-        crate::harness::wait_for(&format!("the picture is {width} wide"), crate::harness::SOON, || {
-            let stream = server.stream("live/size")?;
-            stream["tracks"].as_array()?.iter().any(|track| track["width"] == width).then_some(())
-        })
+    let wait_track = |(field, value): (&str, Value)| {
+        wait_for(&format!("a track has the {field} {value}"), SOON, || {
+            let stream = server.stream("live/change")?;
+            stream["tracks"].as_array()?.iter().any(|track| track[field] == value).then_some(())
+        });
     };
-    width(320);
+    wait_track(before);
     for viewer in &viewers {
-        viewer.wait_frames(VIDEO, of_kind(&small, VIDEO).count());
+        viewer.wait_frames(VIDEO, of_kind(&first, VIDEO).count());
     }
-    send_all(&mut publisher, &shifted(&large, 8_040));
-    width(640);
+    send_all(&mut publisher, &shifted(&second, 8_040));
+    wait_track(after);
     publisher.finish();
     let config = |tags: &[Tag]| tags.iter().find(|tag| tag.kind == VIDEO && tag.is_config()).unwrap().body.clone();
     for viewer in &viewers {
         let seen = viewer.wait_over().tags;
-        let change = seen.iter().position(|tag| tag.body == config(&large)).expect("the new configuration");
+        let change = seen.iter().position(|tag| tag.body == config(&second)).expect("the new configuration");
         let (before, after) = seen.split_at(change);
-        assert_eq!(config(before), config(&small), "{}", viewer.name);
-        assert_eq!(flv::assert_tail(before, &small, VIDEO), of_kind(&small, VIDEO).count(), "{}", viewer.name);
-        assert_eq!(flv::assert_tail(after, &large, VIDEO), of_kind(&large, VIDEO).count(), "{}", viewer.name);
+        assert_eq!(config(before), config(&first), "{}", viewer.name);
+        assert_eq!(flv::assert_tail(before, &first, VIDEO), of_kind(&first, VIDEO).count(), "{}", viewer.name);
+        assert_eq!(flv::assert_tail(after, &second, VIDEO), of_kind(&second, VIDEO).count(), "{}", viewer.name);
         assert!(of_kind(after, VIDEO).next().unwrap().is_key(), "{}", viewer.name);
         flv::assert_monotonic(&seen, VIDEO);
         flv::assert_monotonic(&seen, AUDIO);

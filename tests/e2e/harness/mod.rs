@@ -3,6 +3,7 @@
 pub mod api;
 pub mod chunked;
 pub mod client;
+pub mod crowd;
 pub mod flv;
 pub mod framemd5;
 pub mod limits;
@@ -19,6 +20,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, ffmpeg, ffmpeg_new, missing};
+pub use crowd::Crowd;
 pub use flv::Tag;
 pub use publisher::Publisher;
 pub use server::{Options, Server};

@@ -171,6 +171,18 @@ fn read_http(mut socket: TcpStream, shared: &Shared, target: &str) -> io::Result
     }
 }
 
+/// The connection of a viewer over HTTP-FLV whose kernel buffer is as small as the kernel allows; nobody reads from it.
+pub fn narrow_viewer(server: &Server, key: &str) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&server.http.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    write!(stream, "GET /{key}.flv HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200"));
+    stream
+}
+
 /// The head of an answer, with the empty line behind it.
 pub fn read_head(socket: &mut TcpStream) -> io::Result<String> {
     let mut head = Vec::new();
