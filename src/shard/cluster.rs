@@ -13,6 +13,7 @@ use super::message::{Batch, Command, ShardId};
 use crate::config::Config;
 use crate::hub::Directory;
 use crate::io::tls::{CertificateError, Certificates};
+use crate::io::udp::SendWay;
 use crate::io::{probe, socket};
 use crate::protocol::PROTOCOLS;
 use crate::protocol::common::auth::Authority;
@@ -52,6 +53,8 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let shards = usize::from(config.server.shards.count());
     let (backend, why) = probe::choose(config.server.runtime, shards).map_err(StartError::Runtime)?;
     log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
+    let (send_way, why) = SendWay::choose(config.rtsp.udp_segmentation);
+    log::info!("datagrams by {}: {why}", send_way.name());
     let files = socket::raise_file_limit();
     log::info!("up to {files} open files");
     let certificates = certificates(&config)?;
@@ -74,6 +77,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             directory: directory.clone(),
             authority: authority.clone(),
             backend,
+            send_way,
             core_id: Some(cores[at % cores.len()]),
             listeners,
             commands,

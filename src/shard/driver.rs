@@ -29,7 +29,7 @@ use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::io::tls::TlsConn;
-use crate::io::udp::Receiver;
+use crate::io::udp::{Receiver, SendWay};
 use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
 use crate::media::Stamp;
 use crate::protocol::common::auth::Authority;
@@ -52,6 +52,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     pub authority: Arc<Authority>,
     pub backend: Backend,
+    /// How datagrams are sent.
+    pub send_way: SendWay,
     pub core_id: Option<usize>,
     pub listeners: Vec<Listening>,
     pub commands: flume::Receiver<Command>,
@@ -226,7 +228,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
-        let udp = UdpPorts::new(driver.clone(), &config.rtsp, (parts.id, shards), &mut random);
+        let udp = UdpPorts::new(driver.clone(), &config.rtsp, parts.send_way, (parts.id, shards), &mut random);
         let groups = GroupPorts::new(&config.rtsp.multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
