@@ -1,6 +1,7 @@
 //! What the tests share: a server in a child process, client programs, viewers and publishers of our own, and media to send.
 
 pub mod api;
+pub mod bad_network;
 pub mod chunked;
 pub mod client;
 pub mod crowd;
@@ -10,8 +11,11 @@ pub mod limits;
 pub mod media;
 pub mod network;
 pub mod publisher;
+pub mod rtp_publisher;
 pub mod rtsp;
 pub mod rtsp_client;
+pub mod rtsp_stream;
+pub mod rtsp_viewer;
 pub mod server;
 pub mod viewer;
 
