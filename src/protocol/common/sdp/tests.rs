@@ -383,3 +383,12 @@ fn addresses_in_the_text() {
     let version = |tracks| write(tracks, "a", ORIGIN, None).unwrap().split(' ').nth(2).unwrap().to_owned();
     assert_ne!(version(&tracks), version(&more));
 }
+
+#[test]
+fn zz_slow() {
+    let sets = format!("sprop-parameter-sets={}", "Z/QACpGbKFidgIgAAAMACAAAAwBQeJEssA==,".repeat(27_000));
+    let text = format!("v=0\na=rtpmap:96 H265/90000\na=fmtp:96 {sets}\n{}", format!("m=audio 0 RTP/AVP{}\n", " 96".repeat(64)).repeat(16));
+    let began = std::time::Instant::now();
+    let found = parse(&text).unwrap();
+    eprintln!("{} bytes {:?} {:?}", text.len(), began.elapsed(), found.media[0].payload);
+}
