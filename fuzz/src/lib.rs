@@ -112,7 +112,7 @@ pub fn check(payload: &RtpPayload, result: &Depacketized) -> usize {
             assert!(unit.key || !matches!(payload.form, PayloadForm::Opus | PayloadForm::G711 | PayloadForm::Mpa));
             unit.data.len()
         }
-        Depacketized::Discarded(_) => 0,
+        Depacketized::Discarded(_) | Depacketized::Lost => 0,
     }
 }
 

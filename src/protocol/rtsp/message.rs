@@ -240,7 +240,7 @@ impl Head {
         if method.len() > METHOD_BYTES_MAX || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
             return Err(RtspError::BadFirstLine);
         }
-        let request = Request { method: method.to_owned(), url: url.trim().to_owned(), version, headers, body: Vec::new() };
+        let request = Request { method: method.to_owned(), url: clean(url), version, headers, body: Vec::new() };
         Ok(Head::Request { request, body_bytes })
     }
 }
