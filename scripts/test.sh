@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 need_build_tools
-apt_need ffmpeg rtmpdump curl strace python3 python3-pip clang \
+apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv iproute2 chromium nodejs
 

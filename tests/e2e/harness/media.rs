@@ -121,6 +121,8 @@ pub const H265_OPUS: Recipe = Recipe {
     codecs: "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:bframes=2 -c:a libopus -ar 48000 -b:a 64k",
     ..H264_AAC
 };
+/// For players that have to wait for a keyframe.
+pub const H265_OPUS_LONG: Recipe = Recipe { name: "h265_opus_long", seconds: 8, ..H265_OPUS };
 pub const AAC_ONLY: Recipe = Recipe { name: "aac_only", seconds: 4, codecs: "-map 1:a -c:a aac -b:a 96k", ..H264_AAC };
 
 impl Recipe {
