@@ -42,6 +42,8 @@ enum Class {
     Sps,
     Pps,
     Delimiter,
+    /// A type that no NAL unit may have inside another packetization, or that says nothing: left out.
+    Unspecified,
     /// A sei message that says: decoding may begin here.
     RecoveryPoint,
     Other,
@@ -389,7 +391,7 @@ impl NalUnits {
             Class::Vps => &mut self.new_sets.vps,
             Class::Sps => &mut self.new_sets.sps,
             Class::Pps => &mut self.new_sets.pps,
-            Class::Delimiter => return self.buffer.truncate(at),
+            Class::Delimiter | Class::Unspecified => return self.buffer.truncate(at),
             Class::Slice { key } => {
                 self.unit.slices += 1;
                 self.unit.key |= key;
@@ -453,6 +455,7 @@ impl NalUnits {
                 7 => Class::Sps,
                 8 => Class::Pps,
                 9 => Class::Delimiter,
+                0 | 24.. => Class::Unspecified,
                 _ => Class::Other,
             },
             Dialect::H265 { .. } => match header[0] >> 1 & 0x3F {
@@ -461,6 +464,7 @@ impl NalUnits {
                 33 => Class::Sps,
                 34 => Class::Pps,
                 35 => Class::Delimiter,
+                48.. => Class::Unspecified,
                 _ => Class::Other,
             },
         }
