@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 need_build_tools
 apt_need ffmpeg rtmpdump curl strace python3 python3-pip clang \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv iproute2 chromium nodejs
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 chromium nodejs
 
 # A newer ffmpeg for Enhanced RTMP, and the browser's player, each from its registry, into target/clients.
 clients=target/clients
