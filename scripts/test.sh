@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, fuzzing, docs.
-# Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 15).
+# Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, the load
+# generator, fuzzing, docs. Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 15).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -35,6 +35,8 @@ say "tests"
 cargo test --workspace --locked --lib --bins --test tidy --test cli
 # Here every client is installed, so a test that would skip is a failure.
 SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
+say "load generator"
+bash scripts/smoke.sh
 
 say "fuzz"
 bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-15}"
