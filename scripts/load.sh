@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
-# load.sh [PROTOCOL…]: how the server does under load, io_uring against epoll, in alternating runs. PROTOCOL: http-flv, rtmp, ws-flv;
-# without any: http-flv and rtmp. One shard on one core, the load generator on another; prints one table with ratios per protocol.
+# load.sh [PROTOCOL…]: how the server does under load, io_uring against epoll, in alternating runs. PROTOCOL is what viewers use:
+# http-flv, rtmp, rtsp-tcp, rtsp-udp, ws-flv; or publish-rtmp, publish-rtsp-tcp, publish-rtsp-udp: publishers only. Without any:
+# http-flv and rtmp. One shard on one core, the load generator on another; prints one table with ratios per protocol.
 #
-# Environment: VIEWERS (300), RATE (2M), RUN_SECONDS per run (10), ROUNDS (3), STALLED viewers that never read (0), PUBLISHERS (1),
-# SERVER_CORE (0), LOAD_CORE (1). START_WITH goes before both programs: `chrt -f 5` keeps other work on the machine out of the figures.
-# OTHER=PROGRAM compares that build of shardcast, on io_uring, with this one instead. The runs' reports stay in target/load.
+# Environment: VIEWERS (300), RATE (2M), RUN_SECONDS per run (10), ROUNDS (3), STALLED viewers that never read (0), PUBLISHERS (1, or 200
+# where there are no viewers), PUBLISH what publishers use where there are viewers (rtmp, rtsp-tcp, rtsp-udp), SERVER_CORE (0), LOAD_CORE
+# (1). SET=KEY=VALUE: a setting of all servers. LOAD_OPTIONS: more options of shardcast-loadtest, such as --gro.
+# START_WITH goes before both programs: `chrt -f 5` keeps other work on the machine out of the figures.
+#
+# COMPARE=segmentation compares datagrams with UDP_SEGMENT with those by sendmmsg, on RUNTIME (io_uring), instead of the runtimes.
+# OTHER=PROGRAM compares that build of shardcast with this one, on RUNTIME. The runs' reports stay in target/load.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+case ${COMPARE:-runtimes} in
+runtimes | segmentation) ;;
+*) echo "COMPARE is runtimes or segmentation" >&2 && exit 2 ;;
+esac
 need_build_tools
 apt_need util-linux
 say "building"
@@ -16,20 +25,24 @@ cargo build --release --locked --workspace --bins
 [ $# -gt 0 ] || set -- http-flv rtmp
 reports=target/load
 read -ra start_with <<<"${START_WITH:-}"
+read -ra load_options <<<"${LOAD_OPTIONS:-}"
 mkdir -p "$reports"
 server_pid=
 trap 'if [ -n "$server_pid" ]; then kill "$server_pid" 2>/dev/null || true; fi' EXIT
 
-# start_server RUNTIME PROGRAM: on free ports; sets server_pid, rtmp and http.
+# start_server RUNTIME PROGRAM [KEY=VALUE…]: on free ports; sets server_pid, rtmp, http and rtsp.
 start_server() {
-    local log="$reports/server.log"
-    ${start_with[@]+"${start_with[@]}"} taskset -c "${SERVER_CORE:-0}" "$2" --set "server.runtime=$1" --set server.shards=1 \
-        --set 'rtmp.listen=[127.0.0.1:0]' --set 'http.listen=[127.0.0.1:0]' --set 'control.listen=[127.0.0.1:0]' 2>"$log" &
+    local log="$reports/server.log" runtime=$1 program=$2 options=() setting
+    for setting in "${@:3}" ${SET:+"$SET"}; do options+=(--set "$setting"); done
+    ${start_with[@]+"${start_with[@]}"} taskset -c "${SERVER_CORE:-0}" "$program" --set "server.runtime=$runtime" \
+        --set server.shards=1 --set 'rtmp.listen=[127.0.0.1:0]' --set 'http.listen=[127.0.0.1:0]' \
+        --set 'rtsp.listen=[127.0.0.1:0]' --set 'control.listen=[127.0.0.1:0]' ${options[@]+"${options[@]}"} 2>"$log" &
     server_pid=$!
     for _ in $(seq 100); do
         if grep -q 'ready$' "$log"; then
             rtmp=$(awk '/listening rtmp/ { print $NF }' "$log")
             http=$(awk '/listening http/ { print $NF }' "$log")
+            rtsp=$(awk '/listening rtsp/ { print $NF }' "$log")
             return 0
         fi
         sleep 0.1
@@ -45,30 +58,40 @@ stop_server() {
     server_pid=
 }
 
-# run PROTOCOL NAME ROUND RUNTIME PROGRAM
+# run PROTOCOL NAME ROUND RUNTIME PROGRAM [KEY=VALUE…]
 run() {
-    start_server "$4" "$5"
-    ${start_with[@]+"${start_with[@]}"} taskset -c "${LOAD_CORE:-1}" target/release/shardcast-loadtest --play "$1" \
-        --viewers "${VIEWERS:-300}" --rate "${RATE:-2M}" --publishers "${PUBLISHERS:-1}" --seconds "${RUN_SECONDS:-10}" \
-        --stalled "${STALLED:-0}" --url "rtmp://$rtmp/live/load" --http "http://$http" --server-pid "$server_pid" \
+    local what
+    case $1 in
+    publish-*) what=(--publish "${1#publish-}" --viewers 0 --publishers "${PUBLISHERS:-200}") ;;
+    *) what=(--publish "${PUBLISH:-rtmp}" --play "$1" --viewers "${VIEWERS:-300}" --publishers "${PUBLISHERS:-1}") ;;
+    esac
+    start_server "${@:4}"
+    ${start_with[@]+"${start_with[@]}"} taskset -c "${LOAD_CORE:-1}" target/release/shardcast-loadtest "${what[@]}" \
+        --rate "${RATE:-2M}" --seconds "${RUN_SECONDS:-10}" --stalled "${STALLED:-0}" --url "rtmp://$rtmp/live/load" \
+        --http "http://$http" --rtsp "rtsp://$rtsp" --server-pid "$server_pid" ${load_options[@]+"${load_options[@]}"} \
         --json "$reports/$1-$2-$3.json" >"$reports/$1-$2-$3.txt"
     stop_server
 }
 
 this=target/release/shardcast
+runtime=${RUNTIME:-io_uring}
 rounds=$(seq "${ROUNDS:-3}")
 say "measuring; load average $(cut -d' ' -f1-3 /proc/loadavg)"
 for protocol in "$@"; do
     left=() right=()
     for round in $rounds; do
         if [ -n "${OTHER:-}" ]; then
-            run "$protocol" other "$round" io_uring "$OTHER"
-            run "$protocol" this "$round" io_uring "$this"
             names=(this other)
+            run "$protocol" other "$round" "$runtime" "$OTHER"
+            run "$protocol" this "$round" "$runtime" "$this"
+        elif [ "${COMPARE:-runtimes}" = segmentation ]; then
+            names=(segment sendmmsg)
+            run "$protocol" sendmmsg "$round" "$runtime" "$this" rtsp.udp_segmentation=off
+            run "$protocol" segment "$round" "$runtime" "$this" rtsp.udp_segmentation=auto
         else
+            names=(io_uring epoll)
             run "$protocol" epoll "$round" epoll "$this"
             run "$protocol" io_uring "$round" io_uring "$this"
-            names=(io_uring epoll)
         fi
         left+=("$reports/$protocol-${names[0]}-$round.json")
         right+=("$reports/$protocol-${names[1]}-$round.json")

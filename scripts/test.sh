@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, the load
-# generator, fuzzing, docs. Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 15).
+# generator, fuzzing, docs. Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 need_build_tools
-apt_need ffmpeg rtmpdump curl strace python3 python3-pip clang \
+apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 chromium nodejs
 
@@ -39,5 +39,5 @@ say "load generator"
 bash scripts/smoke.sh
 
 say "fuzz"
-bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-15}"
+bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-6}"
 say "all is well"

@@ -17,14 +17,18 @@ use shardcast::session::StreamKey;
 const DEMO: &str = "live/demo";
 
 const AFTER_HELP: &str = "\
-Serves RTMP (publish and play), HTTP-FLV and WebSocket-FLV. Without --config it runs on built-in defaults, which config.yaml
-in the repository spells out: RTMP on 1935, HTTP on 8080, API and metrics on 127.0.0.1:9090.
+Serves RTMP and RTSP (publish and play), HTTP-FLV and WebSocket-FLV. Without --config it runs on built-in defaults, which
+config.yaml in the repository spells out: RTMP on 1935, RTSP on 8554, HTTP on 8080, API and metrics on 127.0.0.1:9090.
 
 Publish:  ffmpeg -re -i FILE -c copy -f flv rtmp://HOST/live/NAME
-Play:     rtmp://HOST/live/NAME   http://HOST:8080/live/NAME.flv   ws://HOST:8080/live/NAME.flv
+          ffmpeg -re -i FILE -c copy -f rtsp rtsp://HOST:8554/live/NAME
+Play:     rtmp://HOST/live/NAME            rtsp://HOST:8554/live/NAME
+          http://HOST:8080/live/NAME.flv   ws://HOST:8080/live/NAME.flv
+Users:    rtsp://USER:PASSWORD@HOST:8554/live/NAME, or ?user=USER&pass=PASSWORD over RTMP and HTTP, once auth.users has any
 Inspect:  curl http://127.0.0.1:9090/api/v1/streams   (docs/API.md lists all routes)
 
 Signals: SIGTERM or SIGINT stops accepting, says goodbye and exits within server.drain_ms; a second one exits at once.
+         SIGHUP reads the certificate for TLS again.
 
 Environment:
   RUST_LOG   What is logged to standard error: error, warn, info (default), debug, trace, or per module,
@@ -32,7 +36,7 @@ Environment:
 
 Exit codes: 0 ended on a signal; 1 could not start, or `check` found a fault; 2 the command line makes no sense.";
 
-/// Real-time live media server: RTMP in; RTMP, HTTP-FLV and WebSocket-FLV out.
+/// Real-time live media server: RTMP and RTSP in; RTMP, RTSP, HTTP-FLV and WebSocket-FLV out.
 #[derive(Debug, Parser)]
 #[command(name = "shardcast", version, after_help = AFTER_HELP)]
 pub struct Args {
@@ -53,7 +57,10 @@ pub enum Action {
     /// Serve, and publish a built-in test clip as live/demo; prints the URLs to open.
     Demo,
     /// Say whether a configuration file is valid, and if not, which line and key are at fault.
-    Check { file: PathBuf },
+    Check {
+        /// The file, YAML.
+        file: PathBuf,
+    },
 }
 
 impl Args {
@@ -88,7 +95,8 @@ fn print(text: &str) {
 
 /// Logs to standard error: one line an event, with the time in UTC.
 pub fn start_log() {
-    let filter = env_logger::Env::default().default_filter_or("info");
+    // glommio warns of registered memory that sockets never use.
+    let filter = env_logger::Env::default().default_filter_or("info,glommio=error");
     env_logger::Builder::from_env(filter)
         .format(|out, record| {
             let (time, style) = (out.timestamp_millis(), out.default_level_style(record.level()));

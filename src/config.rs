@@ -150,6 +150,7 @@ pub struct Rtsp {
     pub tls_listen: Vec<SocketAddr>,
     /// UDP ports for RTP and RTCP; each shard has an equal part.
     pub udp_ports: PortRange,
+    pub udp_segmentation: UdpSegmentation,
     /// `SO_RCVBUF` asked for per UDP port that a publisher sends to.
     pub receive_buffer_bytes: u32,
     /// How long a gap in the packets of a UDP publisher is waited for.
@@ -282,6 +283,17 @@ impl<'de> Deserialize<'de> for PortRange {
     }
 }
 
+/// Whether the kernel may be given several datagrams as one piece that it cuts (`UDP_SEGMENT`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UdpSegmentation {
+    /// Where the kernel can do it.
+    #[default]
+    Auto,
+    /// Each datagram is a message of its own, many to a call.
+    Off,
+}
+
 /// What happens when a name is published that has a publisher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -383,6 +395,7 @@ impl Default for Rtsp {
             listen: vec![SocketAddr::from(([0, 0, 0, 0], 8554))],
             tls_listen: Vec::new(),
             udp_ports: PortRange { first: 20_000, last: 29_999 },
+            udp_segmentation: UdpSegmentation::Auto,
             receive_buffer_bytes: 2 * 1024 * 1024,
             reorder_ms: 50,
             on_loss: OnLoss::Pass,

@@ -29,7 +29,20 @@ fn version_is_one_line() {
 fn help_says_it_all() {
     let (code, help, _) = said(&["--help"]);
     assert_eq!(code, 0);
-    for word in ["--config", "--set", "demo", "check", "RUST_LOG", "Exit codes", "SIGTERM", "rtmp://", "ws://", ".flv"] {
+    for word in [
+        "--config",
+        "--set",
+        "demo",
+        "check",
+        "RUST_LOG",
+        "Exit codes",
+        "SIGTERM",
+        "SIGHUP",
+        "rtmp://",
+        "rtsp://",
+        "ws://",
+        ".flv",
+    ] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
     assert!(help.lines().all(|line| line.len() <= 130), "{help}");

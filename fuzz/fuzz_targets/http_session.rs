@@ -5,8 +5,6 @@
 //! 16), one for the size of the pieces, then the bytes.
 #![no_main]
 
-use std::sync::Arc;
-
 use libfuzzer_sys::fuzz_target;
 use shardcast::config::Config;
 use shardcast::media::Stamp;
@@ -19,7 +17,7 @@ fn answer(choice: u8) -> Input<'static> {
         1 => Input::Closing(CloseReason::ShuttingDown),
         2 => Input::Ended,
         3 => Input::Timeout,
-        _ => Input::Playing,
+        _ => Input::Playing(None),
     }
 }
 

@@ -31,7 +31,7 @@ fuzz_target!(|data: &[u8]| {
             .iter()
             .filter_map(|output| match output {
                 Output::Publish(_) => Some(Input::Publishing),
-                Output::Play(_) => Some(Input::Playing),
+                Output::Play(_) => Some(Input::Playing(None)),
                 _ => None,
             })
             .collect();

@@ -46,7 +46,7 @@ pub struct LoadArgs {
     /// How to play
     #[arg(long, value_enum, default_value = "http-flv")]
     pub play: Play,
-    /// How many viewers, spread over the streams
+    /// How many viewers, spread over the streams; with 0 only publishing is measured
     #[arg(long, default_value_t = 100)]
     pub viewers: usize,
     /// Bit rate of each stream: 800k, 2M, 1.5M
@@ -55,12 +55,19 @@ pub struct LoadArgs {
     /// How long to measure, once all viewers have a picture
     #[arg(long, default_value_t = 10)]
     pub seconds: u64,
-    /// Where to publish, and to play over RTMP
+    /// Where to publish and play over RTMP, and what the streams are called everywhere
     #[arg(long, default_value = "rtmp://127.0.0.1:1935/live/load")]
     pub url: RtmpUrl,
     /// Where to play over HTTP and WebSocket: http://HOST:PORT
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub http: HttpUrl,
+    /// Where to publish and play over RTSP: rtsp://HOST:PORT
+    #[arg(long, default_value = "rtsp://127.0.0.1:8554")]
+    pub rtsp: RtspUrl,
+    /// Let the kernel join datagrams for viewers over RTSP (UDP_GRO). No player does, but over loopback it spares the server's core the
+    /// cutting of segmented datagrams, as a network card would
+    #[arg(long)]
+    pub gro: bool,
     /// Also report the CPU time, memory and context switches of this process
     #[arg(long)]
     pub server_pid: Option<u32>,
@@ -81,12 +88,26 @@ pub struct LoadArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Publish {
     Rtmp,
+    RtspTcp,
+    RtspUdp,
+}
+
+impl Publish {
+    pub fn name(self) -> &'static str {
+        match self {
+            Publish::Rtmp => "rtmp",
+            Publish::RtspTcp => "rtsp-tcp",
+            Publish::RtspUdp => "rtsp-udp",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Play {
     HttpFlv,
     Rtmp,
+    RtspTcp,
+    RtspUdp,
     WsFlv,
 }
 
@@ -95,8 +116,34 @@ impl Play {
         match self {
             Play::HttpFlv => "http-flv",
             Play::Rtmp => "rtmp",
+            Play::RtspTcp => "rtsp-tcp",
+            Play::RtspUdp => "rtsp-udp",
             Play::WsFlv => "ws-flv",
         }
+    }
+}
+
+impl LoadArgs {
+    /// Where publishers connect: `HOST:PORT`.
+    pub fn publish_address(&self) -> &str {
+        match self.publish {
+            Publish::Rtmp => &self.url.address,
+            Publish::RtspTcp | Publish::RtspUdp => &self.rtsp.address,
+        }
+    }
+
+    /// Where viewers connect: `HOST:PORT`.
+    pub fn play_address(&self) -> &str {
+        match self.play {
+            Play::HttpFlv | Play::WsFlv => &self.http.address,
+            Play::Rtmp => &self.url.address,
+            Play::RtspTcp | Play::RtspUdp => &self.rtsp.address,
+        }
+    }
+
+    /// Of the stream with this number.
+    pub fn rtsp_url(&self, number: usize) -> String {
+        format!("rtsp://{}/{}/{}", self.rtsp.address, self.url.app, self.url.stream_name(number, self.publishers))
     }
 }
 
@@ -161,6 +208,20 @@ impl FromStr for HttpUrl {
     }
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct RtspUrl {
+    pub address: String,
+}
+
+impl FromStr for RtspUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let host = text.strip_prefix("rtsp://").map(|rest| rest.trim_end_matches('/')).ok_or("rtsp://HOST[:PORT]")?;
+        Ok(RtspUrl { address: with_port(host, 554) })
+    }
+}
+
 fn with_port(host: &str, port: u16) -> String {
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { host.to_owned() } else { format!("{host}:{port}") }
@@ -188,5 +249,20 @@ mod tests {
         assert_eq!(url.stream_name(1, 2), "a-1");
         assert!("rtmp://localhost/live".parse::<RtmpUrl>().is_err());
         assert_eq!("http://127.0.0.1:8080/".parse(), Ok(HttpUrl { address: "127.0.0.1:8080".to_owned() }));
+        assert_eq!("rtsp://localhost".parse(), Ok(RtspUrl { address: "localhost:554".to_owned() }));
+    }
+
+    #[test]
+    fn protocols_have_their_addresses_and_names() {
+        let args = |options: &[&str]| Args::try_parse_from([&["loadtest"], options].concat()).unwrap().load;
+        let rtsp = args(&["--publish", "rtsp-udp", "--play", "rtsp-tcp", "--publishers", "2", "--rtsp", "rtsp://h:1"]);
+        assert_eq!((rtsp.publish_address(), rtsp.play_address()), ("h:1", "h:1"));
+        assert_eq!(rtsp.rtsp_url(1), "rtsp://h:1/live/load-1");
+        let other = args(&["--play", "ws-flv", "--viewers", "0"]);
+        assert_eq!((other.publish_address(), other.play_address()), ("127.0.0.1:1935", "127.0.0.1:8080"));
+        for (publish, play) in Publish::value_variants().iter().zip(Play::value_variants()) {
+            assert_eq!(publish.to_possible_value().unwrap().get_name(), publish.name());
+            assert_eq!(play.to_possible_value().unwrap().get_name(), play.name());
+        }
     }
 }

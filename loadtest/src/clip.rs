@@ -2,14 +2,16 @@
 //!
 //! The clip has short GOPs. A longer one is put together from several pieces, each the beginning of one of the clip's GOPs, and only
 //! the first frame is announced as a keyframe: the others are IDR pictures too, which a decoder takes like any other. Pieces are cut
-//! only where no displayed picture is missing. Padding is a filler data NAL unit (H.264 §7.3.2.7) behind the slices.
+//! only where no displayed picture is missing. RTMP says itself what is a keyframe; over RTSP every IDR picture is one, so there the GOPs
+//! are the clip's. Padding is a filler data NAL unit (H.264 §7.3.2.7) behind the slices.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use shardcast::format::HevcForm;
 use shardcast::format::flv_mux::{Muxed, Tag, TagMuxer};
-use shardcast::media::{Frame, MediaEvent, TrackKind, TrackShape};
+use shardcast::media::h264::AvcConfig;
+use shardcast::media::{Frame, MediaEvent, TrackKind, TrackShape, Tracks};
 use shardcast::protocol::clip::clip_events;
 
 use crate::mark::MARK_BYTES;
@@ -17,7 +19,7 @@ use crate::mark::MARK_BYTES;
 /// A keyframe is this many times as large as the frames between.
 const KEY_FACTOR: usize = 5;
 /// Samples per AAC frame.
-const AAC_SAMPLES: u64 = 1024;
+pub const AAC_SAMPLES: u64 = 1024;
 /// FLV frame type, codec, packet type and composition time.
 const VIDEO_HEAD_BYTES: usize = 5;
 /// Length prefix, NAL header, trailing bits: a filler NAL unit is no smaller.
@@ -54,6 +56,29 @@ struct Step {
     filler: usize,
 }
 
+/// How the clip is coded.
+#[derive(Clone, Debug)]
+pub struct Codecs {
+    /// Sequence parameter sets, then picture parameter sets.
+    pub parameter_sets: Vec<Bytes>,
+    /// AudioSpecificConfig.
+    pub audio_config: Bytes,
+    pub sample_rate: u32,
+    pub channels: u8,
+}
+
+impl Codecs {
+    fn new(tracks: &Tracks) -> Codecs {
+        let config = |kind| tracks.first(kind).map(|track| track.config.clone()).unwrap_or_default();
+        let AvcConfig { sps, pps, .. } = AvcConfig::parse(&config(TrackKind::Video)).expect("the clip has parameter sets");
+        let (sample_rate, channels) = match tracks.first(TrackKind::Audio).map(|track| track.shape) {
+            Some(TrackShape::Audio { sample_rate, channels }) if sample_rate > 0 => (sample_rate, channels),
+            _ => (44_100, 2),
+        };
+        Codecs { parameter_sets: [sps, pps].concat(), audio_config: config(TrackKind::Audio), sample_rate, channels }
+    }
+}
+
 /// The stream that every publisher sends, over and over.
 pub struct Clip {
     units: Vec<AccessUnit>,
@@ -66,6 +91,7 @@ pub struct Clip {
     pub audio_nanos: u64,
     /// Metadata and sequence headers.
     pub config: Vec<Tag>,
+    pub codecs: Codecs,
     pub frames_per_gop: usize,
 }
 
@@ -89,10 +115,8 @@ impl Clip {
         };
         let video: Vec<&Frame> = frames(TrackKind::Video).collect();
         let audio: Vec<Bytes> = frames(TrackKind::Audio).map(|frame| frame.data.clone()).collect();
-        let sample_rate = match tracks.first(TrackKind::Audio).map(|track| track.shape) {
-            Some(TrackShape::Audio { sample_rate, .. }) if sample_rate > 0 => u64::from(sample_rate),
-            _ => 44_100,
-        };
+        let codecs = Codecs::new(&tracks);
+        let sample_rate = u64::from(codecs.sample_rate);
         let audio_nanos = AAC_SAMPLES * 1_000_000_000 / sample_rate;
         let audio_rate = audio.iter().map(Bytes::len).sum::<usize>() as u64 * 8 * sample_rate / AAC_SAMPLES / audio.len() as u64;
         let frame_micros = video[1].dts.micros_since(video[0].dts);
@@ -100,8 +124,17 @@ impl Clip {
         let units = video.iter().map(|frame| AccessUnit { data: frame.data.clone(), delay: delay(frame) }).collect();
         let keys: Vec<usize> = (0..video.len()).filter(|at| video[*at].key).collect();
         let frames_per_gop = (u64::from(shape.frames_per_second) * shape.gop_ms / 1000).max(1) as usize;
-        let mut clip =
-            Clip { units, steps: vec![], filler_heads: vec![], filler: vec![], audio, audio_nanos, config, frames_per_gop };
+        let mut clip = Clip {
+            units,
+            steps: vec![],
+            filler_heads: vec![],
+            filler: vec![],
+            audio,
+            audio_nanos,
+            config,
+            codecs,
+            frames_per_gop,
+        };
         clip.plan(&keys);
         clip.pad(shape, shape.bits_per_second.saturating_sub(audio_rate));
         clip

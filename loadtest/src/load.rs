@@ -10,6 +10,9 @@ use crate::clip::{Clip, Shape};
 use crate::poll::{Poll, Ready, Token, now};
 use crate::process::Usage;
 use crate::publisher::Publisher;
+use crate::rtsp::datagrams::Receiver;
+use crate::rtsp::rtcp;
+use crate::schedule::Schedule;
 use crate::tally::Tally;
 use crate::viewer::Viewer;
 
@@ -37,6 +40,11 @@ pub struct Outcome {
     pub joins: Vec<u64>,
     /// Why viewers went away, and how many did.
     pub closed: BTreeMap<String, usize>,
+    /// Packets that the server reports as lost on their way to it, until now; `None`: no report has come.
+    pub reported_lost: Option<i64>,
+    /// Datagrams that publishers could not send, and that viewers' sockets had no room for, until now.
+    pub unsent: u64,
+    pub dropped: u64,
     /// Bytes received and time passed while measuring.
     pub bytes: u64,
     pub seconds: f64,
@@ -46,6 +54,8 @@ pub struct Outcome {
 }
 
 pub struct ServerUsage {
+    /// Before anything was published.
+    pub idle: Usage,
     /// With one viewer per stream: what more viewers add is theirs alone.
     pub one_viewer: Usage,
     /// At the beginning and at the end of measuring.
@@ -54,12 +64,13 @@ pub struct ServerUsage {
 }
 
 pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
-    let mut load = Load::new(args)?;
-    load.publish()?;
     let server = |at: &str| {
         let usage = args.server_pid.map(Usage::of).transpose();
         usage.map_err(|error| io::Error::other(format!("the server's process {at}: {error}")))
     };
+    let idle = server("before all")?;
+    let mut load = Load::new(args)?;
+    load.publish()?;
     load.join_first()?;
     let one_viewer = server("with one viewer")?;
     load.join()?;
@@ -73,13 +84,24 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     let (seconds, bytes) = ((now() - began) as f64 / SECONDS as f64, load.tally.bytes - bytes_before);
     load.run_until(now() + DRAIN, Load::all_delivered)?;
 
-    let server = match (one_viewer, server_begin, server_end) {
-        (Some(one_viewer), Some(begin), Some(end)) => Some(ServerUsage { one_viewer, begin, end }),
+    let server = match (idle, one_viewer, server_begin, server_end) {
+        (Some(idle), Some(one_viewer), Some(begin), Some(end)) => Some(ServerUsage { idle, one_viewer, begin, end }),
         _ => None,
     };
     let joins = load.viewers.iter().flatten().filter_map(Viewer::join_time).collect();
+    let dropped = load.viewers.iter().flatten().map(Viewer::dropped).sum();
+    let reported: Vec<i64> = load.publishers.iter().filter_map(Publisher::reported_lost).collect();
+    let reported_lost = (!reported.is_empty()).then(|| reported.iter().sum());
+    let unsent = load.publishers.iter().map(Publisher::unsent).sum();
     let Load { tally, expecting: viewers, closed, .. } = load;
-    Ok(Outcome { tally, viewers, joins, closed, bytes, seconds, own: (own_begin, own_end), server })
+    let own = (own_begin, own_end);
+    Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, bytes, seconds, own, server })
+}
+
+/// What is read goes here first.
+pub struct Buffers {
+    pub stream: Vec<u8>,
+    pub datagrams: Receiver,
 }
 
 struct Load {
@@ -87,6 +109,8 @@ struct Load {
     play_address: SocketAddr,
     poll: Poll,
     publishers: Vec<Publisher>,
+    /// When each publisher sends its next frame, once it may.
+    schedule: Schedule,
     /// `None`: gone.
     viewers: Vec<Option<Viewer>>,
     /// Connected, and never read.
@@ -94,22 +118,29 @@ struct Load {
     /// Viewers per publisher, be they gone or not.
     expecting: Vec<u64>,
     closed: BTreeMap<String, usize>,
+    /// When the next viewer sends its reports, and which one that is.
+    next_report: u64,
+    reporter: usize,
     tally: Tally,
-    buffer: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl Load {
     fn new(args: &LoadArgs) -> io::Result<Load> {
         let shape = Shape { frames_per_second: args.fps, gop_ms: args.gop_ms, bits_per_second: args.rate.0 };
         let clip = Rc::new(Clip::new(shape));
-        let address = if args.play == Play::Rtmp { &args.url.address } else { &args.http.address };
-        let play_address = address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other("the host has no address"))?;
+        let resolve = |address: &str| {
+            address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{address}: the host has no address")))
+        };
+        let (publish_address, play_address) = (resolve(args.publish_address())?, resolve(args.play_address())?);
         let poll = Poll::new()?;
         let mut publishers = Vec::new();
         for number in 0..args.publishers {
-            let publisher = Publisher::connect(number, args, clip.clone())
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", args.url.address)))?;
-            poll.add(publisher.fd(), Token::Publisher(number.into()), false)?;
+            let publisher = Publisher::connect(number, args, publish_address, clip.clone())
+                .map_err(|error| io::Error::new(error.kind(), format!("{publish_address}: {error}")))?;
+            for (socket, fd) in publisher.sockets().into_iter().enumerate() {
+                poll.add(fd, Token::Publisher { at: number.into(), socket }, false)?;
+            }
             publishers.push(publisher);
         }
         let tally = Tally::new(publishers.len());
@@ -119,11 +150,14 @@ impl Load {
             poll,
             expecting: vec![0; publishers.len()],
             publishers,
+            schedule: Schedule::default(),
             viewers: Vec::new(),
             stalled: Vec::new(),
             closed: BTreeMap::new(),
+            next_report: 0,
+            reporter: 0,
             tally,
-            buffer: vec![0; READ_BYTES],
+            buffers: Buffers { stream: vec![0; READ_BYTES], datagrams: Receiver::new() },
         })
     }
 
@@ -172,7 +206,9 @@ impl Load {
         let publisher = self.publisher_for(number);
         self.expecting[usize::from(publisher)] += 1;
         let viewer = Viewer::connect(&self.args, self.play_address, publisher, false)?;
-        self.poll.add(viewer.fd(), Token::Viewer(self.viewers.len()), false)?;
+        for (socket, fd) in viewer.sockets().into_iter().enumerate() {
+            self.poll.add(fd, Token::Viewer { at: self.viewers.len(), socket }, false)?;
+        }
         self.viewers.push(Some(viewer));
         Ok(())
     }
@@ -184,7 +220,7 @@ impl Load {
         // What it reads is not counted.
         let mut ignored = Tally::new(self.publishers.len());
         while !viewer.has_asked() && now() < limit {
-            viewer.readable(now(), &mut self.buffer, &mut ignored)?;
+            viewer.readable(0, now(), &mut self.buffers, &mut ignored)?;
             self.run_until(now() + MILLIS, |_| false)?;
         }
         self.stalled.push(viewer);
@@ -199,10 +235,11 @@ impl Load {
     fn run_until(&mut self, until: u64, done: impl Fn(&Load) -> bool) -> io::Result<()> {
         let mut ready = Vec::new();
         while now() < until && !done(self) {
-            let due = self.next_due();
+            let due = self.schedule.next().min(self.next_report);
             self.poll.wait(due.min(until), &mut ready)?;
             let woken = now();
             let mut next_due = self.send_due()?;
+            self.report_due();
             for event in ready.drain(..) {
                 self.handle(event, woken)?;
                 if now() >= next_due {
@@ -213,27 +250,48 @@ impl Load {
         Ok(())
     }
 
-    fn next_due(&self) -> u64 {
-        self.publishers.iter().map(Publisher::next_due).min().unwrap_or(u64::MAX)
+    /// Sends what is due now, once per publisher; says when the next frame is.
+    fn send_due(&mut self) -> io::Result<u64> {
+        let now = now();
+        while let Some(at) = self.schedule.take_due(now) {
+            let publisher = &mut self.publishers[at];
+            let was_blocked = publisher.is_blocked();
+            publisher.send_due(&mut self.tally)?;
+            self.schedule.add(publisher.next_due(), at);
+            self.watch_publisher(at, was_blocked)?;
+        }
+        Ok(self.schedule.next())
     }
 
-    /// Sends what is due; says when the next frame is.
-    fn send_due(&mut self) -> io::Result<u64> {
-        for at in 0..self.publishers.len() {
-            let publisher = &mut self.publishers[at];
-            if publisher.next_due() <= now() {
-                let was_blocked = publisher.is_blocked();
-                publisher.send_due(&mut self.tally)?;
-                self.watch_publisher(at, was_blocked)?;
+    /// Viewers that report to the server do so one after the other, each in its turn of one interval.
+    fn report_due(&mut self) {
+        if !matches!(self.args.play, Play::RtspTcp | Play::RtspUdp) {
+            self.next_report = u64::MAX;
+            return;
+        }
+        if self.next_report <= now() {
+            // Who is late has the next turn at once.
+            let interval = rtcp::INTERVAL_NANOS / self.viewers.len().max(1) as u64;
+            self.next_report = (self.next_report + interval).max(now());
+            self.reporter = (self.reporter + 1) % self.viewers.len().max(1);
+            if let Some(Some(viewer)) = self.viewers.get_mut(self.reporter)
+                && let Err(error) = viewer.report()
+            {
+                self.close_viewer(self.reporter, &error);
             }
         }
-        Ok(self.next_due())
+    }
+
+    /// Its sockets leave the wait with their last descriptor.
+    fn close_viewer(&mut self, at: usize, error: &io::Error) {
+        *self.closed.entry(error.to_string()).or_default() += 1;
+        self.viewers[at] = None;
     }
 
     fn watch_publisher(&self, at: usize, was_blocked: bool) -> io::Result<()> {
         let publisher = &self.publishers[at];
         if publisher.is_blocked() != was_blocked {
-            self.poll.change(publisher.fd(), Token::Publisher(at), publisher.is_blocked())?;
+            self.poll.change(publisher.sockets()[0], Token::Publisher { at, socket: 0 }, publisher.is_blocked())?;
         }
         Ok(())
     }
@@ -241,22 +299,24 @@ impl Load {
     fn handle(&mut self, event: Ready, woken: u64) -> io::Result<()> {
         match event.token {
             Token::Timer => Ok(()),
-            Token::Publisher(at) => {
-                let was_blocked = self.publishers[at].is_blocked();
+            Token::Publisher { at, socket } => {
+                let publisher = &mut self.publishers[at];
+                let (was_blocked, was_live) = (publisher.is_blocked(), publisher.is_live());
                 if event.readable {
-                    self.publishers[at].readable(&mut self.buffer)?;
+                    publisher.readable(socket, &mut self.buffers)?;
                 }
                 if event.writable {
-                    self.publishers[at].flush()?;
+                    publisher.flush()?;
+                }
+                if publisher.is_live() && !was_live {
+                    self.schedule.add(publisher.next_due(), at);
                 }
                 self.watch_publisher(at, was_blocked)
             }
-            Token::Viewer(at) => {
+            Token::Viewer { at, socket } => {
                 let Some(viewer) = &mut self.viewers[at] else { return Ok(()) };
-                if let Err(error) = viewer.readable(woken, &mut self.buffer, &mut self.tally) {
-                    self.poll.remove(viewer.fd())?;
-                    *self.closed.entry(error.to_string()).or_default() += 1;
-                    self.viewers[at] = None;
+                if let Err(error) = viewer.readable(socket, woken, &mut self.buffers, &mut self.tally) {
+                    self.close_viewer(at, &error);
                 }
                 Ok(())
             }

@@ -11,7 +11,9 @@ mod poll;
 mod process;
 mod publisher;
 mod report;
+mod rtsp;
 mod scan;
+mod schedule;
 mod tally;
 mod viewer;
 

@@ -31,7 +31,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// As a NAL unit behind a 4-byte length.
+    /// As a NAL unit behind its 4-byte length.
     pub fn encode(&self) -> [u8; MARK_BYTES] {
         let mut out = [0; MARK_BYTES];
         out[..4].copy_from_slice(&(MARK_BYTES as u32 - 4).to_be_bytes());

@@ -7,25 +7,35 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
     Timer,
-    Publisher(usize),
-    Viewer(usize),
+    /// `socket`: 0 is the connection, those behind it are for datagrams.
+    Publisher {
+        at: usize,
+        socket: usize,
+    },
+    Viewer {
+        at: usize,
+        socket: usize,
+    },
 }
+
+/// Sockets that one publisher or viewer may have.
+const SOCKETS_MAX: usize = 8;
 
 impl Token {
     fn to_bits(self) -> u64 {
         match self {
             Token::Timer => 0,
-            Token::Publisher(at) => (at as u64) << 2 | 1,
-            Token::Viewer(at) => (at as u64) << 2 | 2,
+            Token::Publisher { at, socket } => ((at * SOCKETS_MAX + socket) as u64) << 2 | 1,
+            Token::Viewer { at, socket } => ((at * SOCKETS_MAX + socket) as u64) << 2 | 2,
         }
     }
 
     fn from_bits(bits: u64) -> Token {
-        let at = (bits >> 2) as usize;
+        let (at, socket) = ((bits >> 2) as usize / SOCKETS_MAX, (bits >> 2) as usize % SOCKETS_MAX);
         match bits & 3 {
             0 => Token::Timer,
-            1 => Token::Publisher(at),
-            _ => Token::Viewer(at),
+            1 => Token::Publisher { at, socket },
+            _ => Token::Viewer { at, socket },
         }
     }
 }
@@ -66,10 +76,6 @@ impl Poll {
 
     pub fn change(&self, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, writable)
-    }
-
-    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, Token::Timer, false)
     }
 
     fn control(&self, operation: i32, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {

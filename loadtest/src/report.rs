@@ -32,16 +32,20 @@ pub struct Report {
 impl Report {
     pub fn new(args: &LoadArgs, outcome: &Outcome) -> Report {
         let settings = json!({
-            "publish": "rtmp", "publishers": args.publishers, "play": args.play.name(), "viewers": args.viewers,
-            "stalled": args.stalled, "rate_bits": args.rate.0, "fps": args.fps, "gop_ms": args.gop_ms, "seconds": args.seconds,
+            "publish": args.publish.name(), "publishers": args.publishers, "play": args.play.name(), "viewers": args.viewers,
+            "stalled": args.stalled, "gro": args.gro, "rate_bits": args.rate.0, "fps": args.fps, "gop_ms": args.gop_ms, "seconds": args.seconds,
         });
         let mut report = Report { settings, figures: Vec::new(), warnings: Vec::new() };
-        report.delivery(outcome);
-        report.latency("first_byte", &outcome.tally.first);
-        report.latency("last_byte", &outcome.tally.last);
-        report.joins(outcome);
+        report.publishing(outcome);
+        if args.viewers > 0 {
+            report.delivery(outcome);
+            report.packets(outcome);
+            report.latency("first_byte", &outcome.tally.first);
+            report.latency("last_byte", &outcome.tally.last);
+            report.joins(outcome);
+        }
         report.server(args, outcome);
-        report.generator(outcome);
+        report.generator(args, outcome);
         report.warn(args, outcome);
         report
     }
@@ -54,17 +58,38 @@ impl Report {
         self.figures.iter().find(|figure| figure.key == key).map(|figure| figure.value)
     }
 
+    fn publishing(&mut self, outcome: &Outcome) {
+        self.add("published", outcome.tally.expected.iter().sum::<u64>() as f64, "frames");
+        self.add("published_rate", outcome.tally.bytes_published as f64 * 8.0 / 1e6 / outcome.seconds, "Mbit/s");
+        if let Some(lost) = outcome.reported_lost {
+            self.add("published_lost", lost as f64, "packets");
+        }
+    }
+
     fn delivery(&mut self, outcome: &Outcome) {
         let tally = &outcome.tally;
         let due: u64 = tally.expected.iter().zip(&outcome.viewers).map(|(units, viewers)| units * viewers).sum();
+        self.add("expected", due as f64, "frames");
         self.add("delivered", tally.delivered as f64, "frames");
         self.add("lost", due.saturating_sub(tally.delivered) as f64, "frames");
+        self.add("duplicated", tally.duplicated as f64, "frames");
         self.add("out_of_order", tally.out_of_order as f64, "frames");
         self.add("closed", outcome.closed.values().sum::<usize>() as f64, "viewers");
         self.add("delivered_gbit", gbit(outcome), "Gbit");
         self.add("delivered_rate", gbit(outcome) * 1e3 / outcome.seconds, "Mbit/s");
         let within = tally.last.count_between(0, SLO_NANOS);
         self.add("within_100_ms", within as f64 * 100.0 / due.max(1) as f64, "%");
+    }
+
+    /// Where media comes in RTP packets.
+    fn packets(&mut self, outcome: &Outcome) {
+        let packets = &outcome.tally.packets;
+        if packets.received > 0 {
+            self.add("packets", packets.received as f64, "packets");
+            self.add("packets_lost", packets.missing.saturating_sub(packets.late) as f64, "packets");
+            self.add("packets_duplicated", packets.duplicated as f64, "packets");
+            self.add("packets_out_of_order", packets.late as f64, "packets");
+        }
     }
 
     fn latency(&mut self, name: &str, histogram: &Histogram<u64>) {
@@ -87,24 +112,35 @@ impl Report {
         let cpu = end.cpu_seconds - begin.cpu_seconds;
         self.add("server_cpu", cpu, "s");
         self.add("server_cpu_share", cpu * 100.0 / outcome.seconds, "%");
-        self.add("server_cpu_per_gbit", cpu / gbit(outcome), "s/Gbit");
-        self.add("server_rss", end.rss_bytes as f64 / 1e6, "MB");
-        let first = args.viewers.min(args.publishers.into());
-        let grown = end.rss_bytes as f64 - server.one_viewer.rss_bytes as f64;
-        let added = (args.viewers - first + args.stalled).max(1) as f64;
-        self.add("server_rss_per_viewer", grown / added, "bytes");
+        let publishers = f64::from(args.publishers);
+        if args.viewers > 0 {
+            self.add("server_cpu_per_gbit", cpu / gbit(outcome), "s/Gbit");
+            self.add("server_rss", end.rss_bytes as f64 / 1e6, "MB");
+            let first = args.viewers.min(args.publishers.into());
+            let grown = end.rss_bytes as f64 - server.one_viewer.rss_bytes as f64;
+            let added = (args.viewers - first + args.stalled).max(1) as f64;
+            self.add("server_rss_per_viewer", grown / added, "bytes");
+        } else {
+            self.add("server_cpu_per_publisher", cpu * 1e3 / publishers / outcome.seconds, "ms/s");
+            self.add("server_cpu_per_gbit", cpu / (outcome.tally.bytes_published as f64 * 8.0 / 1e9), "s/Gbit");
+            self.add("server_rss", end.rss_bytes as f64 / 1e6, "MB");
+            let grown = end.rss_bytes as f64 - server.idle.rss_bytes as f64;
+            self.add("server_rss_per_publisher", grown / publishers / 1e3, "kB");
+        }
         let per_second = |get: fn(&Usage) -> u64| (get(end) - get(begin)) as f64 / outcome.seconds;
         self.add("server_voluntary_switches", per_second(|usage| usage.voluntary_switches), "1/s");
         self.add("server_involuntary_switches", per_second(|usage| usage.involuntary_switches), "1/s");
     }
 
-    fn generator(&mut self, outcome: &Outcome) {
+    fn generator(&mut self, args: &LoadArgs, outcome: &Outcome) {
         let (begin, end) = &outcome.own;
         self.add("generator_cpu_share", (end.cpu_seconds - begin.cpu_seconds) * 100.0 / outcome.seconds, "%");
         self.add("generator_lateness_p99", millis(outcome.tally.lateness.value_at_percentile(99.0)), "ms");
         self.add("generator_lateness_max", millis(outcome.tally.lateness.max()), "ms");
-        self.add("generator_reading_p50", millis(outcome.tally.reading.value_at_percentile(50.0)), "ms");
-        self.add("generator_reading_p99", millis(outcome.tally.reading.value_at_percentile(99.0)), "ms");
+        if args.viewers > 0 {
+            self.add("generator_reading_p50", millis(outcome.tally.reading.value_at_percentile(50.0)), "ms");
+            self.add("generator_reading_p99", millis(outcome.tally.reading.value_at_percentile(99.0)), "ms");
+        }
     }
 
     fn warn(&mut self, args: &LoadArgs, outcome: &Outcome) {
@@ -115,6 +151,13 @@ impl Report {
         let late = self.value("generator_lateness_p99").unwrap_or(0.0);
         if late > LATENESS_MAX_MS {
             self.warnings.push(format!("1 % of the frames were sent more than {late:.1} ms late: the generator was the limit"));
+        }
+        if outcome.unsent > 0 {
+            self.warnings.push(format!("{} datagrams could not be sent: the generator was the limit", outcome.unsent));
+        }
+        if outcome.dropped > 0 {
+            let dropped = outcome.dropped;
+            self.warnings.push(format!("the viewers' sockets had no room for {dropped} datagrams: the generator was the limit"));
         }
         if outcome.joins.len() < args.viewers {
             self.warnings.push(format!("{} viewers never got a picture", args.viewers - outcome.joins.len()));

@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 
 use crate::mark::Mark;
+use crate::scan::order::Arrival;
 
 /// Latencies are kept with three digits, up to two minutes.
 const NANOS_MAX: u64 = 120_000_000_000;
@@ -11,6 +12,26 @@ const DIGITS: u8 = 3;
 /// A histogram of times in nanoseconds.
 pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, NANOS_MAX, DIGITS).expect("the bounds are in order")
+}
+
+/// What became of an access unit at a viewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    InOrder,
+    /// Behind one with a higher number.
+    Late,
+    /// Again.
+    Duplicate,
+}
+
+/// RTP packets of viewers while measuring.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Packets {
+    pub received: u64,
+    /// Numbers that were left out, be it that they came later.
+    pub missing: u64,
+    pub late: u64,
+    pub duplicated: u64,
 }
 
 pub struct Tally {
@@ -26,8 +47,12 @@ pub struct Tally {
     /// How long a viewer's bytes waited in this program while it read those of others.
     pub reading: Histogram<u64>,
     pub delivered: u64,
-    /// Access units with a number that was not above the last one's.
+    /// Of those: behind one with a higher number.
     pub out_of_order: u64,
+    pub duplicated: u64,
+    pub packets: Packets,
+    /// Bytes that publishers sent while measuring.
+    pub bytes_published: u64,
     /// All bytes that viewers received, and audio frames, at any time.
     pub bytes: u64,
     pub audio: u64,
@@ -44,6 +69,9 @@ impl Tally {
             reading: histogram(),
             delivered: 0,
             out_of_order: 0,
+            duplicated: 0,
+            packets: Packets::default(),
+            bytes_published: 0,
             bytes: 0,
             audio: 0,
         }
@@ -67,15 +95,35 @@ impl Tally {
         }
     }
 
-    /// `in_order`: the access unit's number is above those that this viewer had before.
-    pub fn last_byte(&mut self, mark: &Mark, now: u64, in_order: bool) {
-        if self.counts(mark.sent) {
-            if in_order {
-                self.delivered += 1;
-                self.last.saturating_record(now.saturating_sub(mark.sent));
-            } else {
-                self.out_of_order += 1;
+    pub fn last_byte(&mut self, mark: &Mark, now: u64, fate: Fate) {
+        if !self.counts(mark.sent) {
+            return;
+        }
+        if fate == Fate::Duplicate {
+            self.duplicated += 1;
+            return;
+        }
+        self.delivered += 1;
+        self.out_of_order += u64::from(fate == Fate::Late);
+        self.last.saturating_record(now.saturating_sub(mark.sent));
+    }
+
+    /// A viewer has got an RTP packet.
+    pub fn packet(&mut self, now: u64, arrival: Arrival) {
+        if self.counts(now) {
+            self.packets.received += 1;
+            match arrival {
+                Arrival::Ahead { missing } => self.packets.missing += missing,
+                Arrival::Late => self.packets.late += 1,
+                Arrival::Duplicate => self.packets.duplicated += 1,
             }
+        }
+    }
+
+    /// A publisher has sent so many bytes.
+    pub fn published(&mut self, now: u64, bytes: usize) {
+        if self.counts(now) {
+            self.bytes_published += bytes as u64;
         }
     }
 

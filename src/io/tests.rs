@@ -12,7 +12,7 @@ use crate::config::Runtime;
 
 /// The runtimes that this machine has.
 fn backends() -> Vec<Backend> {
-    match probe::choose(Runtime::IoUring) {
+    match probe::choose(Runtime::IoUring, 1) {
         Ok(_) => vec![Backend::IoUring, Backend::Epoll],
         Err(why) => {
             eprintln!("skipped on io_uring: {why}");

@@ -1,6 +1,6 @@
 //! UDP sockets of a shard: pairs of ports, trains of datagrams out, batches of them in.
 //!
-//! Out: a train of equal-sized datagrams is one `sendmsg` with `UDP_SEGMENT` (Linux 4.18), else one `sendmmsg`. In: `recvmmsg`, and
+//! Out: a train of equal-sized datagrams is one `sendmsg` with `UDP_SEGMENT` (Linux 4.18), else or by choice one `sendmmsg`. In: `recvmmsg`, and
 //! with `UDP_GRO` (Linux 5.0) the kernel joins what came together. `SO_RXQ_OVFL` says what the kernel had no room for. All calls are on the
 //! raw descriptor and never wait; waiting for readability is the runtime's ([`Udp::readable`]).
 //!
@@ -15,6 +15,7 @@ use std::sync::Once;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Backend, epoll, uring};
+use crate::config::UdpSegmentation;
 
 /// Buffers per call of `recvmmsg`.
 const BATCH: usize = 16;
@@ -234,20 +235,38 @@ pub enum SendWay {
     Single,
 }
 
-/// Sends trains the best way that the kernel has.
+impl SendWay {
+    /// The best way that is wished for and that the kernel has, and why in words for the log.
+    pub fn choose(wish: UdpSegmentation) -> (SendWay, &'static str) {
+        match wish {
+            UdpSegmentation::Off => (SendWay::Many, "as configured"),
+            UdpSegmentation::Auto if has_segmentation() => (SendWay::Segment, "the kernel offers it"),
+            UdpSegmentation::Auto => (SendWay::Many, "the kernel lacks UDP_SEGMENT"),
+        }
+    }
+
+    /// The kernel's name for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SendWay::Segment => "UDP_SEGMENT",
+            SendWay::Many => "sendmmsg",
+            SendWay::Single => "sendmsg",
+        }
+    }
+}
+
+fn has_segmentation() -> bool {
+    Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+        .is_ok_and(|socket| set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1_400).is_ok())
+}
+
+/// Sends trains one way, or the next one once that turns out not to work.
 #[derive(Debug)]
 pub struct Sender {
     way: SendWay,
 }
 
 impl Sender {
-    /// Asks the kernel which ways there are.
-    pub fn probe() -> Self {
-        let has_segment = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
-            .is_ok_and(|socket| set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1_400).is_ok());
-        Sender::with(if has_segment { SendWay::Segment } else { SendWay::Many })
-    }
-
     pub fn with(way: SendWay) -> Self {
         Sender { way }
     }
@@ -286,7 +305,7 @@ impl Sender {
             (SendWay::Many, Some(libc::ENOSYS)) => SendWay::Single,
             _ => return false,
         };
-        log::warn!("UDP: {:?} does not work here ({error}), going on with {way:?}", self.way);
+        log::warn!("UDP: {} does not work here ({error}), going on with {}", self.way.name(), way.name());
         self.way = way;
         true
     }
@@ -351,4 +370,37 @@ fn send_singly(socket: RawFd, to: &SockAddr, bytes: &[u8], size: usize) -> io::R
         }
     }
     Ok(bytes.len().div_ceil(size))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn the_configuration_decides_before_the_kernel() {
+        assert_eq!(SendWay::choose(UdpSegmentation::Off), (SendWay::Many, "as configured"));
+        let expected = if has_segmentation() { SendWay::Segment } else { SendWay::Many };
+        assert_eq!(SendWay::choose(UdpSegmentation::Auto).0, expected);
+    }
+
+    #[test]
+    fn every_way_sends_the_same_datagrams() {
+        let receiving = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiving.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        let sending = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiving.local_addr().unwrap();
+        let train: Vec<u8> = (0..2_500u32).map(|at| at as u8).collect();
+        for way in [SendWay::Segment, SendWay::Many, SendWay::Single] {
+            let mut sender = Sender::with(way);
+            assert_eq!(sender.send_train(sending.as_raw_fd(), &to, &train, 1_000).unwrap(), 3, "{way:?}");
+            let mut buffer = [0; 2_000];
+            for expected in train.chunks(1_000) {
+                let bytes = receiving.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..bytes], expected, "{way:?}");
+            }
+            assert!(sender.way() == way || way == SendWay::Segment && !has_segmentation(), "{way:?} became {:?}", sender.way());
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 use rustls::ServerConfig;
 
@@ -13,6 +13,7 @@ use super::message::{Batch, Command, ShardId};
 use crate::config::Config;
 use crate::hub::Directory;
 use crate::io::tls::{CertificateError, Certificates};
+use crate::io::udp::SendWay;
 use crate::io::{probe, socket};
 use crate::protocol::PROTOCOLS;
 use crate::protocol::common::auth::Authority;
@@ -42,15 +43,18 @@ pub struct Cluster {
     heartbeats: Arc<[AtomicU64]>,
     listening: Addresses,
     certificates: Option<Certificates>,
-    threads: Vec<JoinHandle<bool>>,
+    /// Each shard says here how it ended; `false`: badly.
+    ended: flume::Receiver<bool>,
 }
 
 /// Starts all shards; when this returns, every address is open.
 pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
-    let (backend, why) = probe::choose(config.server.runtime).map_err(StartError::Runtime)?;
     let cores = socket::cores();
     let shards = usize::from(config.server.shards.count());
+    let (backend, why) = probe::choose(config.server.runtime, shards).map_err(StartError::Runtime)?;
     log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
+    let (send_way, why) = SendWay::choose(config.rtsp.udp_segmentation);
+    log::info!("datagrams by {}: {why}", send_way.name());
     let files = socket::raise_file_limit();
     log::info!("up to {files} open files");
     let certificates = certificates(&config)?;
@@ -64,7 +68,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|error| StartError::Runtime(format!("the system gives no random numbers: {error}")))?;
     let authority = Arc::new(Authority::new(&config.auth, secret));
-    let mut threads = Vec::with_capacity(shards);
+    let (endings, ended) = flume::bounded(shards);
     let ends = command_ends.into_iter().zip(inbox_ends).zip(lanes.into_iter().zip(lane_ends)).zip(sockets).enumerate();
     for (at, (((commands, inbox), (lanes_out, lanes_in)), listeners)) in ends {
         let parts = Parts {
@@ -73,6 +77,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             directory: directory.clone(),
             authority: authority.clone(),
             backend,
+            send_way,
             core_id: Some(cores[at % cores.len()]),
             listeners,
             commands,
@@ -82,10 +87,11 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             lanes_in,
             heartbeats: heartbeats.clone(),
         };
-        let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts));
-        threads.push(thread.map_err(StartError::Thread)?);
+        let ending = Ending { well: false, ended: endings.clone() };
+        let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts, ending));
+        thread.map_err(StartError::Thread)?;
     }
-    Ok(Cluster { commands, heartbeats, listening, certificates, threads })
+    Ok(Cluster { commands, heartbeats, listening, certificates, ended })
 }
 
 /// `None`: nothing listens over TLS.
@@ -95,14 +101,25 @@ fn certificates(config: &Config) -> Result<Option<Certificates>, StartError> {
     Ok(wanted.then(load).transpose()?)
 }
 
-/// `false`: the shard could not run.
-fn run_shard(parts: Parts) -> bool {
-    let id = parts.id;
-    let result = driver::run(parts);
-    if let Err(error) = &result {
-        log::error!("shard {id} cannot run: {error}");
+/// Tells how a shard ended, also when it panicked.
+struct Ending {
+    well: bool,
+    ended: flume::Sender<bool>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // There is room for every shard's; without a listener the process is ending.
+        let _ = self.ended.try_send(self.well);
     }
-    result.is_ok()
+}
+
+fn run_shard(parts: Parts, mut ending: Ending) {
+    let id = parts.id;
+    match driver::run(parts) {
+        Ok(()) => ending.well = true,
+        Err(error) => log::error!("shard {id} cannot run: {error}"),
+    }
 }
 
 type Addresses = Vec<(&'static str, SocketAddr)>;
@@ -179,9 +196,8 @@ impl Cluster {
         let _ = self.commands[0].try_send(Command::PublishClip(key));
     }
 
-    /// Waits for all shards to end; `false` when one could not run or has died.
+    /// Waits for all shards to end; `false` as soon as one could not run or has died.
     pub fn join(self) -> bool {
-        // All are waited for, also behind one that failed.
-        self.threads.into_iter().map(|thread| thread.join().unwrap_or(false)).fold(true, |all, one| all & one)
+        self.commands.iter().all(|_| self.ended.recv().unwrap_or(false))
     }
 }

@@ -29,7 +29,7 @@ use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::io::tls::TlsConn;
-use crate::io::udp::Receiver;
+use crate::io::udp::{Receiver, SendWay};
 use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
 use crate::media::Stamp;
 use crate::protocol::common::auth::Authority;
@@ -52,6 +52,8 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     pub authority: Arc<Authority>,
     pub backend: Backend,
+    /// How datagrams are sent.
+    pub send_way: SendWay,
     pub core_id: Option<usize>,
     pub listeners: Vec<Listening>,
     pub commands: flume::Receiver<Command>,
@@ -205,6 +207,9 @@ pub struct Driver {
     core: RefCell<Core<NetPorts>>,
     gauges: Rc<Gauges>,
     flush_waker: RefCell<Option<Waker>>,
+    timer_waker: RefCell<Option<Waker>>,
+    /// When the timer task wakes by itself; [`Stamp::ZERO`]: it is awake, or has been woken.
+    timer_until: Cell<Stamp>,
     buffer: RefCell<Vec<u8>>,
     /// Plain text of what has just been read over TLS.
     plain: RefCell<Vec<u8>>,
@@ -226,7 +231,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
-        let udp = UdpPorts::new(driver.clone(), &config.rtsp, (parts.id, shards), &mut random);
+        let udp = UdpPorts::new(driver.clone(), &config.rtsp, parts.send_way, (parts.id, shards), &mut random);
         let groups = GroupPorts::new(&config.rtsp.multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
@@ -243,6 +248,8 @@ pub fn run(parts: Parts) -> io::Result<()> {
             core: RefCell::new(Core::new(parts.id, shards, config, directory, ports)),
             gauges,
             flush_waker: RefCell::new(None),
+            timer_waker: RefCell::new(None),
+            timer_until: Cell::new(Stamp::ZERO),
             buffer: RefCell::new(vec![0; READ_BYTES]),
             plain: RefCell::new(Vec::new()),
             receiver: RefCell::new(Receiver::new()),
@@ -266,7 +273,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
 }
 
 impl Driver {
-    /// Gives the core an input, and wakes the flush task if that made work for it.
+    /// Gives the core an input, and wakes the tasks for which that made work.
     pub(super) fn with<T>(&self, call: impl FnOnce(&mut Core<NetPorts>, Stamp) -> T) -> T {
         let mut core = self.core.borrow_mut();
         let result = call(&mut core, clock::now());
@@ -275,7 +282,32 @@ impl Driver {
         {
             waker.wake();
         }
+        self.wake_timer(&core);
         result
+    }
+
+    /// Wakes the timer task if something is due before it would wake by itself.
+    fn wake_timer(&self, core: &Core<NetPorts>) {
+        if core.next_deadline().is_some_and(|deadline| deadline < self.timer_until.get()) {
+            self.timer_until.set(Stamp::ZERO);
+            if let Some(waker) = self.timer_waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Sleeps until `until`, or until [`Driver::wake_timer`] finds that to be too late.
+    async fn sleep_until(&self, until: Stamp, duration: Duration) {
+        self.timer_until.set(until);
+        let woken = poll_fn(|cx| {
+            if self.timer_until.get() == Stamp::ZERO {
+                return Poll::Ready(());
+            }
+            *self.timer_waker.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        });
+        futures_lite::future::or(woken, rt::sleep(duration)).await;
+        self.timer_until.set(Stamp::ZERO);
     }
 }
 
@@ -524,7 +556,11 @@ async fn flush_loop(driver: Rc<Driver>) {
             // Whoever is ready now has its turn before the bytes go out.
             futures_lite::future::yield_now().await;
         }
-        contained(&driver, || driver.core.borrow_mut().flush(clock::now()));
+        contained(&driver, || {
+            let mut core = driver.core.borrow_mut();
+            core.flush(clock::now());
+            driver.wake_timer(&core);
+        });
         if driver.core.borrow().wants_flush() {
             futures_lite::future::yield_now().await;
         }
@@ -537,7 +573,7 @@ async fn timer_loop(driver: Rc<Driver>, heartbeat: &AtomicU64) {
     loop {
         let now = clock::now();
         let due = driver.core.borrow().next_deadline().map_or(TICK, |deadline| deadline.since(now).min(TICK));
-        rt::sleep(due).await;
+        driver.sleep_until(now.after(due), due).await;
         let woken = clock::now();
         measure_stall(&driver.gauges, woken.since(now).saturating_sub(due));
         heartbeat.store(woken.as_nanos() / 1_000_000, Ordering::Relaxed);

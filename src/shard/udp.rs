@@ -21,7 +21,7 @@ use super::driver::Driver;
 use super::message::ShardId;
 use crate::config::{Multicast, PortRange, Rtsp};
 use crate::hub::fanout::ConnIndex;
-use crate::io::udp::{self, Sender, Udp};
+use crate::io::udp::{self, SendWay, Sender, Udp};
 use crate::io::{self as rt};
 use crate::session::{Group, PairId};
 
@@ -74,10 +74,16 @@ fn pool(range: PortRange, id: ShardId, shards: ShardId, random: &mut fastrand::R
 }
 
 impl UdpPorts {
-    pub fn new(driver: Weak<Driver>, config: &Rtsp, (id, shards): (ShardId, ShardId), random: &mut fastrand::Rng) -> Self {
+    pub fn new(
+        driver: Weak<Driver>,
+        config: &Rtsp,
+        way: SendWay,
+        (id, shards): (ShardId, ShardId),
+        random: &mut fastrand::Rng,
+    ) -> Self {
         let pool = Rc::new(RefCell::new(pool(config.udp_ports, id, shards, random)));
         let receive_buffer_bytes = config.receive_buffer_bytes;
-        UdpPorts { driver, pool, pairs: Slab::new(), sender: Sender::probe(), receive_buffer_bytes }
+        UdpPorts { driver, pool, pairs: Slab::new(), sender: Sender::with(way), receive_buffer_bytes }
     }
 
     pub fn open(&mut self, local: IpAddr, index: ConnIndex, id: PairId) -> Option<OpenedPair> {

@@ -24,6 +24,7 @@ mod http;
 mod idle;
 mod life;
 mod limits;
+mod loss;
 mod multicast;
 mod peers;
 mod preempted;

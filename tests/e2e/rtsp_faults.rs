@@ -130,7 +130,8 @@ fn half_open_connections(runtime: Runtime) {
 
 /// Rounds of a whole session each, in parallel.
 const ROUNDS: usize = 20_000;
-const WARM_UP_ROUNDS: usize = 1_000;
+/// More, before: until then the allocator finds its size.
+const WARM_UP_ROUNDS: usize = 5_000;
 const CLIENTS: usize = 8;
 const GROWTH_BYTES_MAX: u64 = 4 << 20;
 

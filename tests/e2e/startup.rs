@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::flv::VIDEO;
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder};
 
-on_both_runtimes!(port_in_use, the_control_plane_speaks_json);
+on_both_runtimes!(port_in_use, the_control_plane_speaks_json, the_way_of_datagrams_is_said_once);
 
 /// What it printed, and that it ended with code 1.
 fn refuses_to_start(mut command: Command) -> String {
@@ -28,6 +28,16 @@ fn port_in_use(runtime: Runtime) {
         assert_eq!(complaints.len(), 1, "{listener}: {output}");
         assert!(complaints[0].contains(listener) && complaints[0].contains(&address.to_string()), "{complaints:?}");
         let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+fn the_way_of_datagrams_is_said_once(runtime: Runtime) {
+    for (wish, said) in [("auto", ": the kernel "), ("off", "datagrams by sendmmsg: as configured")] {
+        let server = Server::start(Options::new(runtime).shards(2).set("rtsp.udp_segmentation", wish));
+        let log = server.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("datagrams by ")).collect();
+        assert_eq!(lines.len(), 1, "{wish}: {log}");
+        assert!(lines[0].contains(said), "{wish}: {}", lines[0]);
     }
 }
 
@@ -60,6 +70,20 @@ fn a_bad_configuration_is_refused_with_its_line_and_key() {
         assert!(words.iter().all(|word| output.contains(word)), "{name}: {output}");
     }
     let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
+fn many_shards_need_more_locked_memory_for_io_uring() {
+    const MIB: u64 = 1024 * 1024;
+    let server = Server::start(Options::auto_with_memlock(4 * MIB).shards(8));
+    server
+        .wait_log("why", |line| line.contains("runtime epoll: the limit on locked memory is 4096 KiB, io_uring needs 16384 KiB"));
+    assert_eq!(server.api("shards")["shards"].as_array().unwrap().len(), 8);
+    if crate::harness::has_io_uring() {
+        let server = Server::start(Options::auto_with_memlock(4 * MIB).shards(2));
+        server.wait_log("what", |line| line.contains("runtime io_uring"));
+        assert!(server.api("shards")["shards"].as_array().unwrap().iter().all(|shard| shard["answers"] == true));
+    }
 }
 
 fn the_control_plane_speaks_json(runtime: Runtime) {

@@ -1,4 +1,4 @@
-//! Incremental scanners: they find access units and their marks in a received byte stream, whatever pieces it comes in.
+//! Incremental scanners: they find access units and their marks in a received byte stream, whatever pieces it comes in, or in RTP packets.
 //!
 //! Payloads are not kept: of each unit only the first [`PREFIX_BYTES`] are copied, to find the mark and, for protocol control, to be
 //! read by the owner. Nothing is allocated per frame.
@@ -6,9 +6,14 @@
 pub mod chunk;
 pub mod flv;
 pub mod http;
+pub mod order;
+pub mod rtp;
 pub mod websocket;
 
+use std::io;
+
 use crate::mark::Mark;
+use order::Arrival;
 
 /// How much of a unit's beginning is looked at. The mark stands in the first 60 bytes; a server may add parameter sets before it.
 pub const PREFIX_BYTES: usize = 256;
@@ -21,6 +26,12 @@ pub const VIDEO: u8 = 9;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken(pub &'static str);
 
+impl From<Broken> for io::Error {
+    fn from(broken: Broken) -> io::Error {
+        io::Error::other(broken.0)
+    }
+}
+
 /// What was found, in order.
 #[derive(Debug)]
 pub enum Found<'a> {
@@ -30,6 +41,8 @@ pub enum Found<'a> {
     Last { mark: Mark, key: bool },
     /// A whole audio frame.
     Audio,
+    /// An RTP packet.
+    Packet(Arrival),
     /// A whole message of another type, its beginning.
     Other { kind: u8, prefix: &'a [u8] },
 }
@@ -126,6 +139,7 @@ pub mod testing {
         First(u32),
         Last(u32, bool),
         Audio,
+        Packet(Arrival),
         Other(u8, usize),
     }
 
@@ -134,6 +148,7 @@ pub mod testing {
             Found::First(mark) => Seen::First(mark.sequence),
             Found::Last { mark, key } => Seen::Last(mark.sequence, *key),
             Found::Audio => Seen::Audio,
+            Found::Packet(arrival) => Seen::Packet(*arrival),
             Found::Other { kind, prefix } => Seen::Other(*kind, prefix.len()),
         }
     }

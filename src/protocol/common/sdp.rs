@@ -7,7 +7,8 @@
 //! without padding. What cannot be received is kept, so that the sections can still be counted and named. [`write()`] says how our own
 //! packets stand, by `format::rtp::payload::outgoing`.
 //!
-//! Limits: [`MEDIA_MAX`] sections; [`PAYLOAD_TYPES_MAX`] and [`ATTRIBUTES_MAX`] of each section; [`CONTROL_BYTES_MAX`]; the text itself
+//! Limits: [`MEDIA_MAX`] sections; [`PAYLOAD_TYPES_MAX`] and [`ATTRIBUTES_MAX`] of each section, the latter of
+//! [`ATTRIBUTE_BYTES_MAX`]; [`CONTROL_BYTES_MAX`]; the text itself
 //! is bounded by whoever reads it. A [`Description`] owns what it says. Not here: control URLs and how they are resolved.
 
 mod encoding;
@@ -28,6 +29,9 @@ pub const PAYLOAD_TYPES_MAX: usize = 64;
 
 /// `rtpmap` and `fmtp` lines of a section after this many, each, are ignored.
 pub const ATTRIBUTES_MAX: usize = 64;
+
+/// A longer `rtpmap` or `fmtp` is ignored: it would be read for every section.
+pub const ATTRIBUTE_BYTES_MAX: usize = 8 * 1024;
 
 /// A longer `control` counts as absent.
 pub const CONTROL_BYTES_MAX: usize = 1024;

@@ -240,7 +240,7 @@ impl Head {
         if method.len() > METHOD_BYTES_MAX || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
             return Err(RtspError::BadFirstLine);
         }
-        let request = Request { method: method.to_owned(), url: url.trim().to_owned(), version, headers, body: Vec::new() };
+        let request = Request { method: method.to_owned(), url: clean(url), version, headers, body: Vec::new() };
         Ok(Head::Request { request, body_bytes })
     }
 }
@@ -449,6 +449,7 @@ mod tests {
             ("line without a colon", text("PLAY u RTSP/1.0\nnonsense\nA: b\n\n"), shown("[PLAY u A=b ]")),
             ("control characters", text("PLAY u RTSP/1.0\nA: b\rc\x07d\n\n"), shown("[PLAY u A=bcd ]")),
             ("not UTF-8", b"PLAY u\xFF RTSP/1.0\nA: \xFE\n\n".to_vec(), shown("[PLAY u\u{FFFD} A=\u{FFFD} ]")),
+            ("control characters in a URL", text("PLAY rtsp://h/a?b\rA: c\x07 RTSP/1.0\n\n"), shown("[PLAY rtsp://h/a?bA: c ]")),
             ("URL with spaces", text("PLAY rtsp://h/a b RTSP/1.0\n\n"), shown("[PLAY rtsp://h/a b ]")),
             ("another version", text("PLAY u RTSP/2.0\n\n"), shown("[PLAY u other version ]")),
             ("many headers", text(&format!("PLAY u RTSP/1.0\n{many}\n")), format!("[PLAY u{kept} ]")),

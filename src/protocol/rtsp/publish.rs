@@ -203,6 +203,14 @@ impl Publisher {
         }
     }
 
+    /// What waits behind a gap is given out: nothing will come any more that could close it.
+    fn give_up_gaps(&mut self, out: &mut Vec<Output>) {
+        if let Some(recording) = &mut self.recording {
+            recording.demuxer.timeout(Stamp::MAX, &mut recording.demuxed);
+            recording.give_out(out);
+        }
+    }
+
     /// Hands over what was counted since the last time.
     pub fn count_received(&mut self, out: &mut Vec<Output>) {
         let Some(recording) = &mut self.recording else { return };
@@ -373,6 +381,7 @@ impl RtspSession {
         let url = Url::parse(&request.url)?;
         let publisher = self.publisher()?;
         publisher.check_whole(&url)?;
+        publisher.give_up_gaps(out);
         publisher.count_received(out);
         out.push(Output::Unpublish);
         for path in publisher.sections.iter_mut().map(|section| section.path.take()) {

@@ -100,6 +100,20 @@ pub fn read(path: &Path) -> Vec<Tag> {
     Parser::default().push(&std::fs::read(path).unwrap())
 }
 
+/// A file of these tags.
+pub fn write(path: &Path, tags: &[Tag]) {
+    let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    for Tag { kind, timestamp, body } in tags {
+        let (size, [t3, t2, t1, t0]) = (body.len() as u32, timestamp.to_be_bytes());
+        file.push(*kind);
+        file.extend_from_slice(&size.to_be_bytes()[1..]);
+        file.extend_from_slice(&[t2, t1, t0, t3, 0, 0, 0]);
+        file.extend_from_slice(body);
+        file.extend_from_slice(&(size + 11).to_be_bytes());
+    }
+    std::fs::write(path, file).unwrap();
+}
+
 /// Fails unless the frames of one kind in `seen` are, byte for byte and in order, what `sent` ends with; returns how many.
 #[track_caller]
 pub fn assert_tail(seen: &[Tag], sent: &[Tag], kind: u8) -> usize {

@@ -60,6 +60,14 @@ pub const H264_AAC_HEAVY: Recipe = Recipe {
     codecs: "-c:v libx264 -preset ultrafast -g 25 -b:v 4M -minrate 4M -maxrate 4M -bufsize 1M -c:a aac -b:a 96k",
     ..H264_AAC
 };
+/// Pictures in two slices and several packets each, with B-frames.
+pub const H264_SLICES_AAC: Recipe = Recipe {
+    name: "h264_slices_aac",
+    seconds: 10,
+    picture: "testsrc2=s=640x360:r=25,noise=alls=20:allf=t",
+    codecs: "-c:v libx264 -preset ultrafast -bf 2 -slices 2 -g 25 -b:v 2M -maxrate 2M -bufsize 500k -c:a aac -b:a 96k",
+    ..H264_AAC
+};
 pub const HEVC_AAC: Recipe = Recipe {
     name: "hevc_aac",
     new: true,
@@ -113,6 +121,8 @@ pub const H265_OPUS: Recipe = Recipe {
     codecs: "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:bframes=2 -c:a libopus -ar 48000 -b:a 64k",
     ..H264_AAC
 };
+/// For players that have to wait for a keyframe.
+pub const H265_OPUS_LONG: Recipe = Recipe { name: "h265_opus_long", seconds: 8, ..H265_OPUS };
 pub const AAC_ONLY: Recipe = Recipe { name: "aac_only", seconds: 4, codecs: "-map 1:a -c:a aac -b:a 96k", ..H264_AAC };
 
 impl Recipe {

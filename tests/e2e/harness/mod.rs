@@ -1,6 +1,7 @@
 //! What the tests share: a server in a child process, client programs, viewers and publishers of our own, and media to send.
 
 pub mod api;
+pub mod bad_network;
 pub mod chunked;
 pub mod client;
 pub mod crowd;
@@ -10,8 +11,11 @@ pub mod limits;
 pub mod media;
 pub mod network;
 pub mod publisher;
+pub mod rtp_publisher;
 pub mod rtsp;
 pub mod rtsp_client;
+pub mod rtsp_stream;
+pub mod rtsp_viewer;
 pub mod server;
 pub mod viewer;
 
@@ -57,8 +61,12 @@ pub fn on(runtime: Runtime, test: fn(Runtime)) {
 /// that made it.
 fn no_io_uring() -> Option<&'static str> {
     static WHY: OnceLock<Option<String>> = OnceLock::new();
-    let ask = || shardcast::io::probe::choose(shardcast::config::Runtime::IoUring).err();
+    let ask = || shardcast::io::probe::choose(shardcast::config::Runtime::IoUring, 4).err();
     WHY.get_or_init(|| std::thread::spawn(ask).join().unwrap()).as_deref()
+}
+
+pub fn has_io_uring() -> bool {
+    no_io_uring().is_none()
 }
 
 /// Says that something is not tested, or fails when everything must be.

@@ -19,16 +19,30 @@ pub struct Options {
     set: Vec<String>,
     files_max: Option<u64>,
     without_io_uring: bool,
+    memlock_bytes: Option<u64>,
 }
 
 impl Options {
     pub fn new(runtime: Runtime) -> Self {
-        Options { runtime: runtime.name(), shards: 1, demo: false, set: Vec::new(), files_max: None, without_io_uring: false }
+        Options {
+            runtime: runtime.name(),
+            shards: 1,
+            demo: false,
+            set: Vec::new(),
+            files_max: None,
+            without_io_uring: false,
+            memlock_bytes: None,
+        }
     }
 
     /// `runtime: auto` in a process to which the kernel refuses io_uring.
     pub fn auto_without_io_uring() -> Self {
         Options { runtime: "auto", without_io_uring: true, ..Options::new(Runtime::Epoll) }
+    }
+
+    /// `runtime: auto` in a process that may lock so much memory and no more, even as root.
+    pub fn auto_with_memlock(memlock_bytes: u64) -> Self {
+        Options { runtime: "auto", memlock_bytes: Some(memlock_bytes), ..Options::new(Runtime::Epoll) }
     }
 
     pub fn shards(mut self, shards: u16) -> Self {
@@ -77,6 +91,10 @@ impl Options {
         if let Some(files_max) = self.files_max {
             // SAFETY: between fork and exec only system calls are made.
             unsafe { command.pre_exec(move || limit_files(files_max)) };
+        }
+        if let Some(memlock_bytes) = self.memlock_bytes {
+            // SAFETY: as above.
+            unsafe { command.pre_exec(move || limit_memlock(memlock_bytes)) };
         }
         if self.without_io_uring {
             // SAFETY: as above.
@@ -230,6 +248,19 @@ fn limit_files(files_max: u64) -> std::io::Result<()> {
     match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn limit_memlock(bytes: u64) -> std::io::Result<()> {
+    const CAP_IPC_LOCK: libc::c_ulong = 14;
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `limit` is valid for the call; the other takes no pointers. Who is not root has nothing to drop.
+    unsafe {
+        libc::prctl(libc::PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0);
+        match libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use shardcast::media::Stamp;
 use shardcast::protocol::rtmp::client::{ClientEvent, ClientOutput, RtmpClient};
 
 use super::chunked::Chunked;
-use super::flv::{Parser, Tag};
+use super::flv::{Parser, Tag, VIDEO};
+use super::rtsp_viewer::Unit;
 use super::{SOON, Server};
 
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
@@ -31,6 +32,8 @@ impl Over {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub tags: Vec<Tag>,
+    /// When each of them was there.
+    pub times: Vec<Instant>,
     /// The flags of the FLV header.
     pub flags: Option<u8>,
     /// Over WebSocket the FLV bytes as they came, over HTTP the body of an answer that is no stream.
@@ -45,6 +48,23 @@ pub struct Seen {
 struct Shared {
     seen: Mutex<Seen>,
     changed: Condvar,
+}
+
+impl Seen {
+    fn extend(&mut self, tags: impl IntoIterator<Item = Tag>) {
+        self.tags.extend(tags);
+        self.times.resize(self.tags.len(), Instant::now());
+    }
+
+    /// The frames of H.264 and AAC without what FLV puts in front of them.
+    pub fn units(&self) -> Vec<Unit> {
+        let frames = self.tags.iter().zip(&self.times).filter(|(tag, _)| tag.is_frame());
+        let unit = |(tag, at): (&Tag, &Instant)| {
+            let header_bytes = if tag.kind == VIDEO { 5 } else { 2 };
+            Unit { kind: tag.kind, data: tag.body[header_bytes..].to_vec(), at: *at }
+        };
+        frames.map(unit).collect()
+    }
 }
 
 impl Shared {
@@ -151,7 +171,7 @@ fn take(shared: &Shared, parser: &mut Parser, bytes: &[u8]) {
     let tags = parser.push(bytes);
     shared.change(|seen| {
         seen.flags = parser.flags;
-        seen.tags.extend(tags);
+        seen.extend(tags);
     });
 }
 
@@ -227,7 +247,7 @@ fn read_rtmp(mut socket: TcpStream, shared: &Shared, mut client: RtmpClient) -> 
                 ClientOutput::Send(bytes) => socket.write_all(&bytes)?,
                 ClientOutput::Event(ClientEvent::Message(message)) if matches!(message.message_type, 8 | 9 | 18) => {
                     let tag = Tag { kind: message.message_type, timestamp: message.timestamp, body: message.body.to_vec() };
-                    shared.change(|seen| seen.tags.push(tag));
+                    shared.change(|seen| seen.extend([tag]));
                 }
                 ClientOutput::Event(ClientEvent::Status { code, .. }) => shared.change(|seen| {
                     seen.said.push_str(&code);

@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 const DEPTH_MAX: usize = 16;
 /// A step of more is a new beginning.
 const JUMP_MICROS: i64 = 10_000_000;
+/// A step of more is not reordering: pictures are missing, and those that waited before wait no longer.
+const GAP_MICROS: i64 = 1_000_000;
 const INTERVAL_MICROS: i64 = 40_000;
 
 pub struct DecodingTimes {
@@ -35,7 +37,10 @@ impl DecodingTimes {
             self.waiting.clear();
             self.last_micros = None;
         }
-        if self.last_micros.is_none() {
+        let is_behind = |time: &i64| presentation_micros - time > GAP_MICROS;
+        let is_gap = self.last_micros.as_ref().is_some_and(is_behind) && self.waiting.back().is_none_or(is_behind);
+        if self.last_micros.is_none() || is_gap {
+            self.waiting.clear();
             let depth = self.depth as i64;
             self.waiting.extend((1..=depth).rev().map(|back| presentation_micros - back * self.interval_micros));
         }
@@ -67,12 +72,14 @@ mod tests {
     #[test]
     fn decoding_times_of_usual_patterns() {
         type Case<'a> = (&'a str, Option<u8>, &'a [i64], &'a [i64]);
-        let cases: [Case<'_>; 5] = [
+        let cases: [Case<'_>; 7] = [
             ("in order", Some(0), &[0, 1, 2, 3], &[0, 1, 2, 3]),
             ("nothing said, in order", None, &[0, 1, 2, 3], &[0, 1, 2, 3]),
             ("one B", Some(1), &[0, 2, 1, 4, 3, 6, 5], &[-1, 0, 1, 2, 3, 4, 5]),
             ("a pyramid", Some(2), &[0, 4, 2, 1, 3, 8, 6, 5, 7], &[-2, -1, 0, 1, 2, 3, 4, 5, 6]),
             ("a frame is missing", Some(0), &[0, 1, 3, 4], &[0, 1, 3, 4]),
+            ("seconds are missing", Some(1), &[0, 2, 1, 60, 62, 61, 64], &[-1, 0, 1, 59, 60, 61, 62]),
+            ("a picture per two seconds", Some(0), &[0, 50, 100], &[0, 50, 100]),
         ];
         for (name, depth, presentation, expected) in cases {
             assert_eq!(times(depth, presentation), expected, "{name}");

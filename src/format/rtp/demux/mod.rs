@@ -131,12 +131,9 @@ impl RtpDemuxer {
         let units = &mut self.units;
         let TrackState { depacketizer, sequence, .. } = state;
         let clock = &mut self.clocks.tracks[track];
-        let mut lost = false;
         let belongs = sequence.push(now, header.sequence, packet, &mut self.received, &mut |ordered| {
-            lost |= ordered == Ordered::Lost;
             deliver(ordered, depacketizer, clock, units);
         });
-        state.after_loss |= lost;
         state.last_packet = now;
         if belongs {
             let step = header.timestamp.wrapping_sub(state.last_timestamp as u32).cast_signed();
@@ -168,12 +165,7 @@ impl RtpDemuxer {
             let state = &mut self.tracks[track];
             let TrackState { depacketizer, sequence, .. } = state;
             let (clock, units) = (&mut self.clocks.tracks[track], &mut self.units);
-            let mut lost = false;
-            sequence.timeout(now, &mut self.received, &mut |ordered| {
-                lost |= ordered == Ordered::Lost;
-                deliver(ordered, depacketizer, clock, units);
-            });
-            state.after_loss |= lost;
+            sequence.timeout(now, &mut self.received, &mut |ordered| deliver(ordered, depacketizer, clock, units));
             self.settle(track, out);
         }
     }
@@ -212,6 +204,7 @@ impl RtpDemuxer {
                     self.tracks[track].after_loss |= discard == Discard::Incomplete;
                     out.push(Demuxed::Discarded(discard));
                 }
+                Depacketized::Lost => self.tracks[track].after_loss = true,
                 Depacketized::Unit(unit) => self.unit(track, unit, out),
             }
         }
@@ -324,6 +317,7 @@ impl TrackState {
                 self.sequence.reset();
                 self.statistics = Statistics::default();
                 self.depacketizer.restart();
+                self.after_loss = true;
                 clocks.tracks[track].restart();
             }
             None => {}
@@ -352,6 +346,9 @@ fn deliver(ordered: Ordered<'_>, depacketizer: &mut Depacketizer, clock: &mut cl
             depacketizer.push(piece, units);
         }
         Ordered::Lost => depacketizer.lost(units),
-        Ordered::Restarted => depacketizer.restart(),
+        Ordered::Restarted => {
+            depacketizer.restart();
+            units.push(Depacketized::Lost);
+        }
     }
 }

@@ -37,13 +37,15 @@ pub struct Sequence {
     next: Option<i64>,
     held: BTreeMap<i64, (Bytes, Stamp)>,
     held_bytes: usize,
+    /// When the first of those that are held came.
+    held_since: Option<Stamp>,
     /// The number at which the sequence would go on if it has begun anew.
     restart_at: Option<u16>,
 }
 
 impl Sequence {
     pub fn new(window_ms: Option<u64>) -> Self {
-        Sequence { window_ms, next: None, held: BTreeMap::new(), held_bytes: 0, restart_at: None }
+        Sequence { window_ms, next: None, held: BTreeMap::new(), held_bytes: 0, held_since: None, restart_at: None }
     }
 
     /// Takes a packet with its number. Says whether it belongs to the sequence, for the statistics.
@@ -72,10 +74,9 @@ impl Sequence {
             return false;
         }
         counts.received += 1;
+        counts.reordered += u64::from(self.held.last_key_value().is_some_and(|(last, _)| *last > number));
         if step == 0 {
             self.next = Some(next + 1);
-            // It fills a gap that others wait behind.
-            counts.reordered += u64::from(!self.held.is_empty());
             give(Ordered::Packet(packet, now));
             self.drain(give);
         } else if self.window_ms.is_none() {
@@ -85,6 +86,7 @@ impl Sequence {
             give(Ordered::Packet(packet, now));
         } else {
             self.held_bytes += packet.len();
+            self.held_since.get_or_insert(now);
             self.held.insert(number, (Bytes::copy_from_slice(packet), now));
             while self.held.len() > HELD_PACKETS_MAX || self.held_bytes > HELD_BYTES_MAX {
                 self.give_up(counts, give);
@@ -109,12 +111,17 @@ impl Sequence {
 
     /// Gives out what waits and is next.
     fn drain(&mut self, give: &mut impl FnMut(Ordered<'_>)) {
+        let held = self.held.len();
         while let Some(next) = self.next
             && let Some((packet, arrival)) = self.held.remove(&next)
         {
             self.held_bytes -= packet.len();
             self.next = Some(next + 1);
             give(Ordered::Packet(&packet, arrival));
+        }
+        if self.held.len() < held {
+            // What is left waits for another gap, which has a time of its own.
+            self.held_since = self.held.values().map(|(_, arrival)| *arrival).min();
         }
     }
 
@@ -129,8 +136,7 @@ impl Sequence {
 
     /// When the oldest gap is given up.
     pub fn deadline(&self) -> Option<Stamp> {
-        let (_, (_, arrival)) = self.held.first_key_value()?;
-        self.window_ms.map(|window_ms| arrival.after_millis(window_ms))
+        Some(self.held_since?.after_millis(self.window_ms?))
     }
 
     pub fn timeout(&mut self, now: Stamp, counts: &mut Received, give: &mut impl FnMut(Ordered<'_>)) {
@@ -166,10 +172,18 @@ mod tests {
     #[test]
     fn order_is_restored_or_loss_is_said() {
         type Case<'a> = (&'a str, Option<u64>, &'a [u16], &'a [Option<u16>], (u64, u64, u64));
-        let cases: [Case<'_>; 8] = [
+        let cases: [Case<'_>; 10] = [
             ("in order", Some(50), &[1, 2, 3], &[Some(1), Some(2), Some(3)], (0, 0, 0)),
             ("over the wrap", Some(50), &[65_535, 0, 1], &[Some(65_535), Some(0), Some(1)], (0, 0, 0)),
             ("swapped", Some(50), &[1, 3, 2, 4], &[Some(1), Some(2), Some(3), Some(4)], (0, 1, 0)),
+            ("several late", Some(50), &[1, 5, 3, 2, 4], &[Some(1), Some(2), Some(3), Some(4), Some(5)], (0, 3, 0)),
+            (
+                "a gap is waited for from what came first behind it",
+                Some(3),
+                &[1, 5, 4, 3, 6, 2],
+                &[Some(1), None, Some(3), Some(4), Some(5), Some(6)],
+                (1, 2, 1),
+            ),
             ("missing", Some(50), &[1, 3, 4], &[Some(1), None, Some(3), Some(4)], (1, 0, 0)),
             ("missing, no window", None, &[1, 4, 5], &[Some(1), None, Some(4), Some(5)], (2, 0, 0)),
             ("twice", Some(50), &[1, 2, 2, 4, 4, 3], &[Some(1), Some(2), Some(3), Some(4)], (0, 1, 2)),

@@ -120,6 +120,34 @@ fn behind_a_loss_a_gop_can_be_dropped() {
 }
 
 #[test]
+fn a_keyframe_between_two_losses_does_not_hide_the_second() {
+    let mut demuxer = demuxer(Some(50), OnLoss::DropGop);
+    let mut out = Vec::new();
+    // The pictures before and behind the keyframe are lost whole, and both gaps are given up at once.
+    for (ms, packet) in video(40).into_iter().filter(|(ms, _)| ![29, 31].contains(&(ms / 33))) {
+        let now = Stamp::from_millis(if ms / 33 < 29 { ms } else { 1_000 });
+        demuxer.rtp(now, 0, &packet, &mut out);
+    }
+    demuxer.timeout(Stamp::from_millis(1_050), &mut out);
+    let pictures: Vec<u64> = frames(&out).iter().map(|frame| picture(frame)).collect();
+    let expected: Vec<u64> = (0..29).chain([30]).collect();
+    assert_eq!(pictures, expected);
+}
+
+#[test]
+fn what_comes_from_another_source_waits_for_its_keyframe() {
+    let mut demuxer = demuxer(None, OnLoss::DropGop);
+    let mut out = Vec::new();
+    for (ms, packet) in video(70) {
+        let ssrc = if ms / 33 < 20 { packet[8..12].to_vec() } else { vec![7; 4] };
+        demuxer.rtp(Stamp::from_millis(ms), 0, &[&packet[..8], &ssrc, &packet[12..]].concat(), &mut out);
+    }
+    let pictures: Vec<u64> = frames(&out).iter().map(|frame| picture(frame)).collect();
+    let expected: Vec<u64> = (0..20).chain(30..70).collect();
+    assert_eq!(pictures, expected);
+}
+
+#[test]
 fn another_source_is_followed_and_a_stray_packet_is_not() {
     let mut demuxer = demuxer(None, OnLoss::Pass);
     let mut out = Vec::new();

@@ -49,6 +49,8 @@ pub enum Depacketized {
     Config(Bytes),
     Unit(AccessUnit),
     Discarded(Discard),
+    /// Packets are missing here: what was given out before is not concerned.
+    Lost,
 }
 
 /// One track's payload format.
@@ -84,6 +86,7 @@ impl Depacketizer {
 
     /// Packets are missing before the next one.
     pub fn lost(&mut self, out: &mut Vec<Depacketized>) {
+        out.push(Depacketized::Lost);
         match &mut self.0 {
             Form::Nal(nals) => nals.lost(),
             Form::Audio(audio) => audio.lost(out),

@@ -144,7 +144,8 @@ impl NalUnits {
         } else if std::mem::take(&mut self.gap) {
             self.break_unit(Discard::Incomplete, out);
         }
-        self.unit.arrival = piece.arrival;
+        // Packets that came early have waited for the one that came late.
+        self.unit.arrival = self.unit.arrival.max(piece.arrival);
         self.payload(piece, out);
         if self.unit.broken && piece.marker {
             return self.end(out);

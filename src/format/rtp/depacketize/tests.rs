@@ -24,13 +24,14 @@ fn piece(payload: &[u8], timestamp: i64, marker: bool) -> Piece<'_> {
 /// A letter per result: `C`onfig, `K`ey unit, `U`nit, `i`ncomplete, `b`roken.
 fn letters(out: &[Depacketized]) -> String {
     let letter = |result: &Depacketized| match result {
-        Depacketized::Config(_) => 'C',
-        Depacketized::Unit(unit) if unit.key => 'K',
-        Depacketized::Unit(_) => 'U',
-        Depacketized::Discarded(Discard::Incomplete) => 'i',
-        Depacketized::Discarded(_) => 'b',
+        Depacketized::Config(_) => Some('C'),
+        Depacketized::Unit(unit) if unit.key => Some('K'),
+        Depacketized::Unit(_) => Some('U'),
+        Depacketized::Discarded(Discard::Incomplete) => Some('i'),
+        Depacketized::Discarded(_) => Some('b'),
+        Depacketized::Lost => None,
     };
-    out.iter().map(letter).collect()
+    out.iter().filter_map(letter).collect()
 }
 
 fn units(out: &[Depacketized]) -> Vec<&AccessUnit> {
@@ -91,6 +92,20 @@ fn h264_units_end_where_they_should() {
     for (name, packets, expected) in cases {
         assert_eq!(letters(&run(&mut h264(), packets)), expected, "{name}");
     }
+}
+
+#[test]
+fn a_unit_has_arrived_when_its_last_packet_has() {
+    let payloads: [&[u8]; 3] = [&[0x7C, 0x85, 0x80], &[0x7C, 0x05, 2], &[0x7C, 0x45, 3]];
+    let mut out = Vec::new();
+    let mut depacketizer = h264();
+    // The second one was late, and the others waited for it.
+    for ((payload, arrival_ms), marker) in payloads.into_iter().zip([100, 130, 101]).zip([false, false, true]) {
+        depacketizer.push(Piece { arrival: Stamp::from_millis(arrival_ms), ..piece(payload, 7, marker) }, &mut out);
+    }
+    assert_eq!(units(&out)[0].arrival, Stamp::from_millis(130));
+    depacketizer.push(piece(&[0x41, 0x9A, 2], 110, true), &mut out);
+    assert_eq!(units(&out)[1].arrival, Stamp::from_millis(110));
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl Video {
     fn clear(&mut self) {
         self.buffer.clear();
         self.obu.clear();
-        (self.timestamp, self.key, self.broken) = (None, false, false);
+        (self.timestamp, self.key, self.broken, self.arrival) = (None, false, false, Stamp::ZERO);
     }
 
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
@@ -73,7 +73,8 @@ impl Video {
         }
         let is_new = self.timestamp.is_none();
         self.timestamp = Some(piece.timestamp);
-        self.arrival = piece.arrival;
+        // Packets that came early have waited for the one that came late.
+        self.arrival = self.arrival.max(piece.arrival);
         let gap = std::mem::take(&mut self.gap);
         match self.describe(piece.payload) {
             Some(described) if !self.fits(&described, is_new, gap) => self.break_off(Discard::Incomplete, out),

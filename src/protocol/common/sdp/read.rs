@@ -4,7 +4,9 @@
 //! Limits: see [`super`]. Not here: what an `rtpmap` and its `fmtp` mean.
 
 use super::encoding::{self, Parameters};
-use super::{ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError, Unusable};
+use super::{
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError, Unusable,
+};
 use crate::format::rtp::RtpPayload;
 use crate::media::TrackKind;
 
@@ -55,7 +57,12 @@ impl<'a> Section<'a> {
             Some(media) if media.eq_ignore_ascii_case("audio") => Some(TrackKind::Audio),
             _ => None,
         };
-        let payload_types = fields.skip(2).filter_map(payload_type).take(PAYLOAD_TYPES_MAX).collect();
+        let mut payload_types = Vec::new();
+        for number in fields.skip(2).filter_map(payload_type).take(PAYLOAD_TYPES_MAX) {
+            if !payload_types.contains(&number) {
+                payload_types.push(number);
+            }
+        }
         Section { kind, payload_types, ..Section::default() }
     }
 
@@ -72,7 +79,8 @@ impl<'a> Section<'a> {
             _ => return,
         };
         let (number, rest) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
-        if let (Some(number), true) = (payload_type(number), list.len() < ATTRIBUTES_MAX) {
+        let has_room = list.len() < ATTRIBUTES_MAX && rest.len() <= ATTRIBUTE_BYTES_MAX;
+        if let (Some(number), true) = (payload_type(number), has_room) {
             list.push((number, rest.trim_start()));
         }
     }

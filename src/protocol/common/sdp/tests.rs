@@ -383,3 +383,17 @@ fn addresses_in_the_text() {
     let version = |tracks| write(tracks, "a", ORIGIN, None).unwrap().split(' ').nth(2).unwrap().to_owned();
     assert_ne!(version(&tracks), version(&more));
 }
+
+/// A megabyte that says the same a thousand times is looked at once.
+#[test]
+fn repeats_and_endless_parameters_cost_nothing() {
+    let sets = |count: usize| format!("sprop-parameter-sets={}", "Z/QACpGbKFidgIgAAAMACAAAAwBQeJEssA==,".repeat(count));
+    let section = format!("m=video 0 RTP/AVP{}\n", " 96".repeat(64));
+    for (count, is_read) in [(8, true), (27_000, false)] {
+        let text = format!("v=0\na=rtpmap:96 H264/90000\na=fmtp:96 {}aMuDyyA=\n{}", sets(count), section.repeat(16));
+        let found = parse(&text).unwrap();
+        assert_eq!(found.media.len(), 16);
+        let payload = found.media[0].payload.as_ref().unwrap();
+        assert_eq!(!payload.config.is_empty(), is_read, "{count} sets");
+    }
+}

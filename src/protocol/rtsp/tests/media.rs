@@ -106,6 +106,15 @@ fn a_publisher_over_udp_makes_frames() {
 }
 
 #[test]
+fn the_last_frames_behind_a_gap_are_given_out_at_the_end() {
+    let mut peer = udp_publisher();
+    datagram(&mut peer, 0, "10.0.0.9:5000", &rtp(0, 7, IDR));
+    assert_eq!(datagram(&mut peer, 0, "10.0.0.9:5000", &rtp(2, 7, IDR)), "", "it waits for the one in front of it");
+    let end = peer.say("TEARDOWN rtsp://h:8554/live/a");
+    assert!(end.starts_with("[media 0 10B][received 2+0][unpublish]"), "{end}");
+}
+
+#[test]
 fn datagrams_are_taken_from_the_publisher_only() {
     let rows: &[(&str, &str, u32, bool)] = &[
         ("another host", "10.0.0.10:5000", 7, false),

@@ -1,0 +1,235 @@
+//! One viewer: asks for a stream and scans what comes.
+
+mod rtmp;
+mod rtsp;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use self::rtmp::RtmpViewer;
+use self::rtsp::RtspViewer;
+use crate::args::{LoadArgs, Play};
+use crate::load::Buffers;
+use crate::mark::Mark;
+use crate::poll::now;
+use crate::scan::Found;
+use crate::scan::flv::FlvScanner;
+use crate::scan::http::HttpScanner;
+use crate::scan::websocket::WebSocketScanner;
+use crate::tally::{Fate, Tally};
+
+/// What a viewer that never reads lets the kernel keep for it.
+const STALLED_BUFFER_BYTES: usize = 4096;
+
+pub struct Viewer {
+    socket: TcpStream,
+    wire: Wire,
+    connected: u64,
+    progress: Progress,
+}
+
+/// What a viewer has got so far.
+#[derive(Default)]
+struct Progress {
+    /// From connecting to the end of the first keyframe, in nanoseconds.
+    join: Option<u64>,
+    /// The highest number of an access unit, and which of the 64 up to it have come.
+    sequence: Option<u32>,
+    seen: u64,
+}
+
+enum Wire {
+    HttpFlv(HttpScanner, FlvScanner),
+    WsFlv(HttpScanner, WebSocketScanner, FlvScanner),
+    Rtmp(Box<RtmpViewer>),
+    Rtsp(Box<RtspViewer>),
+}
+
+impl Viewer {
+    /// `stalled`: with as small a receive buffer as the kernel gives.
+    pub fn connect(args: &LoadArgs, address: SocketAddr, publisher: u16, stalled: bool) -> io::Result<Viewer> {
+        let connected = now();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if stalled {
+            socket.set_recv_buffer_size(STALLED_BUFFER_BYTES)?;
+        }
+        socket.connect(&address.into())?;
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true)?;
+        let mut hello = Vec::new();
+        let wire = match args.play {
+            Play::HttpFlv => {
+                ask_http(args, publisher, "", &mut hello);
+                Wire::HttpFlv(HttpScanner::default(), FlvScanner::default())
+            }
+            Play::WsFlv => {
+                let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                    Sec-WebSocket-Key: bG9hZHRlc3Qtdmlld2VyIQ==\r\n";
+                ask_http(args, publisher, upgrade, &mut hello);
+                Wire::WsFlv(HttpScanner::default(), WebSocketScanner::default(), FlvScanner::default())
+            }
+            Play::Rtmp => Wire::Rtmp(Box::new(RtmpViewer::new(args, publisher, &mut hello)?)),
+            Play::RtspTcp | Play::RtspUdp => Wire::Rtsp(Box::new(RtspViewer::new(args, publisher, &socket, &mut hello)?)),
+        };
+        (&socket).write_all(&hello)?;
+        socket.set_nonblocking(true)?;
+        Ok(Viewer { socket, wire, connected, progress: Progress::default() })
+    }
+
+    /// The connection, then the sockets for datagrams.
+    pub fn sockets(&self) -> Vec<RawFd> {
+        let datagrams = match &self.wire {
+            Wire::Rtsp(viewer) => viewer.sockets(),
+            Wire::HttpFlv(..) | Wire::WsFlv(..) | Wire::Rtmp(_) => Vec::new(),
+        };
+        [vec![self.socket.as_raw_fd()], datagrams].concat()
+    }
+
+    /// From connecting to the end of the first keyframe, in nanoseconds.
+    pub fn join_time(&self) -> Option<u64> {
+        self.progress.join
+    }
+
+    /// The server has been asked for the stream in full: one that never reads may stop now.
+    pub fn has_asked(&self) -> bool {
+        match &self.wire {
+            Wire::HttpFlv(..) | Wire::WsFlv(..) => true,
+            Wire::Rtmp(viewer) => viewer.has_asked(),
+            Wire::Rtsp(viewer) => viewer.has_asked(),
+        }
+    }
+
+    /// Datagrams that its sockets had no room for.
+    pub fn dropped(&self) -> u64 {
+        match &self.wire {
+            Wire::Rtsp(viewer) => viewer.dropped(),
+            Wire::HttpFlv(..) | Wire::WsFlv(..) | Wire::Rtmp(_) => 0,
+        }
+    }
+
+    /// Reads once. `socket`: an index into [`Viewer::sockets`]. `woken`: when the kernel said that there is something.
+    pub fn readable(&mut self, socket: usize, woken: u64, buffers: &mut Buffers, tally: &mut Tally) -> io::Result<()> {
+        if let (Wire::Rtsp(viewer), 1..) = (&mut self.wire, socket) {
+            let now = now();
+            tally.read(now, now - woken);
+            let (progress, connected) = (&mut self.progress, self.connected);
+            let mut found = |found: Found<'_>| progress.take(&found, now, connected, tally);
+            let bytes = viewer.datagrams(now, socket - 1, &mut buffers.datagrams, &mut found)?;
+            tally.bytes += bytes;
+            return Ok(());
+        }
+        let count = match self.socket.read(&mut buffers.stream) {
+            Ok(0) => return Err(io::Error::other("the server closed the connection")),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let now = now();
+        tally.bytes += count as u64;
+        tally.read(now, now - woken);
+        let mut reply = Vec::new();
+        self.scan(now, &buffers.stream[..count], tally, &mut reply)?;
+        self.reply(&reply)
+    }
+
+    fn scan(&mut self, now: u64, bytes: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> io::Result<()> {
+        let Viewer { wire, progress, connected, .. } = self;
+        let mut found = |found: Found<'_>| progress.take(&found, now, *connected, tally);
+        let scanned = match wire {
+            Wire::HttpFlv(http, flv) => http.feed(200, bytes, &mut |data| flv.feed(data, &mut found)),
+            Wire::WsFlv(http, frames, flv) => {
+                http.feed(101, bytes, &mut |data| frames.feed(data, &mut |data| flv.feed(data, &mut found)))
+            }
+            Wire::Rtmp(viewer) => return viewer.feed(bytes, &mut found, reply),
+            Wire::Rtsp(viewer) => return viewer.feed(now, bytes, &mut found, reply),
+        };
+        Ok(scanned?)
+    }
+
+    fn reply(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() { Ok(()) } else { self.socket.write_all(bytes) }
+    }
+
+    /// Tells the server what has come, where the protocol has that.
+    pub fn report(&mut self) -> io::Result<()> {
+        let mut reply = Vec::new();
+        if let Wire::Rtsp(viewer) = &mut self.wire {
+            viewer.report(now(), &mut reply)?;
+        }
+        self.reply(&reply)
+    }
+}
+
+fn ask_http(args: &LoadArgs, publisher: u16, headers: &str, out: &mut Vec<u8>) {
+    let (app, name) = (&args.url.app, args.url.stream_name(publisher.into(), args.publishers));
+    let host = &args.http.address;
+    let request = format!("GET /{app}/{name}.flv HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shardcast-loadtest\r\n{headers}\r\n");
+    out.extend_from_slice(request.as_bytes());
+}
+
+impl Progress {
+    fn take(&mut self, found: &Found<'_>, now: u64, connected: u64, tally: &mut Tally) {
+        match found {
+            Found::First(mark) => tally.first_byte(mark, now),
+            Found::Last { mark, key } => {
+                if *key && self.join.is_none() {
+                    self.join = Some(now - connected);
+                }
+                let fate = self.fate(mark);
+                tally.last_byte(mark, now, fate);
+            }
+            Found::Audio => tally.audio += 1,
+            Found::Packet(arrival) => tally.packet(now, *arrival),
+            Found::Other { .. } => {}
+        }
+    }
+
+    fn fate(&mut self, mark: &Mark) -> Fate {
+        let bit = |back: u32| 1u64.checked_shl(back).unwrap_or(0);
+        match self.sequence {
+            Some(highest) if mark.sequence <= highest => {
+                // What is too far back to be known has been there, most likely.
+                let bit = bit(highest - mark.sequence);
+                if bit == 0 || self.seen & bit != 0 {
+                    return Fate::Duplicate;
+                }
+                self.seen |= bit;
+                Fate::Late
+            }
+            highest => {
+                let step = highest.map_or(0, |highest| mark.sequence - highest);
+                self.seen = self.seen.checked_shl(step).unwrap_or(0) | 1;
+                self.sequence = Some(mark.sequence);
+                Fate::InOrder
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_units_come_in_order_late_or_again() {
+        let mut progress = Progress::default();
+        let steps = [
+            (10, Fate::InOrder),
+            (10, Fate::Duplicate),
+            (12, Fate::InOrder),
+            (11, Fate::Late),
+            (11, Fate::Duplicate),
+            (10, Fate::Duplicate),
+            (9, Fate::Late),
+            (200, Fate::InOrder),
+            (137, Fate::Late),
+            (136, Fate::Duplicate),
+        ];
+        for (at, (sequence, expected)) in steps.into_iter().enumerate() {
+            assert_eq!(progress.fate(&Mark { sent: 0, sequence, publisher: 0 }), expected, "step {at}");
+        }
+    }
+}
