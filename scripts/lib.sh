@@ -55,3 +55,17 @@ need_build_tools() {
     apt_need gcc libc6-dev make git pkg-config
     need_rust
 }
+
+# wait_ready LOG: waits until the server that writes LOG is ready; shows the log if that takes more than ten seconds.
+wait_ready() {
+    for _ in $(seq 100); do
+        if grep -q 'ready$' "$1"; then return 0; fi
+        sleep 0.1
+    done
+    echo "the server did not start:" >&2
+    cat "$1" >&2
+    return 1
+}
+
+# address_of PROTOCOL LOG: where that server listens.
+address_of() { awk -v protocol="$1" '$0 ~ "listening " protocol " " { print $NF }' "$2"; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, fuzzing, docs.
-# Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 6).
+# Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, the load
+# generator, fuzzing, docs. Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 need_build_tools
 apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv iproute2 chromium nodejs
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 chromium nodejs
 
 # A newer ffmpeg for Enhanced RTMP, and the browser's player, each from its registry, into target/clients.
 clients=target/clients
@@ -35,6 +35,8 @@ say "tests"
 cargo test --workspace --locked --lib --bins --test tidy --test cli
 # Here every client is installed, so a test that would skip is a failure.
 SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
+say "load generator"
+bash scripts/smoke.sh
 
 say "fuzz"
 bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-6}"

@@ -1,5 +1,6 @@
-//! GStreamer and librtmp push and play: the frames that come out are the frames that went in.
+//! GStreamer and librtmp push and play: the frames that come out are the frames that went in. VLC plays, and has nothing to complain of.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,7 +13,7 @@ use crate::harness::flv::{self, AUDIO, VIDEO};
 use crate::harness::media::H264_AAC;
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Tag, Viewer, fresh_folder, missing, skip};
 
-on_both_runtimes!(gstreamer, librtmp_publishes, librtmp_plays);
+on_both_runtimes!(gstreamer, librtmp_publishes, librtmp_plays, vlc);
 
 /// Payloads per track, free of what servers may leave out (access unit delimiters).
 fn frames(tags: &[Tag]) -> Vec<(TrackId, Bytes)> {
@@ -130,4 +131,43 @@ fn librtmp_plays(runtime: Runtime) {
     assert!(matches!(status.code(), Some(0 | 2)), "rtmpdump: {status}\n{}", dump.output());
     assert_same_frames(&flv::read(&played), &H264_AAC.tags().unwrap(), "rtmpdump");
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// The user who owns nothing.
+const NOBODY: u32 = 65_534;
+/// Packets of the built-in clip in some three seconds.
+const VLC_PACKETS_MIN: u64 = 200;
+
+/// Four seconds of `url`, without a screen and loudspeakers.
+fn vlc_plays(url: &str) -> Client {
+    let mut command = Command::new("cvlc");
+    command.args(["--no-dbus", "--no-audio", "--aout=dummy", "--vout=dummy", "--run-time=4", "--play-and-exit", url]);
+    // SAFETY: takes no pointers.
+    if unsafe { libc::geteuid() } == 0 {
+        // It does not run for root. A home that is not there is none that it may not read.
+        command.uid(NOBODY).gid(NOBODY).current_dir("/").env("HOME", "/nonexistent");
+    }
+    Client::start(&mut command)
+}
+
+fn vlc(runtime: Runtime) {
+    if missing(&["cvlc"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime).shards(2).demo());
+    server.wait_live("live/demo");
+    for client in [server.rtmp_url("live/demo"), server.flv_url("live/demo")].map(|url| vlc_plays(&url)) {
+        let output = client.succeed();
+        // Of its interfaces, it finds none that needs a screen.
+        let complaints: Vec<&str> = output.lines().filter(|line| line.contains("error") && !line.contains("interface")).collect();
+        assert!(complaints.is_empty(), "{output}");
+    }
+    let stream = server.stream("live/demo").unwrap();
+    for protocol in ["rtmp", "http-flv"] {
+        let packets = stream["latency"]["protocols"][protocol]["count"].as_u64().unwrap_or(0);
+        println!("{}: {packets} packets over {protocol}", runtime.name());
+        assert!(packets >= VLC_PACKETS_MIN, "VLC was sent {packets} packets over {protocol}");
+    }
+    assert_eq!(stream["skips"], 0, "{stream}");
+    assert_eq!(stream["dropped_packets"], serde_json::json!({"lane_full": 0, "ring_full": 0, "viewer_lag": 0}));
 }
