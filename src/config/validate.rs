@@ -107,7 +107,7 @@ impl Config {
     }
 
     fn check_relations(&self) -> Result<(), Invalid> {
-        let Config { stream, viewer, limits, .. } = self;
+        let Config { stream, viewer, limits, rtsp, .. } = self;
         let at_least = [
             ("viewer.stall_ms_max", viewer.stall_ms_max, "viewer.lag_ms_max", viewer.lag_ms_max),
             // A newcomer begins in the ring: the GOP that is kept for it must fit in.
@@ -118,9 +118,14 @@ impl Config {
                 return Err(Invalid { key, problem: Problem::Less { than, value: least } });
             }
         }
-        if viewer.merge_ms >= viewer.lag_ms_max {
-            let problem = Problem::NotBelow { than: "viewer.lag_ms_max", value: viewer.lag_ms_max };
-            return Err(Invalid { key: "viewer.merge_ms", problem });
+        let has_rtsp = !(rtsp.listen.is_empty() && rtsp.tls_listen.is_empty());
+        // What has waited is as old for a viewer as what it was late to take: it would be skipped at once.
+        let waits = [("viewer.merge_ms", viewer.merge_ms), ("rtsp.reorder_ms", if has_rtsp { rtsp.reorder_ms } else { 0 })];
+        for (key, value) in waits {
+            if value >= viewer.lag_ms_max {
+                let problem = Problem::NotBelow { than: "viewer.lag_ms_max", value: viewer.lag_ms_max };
+                return Err(Invalid { key, problem });
+            }
         }
         Ok(())
     }
@@ -210,12 +215,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 20] = [
+        let cases: [(Change, &str); 21] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
             (|c| c.viewer.merge_ms = 500, "viewer.merge_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.rtsp.reorder_ms = 500, "rtsp.reorder_ms: must be below viewer.lag_ms_max (500)"),
             (|c| c.viewer.kernel_unsent_bytes_max = 0, "viewer.kernel_unsent_bytes_max: must be 4096 to 16777216"),
             (|c| c.limits.message_bytes_max = 65_535, "limits.message_bytes_max: must be 65536 to 67108864"),
             (|c| c.limits.message_bytes_max = 67_108_865, "limits.message_bytes_max: must be 65536 to 67108864"),

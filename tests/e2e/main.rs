@@ -24,6 +24,7 @@ mod http;
 mod idle;
 mod life;
 mod limits;
+mod lip_sync;
 mod loss;
 mod multicast;
 mod peers;
