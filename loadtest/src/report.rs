@@ -203,3 +203,95 @@ fn gbit(outcome: &Outcome) -> f64 {
 fn millis(nanos: u64) -> f64 {
     nanos as f64 / 1e6
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Args;
+    use crate::load::ServerUsage;
+    use crate::mark::Mark;
+    use crate::scan::order::Arrival;
+    use crate::tally::{Fate, Tally};
+
+    /// Ten frames sent, and 100,000 bytes, in two seconds.
+    fn outcome(viewers: u64) -> Outcome {
+        let usage = |cpu_seconds, rss_bytes| Usage { cpu_seconds, rss_bytes, ..Usage::default() };
+        let mut tally = Tally::new(1);
+        tally.window = (0, 1_000);
+        for sequence in 0..10 {
+            tally.sent(&Mark { sent: 5, sequence, publisher: 0 }, 0);
+        }
+        tally.published(5, 100_000);
+        Outcome {
+            tally,
+            viewers: vec![viewers],
+            joins: vec![1_000_000; viewers as usize],
+            closed: std::collections::BTreeMap::new(),
+            reported_lost: Some(3),
+            unsent: 0,
+            dropped: 0,
+            bytes: 0,
+            seconds: 2.0,
+            own: (usage(0.0, 0), usage(0.1, 0)),
+            server: Some(ServerUsage {
+                idle: usage(1.0, 10_000_000),
+                one_viewer: usage(1.5, 11_000_000),
+                begin: usage(2.0, 12_000_000),
+                end: usage(2.4, 14_000_000),
+            }),
+        }
+    }
+
+    fn report(options: &[&str], outcome: &Outcome) -> Report {
+        Report::new(&Args::try_parse_from([&["loadtest"], options].concat()).unwrap().load, outcome)
+    }
+
+    #[test]
+    fn without_viewers_publishing_is_measured() {
+        let report = report(&["--viewers", "0", "--publishers", "20"], &outcome(0));
+        let expected = [
+            ("published", 10.0),
+            ("published_rate", 0.4),
+            ("published_lost", 3.0),
+            ("server_cpu_per_publisher", 10.0),
+            ("server_rss", 14.0),
+            ("server_rss_per_publisher", 200.0),
+        ];
+        for (key, value) in expected {
+            assert!(report.value(key).is_some_and(|is| (is - value).abs() < 1e-9), "{key}: {:?}", report.value(key));
+        }
+        assert_eq!((report.value("delivered"), report.value("join_p50"), report.value("packets")), (None, None, None));
+        assert!(report.figures.iter().all(|figure| figure.value.is_finite()), "{}", report.table());
+        assert_eq!(report.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn viewers_and_their_packets_are_told() {
+        let mut outcome = outcome(2);
+        for (sequence, fate) in [(0, Fate::InOrder), (2, Fate::InOrder), (1, Fate::Late), (1, Fate::Duplicate)] {
+            outcome.tally.last_byte(&Mark { sent: 5, sequence, publisher: 0 }, 10, fate);
+        }
+        for arrival in [Arrival::Ahead { missing: 3 }, Arrival::Late, Arrival::Duplicate] {
+            outcome.tally.packet(10, arrival);
+        }
+        outcome.dropped = 1;
+        let report = report(&["--viewers", "2", "--play", "rtsp-udp"], &outcome);
+        let expected = [
+            ("expected", 20.0),
+            ("delivered", 3.0),
+            ("lost", 17.0),
+            ("duplicated", 1.0),
+            ("out_of_order", 1.0),
+            ("packets", 3.0),
+            ("packets_lost", 2.0),
+            ("packets_duplicated", 1.0),
+            ("packets_out_of_order", 1.0),
+        ];
+        for (key, value) in expected {
+            assert_eq!(report.value(key), Some(value), "{key}");
+        }
+        assert_eq!(report.warnings, ["the viewers' sockets had no room for 1 datagrams: the generator was the limit"]);
+    }
+}
