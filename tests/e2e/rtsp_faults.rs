@@ -185,6 +185,8 @@ fn sessions_leave_nothing_behind(runtime: Runtime) {
     }
     let ports = if runtime == Runtime::IoUring { "24000-24399" } else { "24400-24799" };
     let options = Options::new(runtime).shards(2).set("rtsp.udp_ports", ports).set("stream.publisher_grace_ms", 0);
+    // Timers of sessions that are over go when they would have been due: here that is during the test.
+    let options = options.set("rtsp.session_timeout_ms", 5_000).set("limits.handshake_ms_max", HANDSHAKE_MS_MAX);
     let server = Server::start(options);
     let streaming = Publisher::connect(&server, "live/calm").stream(H264_AAC.tags().unwrap());
     server.wait_live("live/calm");
