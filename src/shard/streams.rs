@@ -514,8 +514,11 @@ impl<P: Ports> Core<P> {
             return self.ports.post(from, Message::Gone { key: key.clone(), watch });
         };
         if let Source::Owner { watchers, .. } = &mut self.streams[at].source {
-            watchers.retain(|watcher| watcher.shard != from);
-            watchers.push(Watcher { shard: from, watch, in_step: false });
+            // The same watch asked again, because the answer was slow: what it has got it must not get twice.
+            if !watchers.iter().any(|watcher| watcher.shard == from && watcher.watch == watch) {
+                watchers.retain(|watcher| watcher.shard != from);
+                watchers.push(Watcher { shard: from, watch, in_step: false });
+            }
         }
         self.streams[at].stream.watched = true;
         if self.streams[at].stream.settled() {

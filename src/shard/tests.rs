@@ -217,6 +217,25 @@ fn a_waiting_viewer_is_served_when_the_stream_begins_on_another_shard() {
 }
 
 #[test]
+fn a_question_repeated_while_the_stream_settles_brings_no_frame_twice() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 1);
+    // The watching shard loses patience at the moment in which the first keyframe comes in.
+    world.pass(900);
+    let later = world.now().after_millis(2_000);
+    world.shards[1].tick(later);
+    let event = MediaEvent::Frame(video(&world, 0, true));
+    publisher.script.lock().unwrap().push(Output::Media(event));
+    world.shards[0].received(later, publisher.peer.index, b"go");
+    world.shards[0].flush(later);
+    world.settle();
+    run(&mut world, &publisher, 40, 200);
+    assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120, 160]);
+}
+
+#[test]
 fn a_publisher_who_says_goodbye_ends_the_stream_after_its_last_frame() {
     let mut world = World::new(2, Config::default());
     let publisher = Actor::publisher(&mut world, 0);
