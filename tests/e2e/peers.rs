@@ -29,8 +29,9 @@ fn frames(tags: &[Tag]) -> Vec<(TrackId, Bytes)> {
     frames.collect()
 }
 
+/// `unheard`: how many of the last frames of a track may be missing.
 #[track_caller]
-fn assert_same_frames(seen: &[Tag], sent: &[Tag], who: &str) {
+fn assert_same_frames(seen: &[Tag], sent: &[Tag], unheard: usize, who: &str) {
     for kind in [VIDEO, AUDIO] {
         let of_kind = |tags: &[Tag]| -> Vec<Bytes> {
             let tags: Vec<Tag> = tags.iter().filter(|tag| tag.kind == kind).cloned().collect();
@@ -38,7 +39,10 @@ fn assert_same_frames(seen: &[Tag], sent: &[Tag], who: &str) {
         };
         let (seen, sent) = (of_kind(seen), of_kind(sent));
         assert!(seen.len() >= 40 && seen.len() <= sent.len(), "{who}: {} of {} frames of kind {kind}", seen.len(), sent.len());
-        let from = sent.len() - seen.len();
+        let last = seen.last().unwrap();
+        let end = (0..=unheard).map(|left| sent.len() - left).find(|end| sent[end - 1] == *last).unwrap_or(sent.len());
+        assert!(seen.len() <= end, "{who}: {} frames of kind {kind} of the first {end}", seen.len());
+        let from = end - seen.len();
         let differs = (0..seen.len()).find(|at| seen[*at] != sent[from + at]);
         let place = sent.iter().position(|frame| *frame == seen[0]);
         assert_eq!(
@@ -93,8 +97,9 @@ fn gstreamer(runtime: Runtime) {
     let seen = viewer.wait_end().tags;
     play.succeed();
     let sent = flv::read(&copy);
-    assert_same_frames(&seen, &sent, "HTTP-FLV");
-    assert_same_frames(&flv::read(&played), &sent, "rtmp2src");
+    assert_same_frames(&seen, &sent, 0, "HTTP-FLV");
+    // It ends with the connection, and may leave what it has in its queue: now and then the last frame of sound is not in the file.
+    assert_same_frames(&flv::read(&played), &sent, 2, "rtmp2src");
     let _ = std::fs::remove_dir_all(folder);
 }
 
@@ -110,7 +115,7 @@ fn librtmp_publishes(runtime: Runtime) {
     let sink = format!("rtmpsink location={}", server.rtmp_url("live/librtmp"));
     gst_publish(&sink, &copy).succeed();
     let seen = viewer.wait_over().tags;
-    assert_same_frames(&seen, &flv::read(&copy), "RTMP");
+    assert_same_frames(&seen, &flv::read(&copy), 0, "RTMP");
     let _ = std::fs::remove_dir_all(folder);
 }
 
@@ -129,7 +134,7 @@ fn librtmp_plays(runtime: Runtime) {
     let status = dump.wait(SOON);
     // 2: rtmpdump calls a live stream that ends incomplete.
     assert!(matches!(status.code(), Some(0 | 2)), "rtmpdump: {status}\n{}", dump.output());
-    assert_same_frames(&flv::read(&played), &H264_AAC.tags().unwrap(), "rtmpdump");
+    assert_same_frames(&flv::read(&played), &H264_AAC.tags().unwrap(), 0, "rtmpdump");
     let _ = std::fs::remove_dir_all(folder);
 }
 

@@ -105,6 +105,8 @@ pub const AV1_AAC: Recipe = Recipe {
     codecs: "-c:v libsvtav1 -preset 12 -g 25 -svtav1-params lp=1 -c:a aac",
     ..H264_AAC
 };
+pub const AV1_ONLY: Recipe =
+    Recipe { name: "av1_only", codecs: "-map 0:v -c:v libsvtav1 -preset 12 -g 25 -svtav1-params lp=1", ..AV1_AAC };
 pub const VP9_MP3: Recipe = Recipe {
     name: "vp9_mp3",
     new: true,
