@@ -4,12 +4,17 @@
 //! Limits: see [`super`]. Not here: what an `rtpmap` and its `fmtp` mean.
 
 use super::encoding::{self, Parameters};
-use super::{ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError, Unusable};
+use super::{
+    ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError, TEXT_BYTES_MAX, Unusable,
+};
 use crate::format::rtp::RtpPayload;
 use crate::media::TrackKind;
 
 /// Reads a description. Lines that mean nothing here are skipped.
 pub fn parse(text: &str) -> Result<Description, SdpError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(SdpError::TooLong);
+    }
     let mut is_sdp = false;
     let mut session = Section::default();
     let mut sections: Vec<Section<'_>> = Vec::new();
@@ -55,7 +60,12 @@ impl<'a> Section<'a> {
             Some(media) if media.eq_ignore_ascii_case("audio") => Some(TrackKind::Audio),
             _ => None,
         };
-        let payload_types = fields.skip(2).filter_map(payload_type).take(PAYLOAD_TYPES_MAX).collect();
+        let mut payload_types = Vec::new();
+        for number in fields.skip(2).filter_map(payload_type) {
+            if payload_types.len() < PAYLOAD_TYPES_MAX && !payload_types.contains(&number) {
+                payload_types.push(number);
+            }
+        }
         Section { kind, payload_types, ..Section::default() }
     }
 
