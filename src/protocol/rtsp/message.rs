@@ -240,7 +240,7 @@ impl Head {
         if method.len() > METHOD_BYTES_MAX || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
             return Err(RtspError::BadFirstLine);
         }
-        let request = Request { method: method.to_owned(), url: url.trim().to_owned(), version, headers, body: Vec::new() };
+        let request = Request { method: method.to_owned(), url: clean(url), version, headers, body: Vec::new() };
         Ok(Head::Request { request, body_bytes })
     }
 }
@@ -264,9 +264,9 @@ fn headers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
     headers
 }
 
-/// Values come back in responses: nothing in them may look like the end of a line.
-fn clean(value: &str) -> String {
-    value.trim().chars().filter(|c| !c.is_control()).collect()
+/// URLs and values come back in responses: nothing in them may look like the end of a line.
+fn clean(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).collect()
 }
 
 fn content_length(headers: &[(String, String)]) -> Result<usize, RtspError> {
