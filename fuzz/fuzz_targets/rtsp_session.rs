@@ -145,7 +145,7 @@ impl Shard {
             Output::Pause(_) => assert!(self.plays || self.ended),
             Output::Stop => assert!(std::mem::take(&mut self.plays) || self.ended),
             Output::JoinGroup { .. } => {
-                assert!(!self.is_member && !self.plays && !self.publishes);
+                assert!(self.pairs.is_empty() && !self.is_member && !self.plays && !self.publishes);
                 self.ask(Question::Group);
             }
             Output::LeaveGroup => assert!(std::mem::take(&mut self.is_member) || self.ended),
@@ -163,10 +163,12 @@ impl Shard {
 
     fn play(&mut self, request: &PlayRequest) {
         assert!(!self.publishes && !self.is_member, "{request:?}");
-        if let Delivery::Datagrams { video, audio } = request.delivery {
-            assert!(video.is_some() || audio.is_some());
-            assert!([video, audio].into_iter().flatten().all(|target| self.pairs.contains(&target.pair)));
-        }
+        let targets = match request.delivery {
+            Delivery::Connection => [None, None],
+            Delivery::Datagrams { video, audio } => [video, audio],
+        };
+        let used: BTreeSet<PairId> = targets.into_iter().flatten().map(|target| target.pair).collect();
+        assert_eq!(used, self.pairs, "every pair of ports is used");
         self.ask(Question::Play);
     }
 }
