@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that must hold: format, lints, unit and property tests, house rules, real clients on both runtimes, fuzzing, docs.
-# Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 15).
+# Installs the clients that it needs. SHARDCAST_FUZZ_SECONDS: time per fuzz target (default 6).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -37,5 +37,5 @@ cargo test --workspace --locked --lib --bins --test tidy --test cli
 SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
 
 say "fuzz"
-bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-15}"
+bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-6}"
 say "all is well"

@@ -37,7 +37,12 @@ enum Step<'a> {
     Wait(u64),
     /// Time passes until the session wants to be woken.
     WaitForTimeout,
-    Datagram { pair: PairId, rtcp: bool, from: SocketAddr, bytes: &'a [u8] },
+    Datagram {
+        pair: PairId,
+        rtcp: bool,
+        from: SocketAddr,
+        bytes: &'a [u8],
+    },
     Ended,
     Close,
 }
