@@ -172,7 +172,8 @@ fn locks_and_clocks_stay_where_they_are_allowed() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for source in sources("src").into_iter().chain(sources("tests")).chain(sources("loadtest")).chain(sources("benches")) {
+    let folders = ["src", "tests", "loadtest", "benches", "fuzz/src", "fuzz/fuzz_targets"];
+    for source in folders.into_iter().flat_map(sources) {
         let header = source.text.lines().find(|line| !line.starts_with("#!["));
         assert!(header.is_some_and(|line| line.starts_with("//! ")), "{}: begins without a //! header", source.path);
     }
@@ -221,7 +222,20 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtmp_session",
         "http_session",
         "websocket",
+        "rtsp_message",
+        "rtsp_session",
+        "rtsp_transport",
+        "sdp",
+        "digest",
+        "rtcp",
         "rtp_header",
+        "rtp_h264",
+        "rtp_h265",
+        "rtp_aac",
+        "rtp_latm",
+        "rtp_video",
+        "rtp_demux",
+        "rtp_roundtrip",
     ];
     for target in needed {
         assert!(root.join(format!("fuzz/fuzz_targets/{target}.rs")).exists(), "no fuzz target {target}");

@@ -70,7 +70,8 @@ fn answer(authority: &Authority, options: u8, filling: &str) -> String {
 
 fn check_right_answer(authority: &Authority, options: u8, filling: &str) {
     let header = answer(authority, options, filling);
-    let verdict = |peer, header: &str, method, stream| authority.check_header(NOW, peer, Some(header), method, Right::Play, &key(stream));
+    let verdict =
+        |peer, header: &str, method, stream| authority.check_header(NOW, peer, Some(header), method, Right::Play, &key(stream));
     assert_eq!(verdict(PEER, &header, "DESCRIBE", "live/a"), Verdict::Granted, "{header}");
     assert_ne!(verdict(PEER, &header, "PLAY", "live/a"), Verdict::Granted);
     assert_ne!(verdict(PEER, &header, "DESCRIBE", "live/b"), Verdict::Granted);

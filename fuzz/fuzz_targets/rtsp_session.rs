@@ -37,7 +37,12 @@ enum Step<'a> {
     Wait(u64),
     /// Time passes until the session wants to be woken.
     WaitForTimeout,
-    Datagram { pair: PairId, rtcp: bool, from: SocketAddr, bytes: &'a [u8] },
+    Datagram {
+        pair: PairId,
+        rtcp: bool,
+        from: SocketAddr,
+        bytes: &'a [u8],
+    },
     Ended,
     Close,
 }
@@ -145,7 +150,7 @@ impl Shard {
             Output::Pause(_) => assert!(self.plays || self.ended),
             Output::Stop => assert!(std::mem::take(&mut self.plays) || self.ended),
             Output::JoinGroup { .. } => {
-                assert!(!self.is_member && !self.plays && !self.publishes);
+                assert!(self.pairs.is_empty() && !self.is_member && !self.plays && !self.publishes);
                 self.ask(Question::Group);
             }
             Output::LeaveGroup => assert!(std::mem::take(&mut self.is_member) || self.ended),
@@ -163,10 +168,12 @@ impl Shard {
 
     fn play(&mut self, request: &PlayRequest) {
         assert!(!self.publishes && !self.is_member, "{request:?}");
-        if let Delivery::Datagrams { video, audio } = request.delivery {
-            assert!(video.is_some() || audio.is_some());
-            assert!([video, audio].into_iter().flatten().all(|target| self.pairs.contains(&target.pair)));
-        }
+        let targets = match request.delivery {
+            Delivery::Connection => [None, None],
+            Delivery::Datagrams { video, audio } => [video, audio],
+        };
+        let used: BTreeSet<PairId> = targets.into_iter().flatten().map(|target| target.pair).collect();
+        assert_eq!(used, self.pairs, "every pair of ports is used");
         self.ask(Question::Play);
     }
 }
@@ -202,6 +209,8 @@ struct Run {
     hold: bool,
     tracks: u8,
     inputs: usize,
+    /// A tunnel was refused: how much had been said by then is up to the network.
+    tunnel_refused: bool,
 }
 
 impl Run {
@@ -225,6 +234,7 @@ impl Run {
             hold: false,
             tracks: 0,
             inputs: 0,
+            tunnel_refused: false,
         }
     }
 
@@ -295,6 +305,7 @@ impl Run {
         self.out[before..].iter().for_each(|output| self.shard.take(output));
         let asks_tunnel = self.out[before..].iter().any(|output| matches!(output, Output::OpenTunnel(_) | Output::Tunnel { .. }));
         if asks_tunnel && let Some(refusal) = self.refusal.take() {
+            self.tunnel_refused = true;
             self.handle(Input::Refused(refusal));
         }
     }
@@ -335,8 +346,8 @@ fn start(choice: u8) -> Option<RtpStart> {
     (choice & 0x80 == 0).then_some(RtpStart { video: point(11, 1_111), audio: point(22, 2_222) })
 }
 
-/// What came out, the bytes of a tunnel in one piece.
-fn run(options: u8, steps: &[Step<'_>], piece: usize) -> (Vec<Output>, Option<SessionError>) {
+/// What came out, the bytes of a tunnel in one piece; `None`: a tunnel was refused.
+fn run(options: u8, steps: &[Step<'_>], piece: usize) -> Option<(Vec<Output>, Option<SessionError>)> {
     let mut run = Run::new(options);
     for step in steps {
         run.step(step, piece);
@@ -346,7 +357,7 @@ fn run(options: u8, steps: &[Step<'_>], piece: usize) -> (Vec<Output>, Option<Se
     assert!(sent <= 4_096 + 64 * run.inputs, "{sent} bytes sent for {} bytes", run.inputs);
     assert!(run.out.len() <= 64 + 4 * run.inputs, "{} outputs for {} bytes", run.out.len(), run.inputs);
     let mut out: Vec<Output> = Vec::new();
-    for output in run.out {
+    for output in run.out.drain(..) {
         match (out.last_mut(), output) {
             (Some(Output::Tunnel { name, bytes }), Output::Tunnel { name: same, bytes: more }) if *name == same => {
                 *bytes = [&bytes[..], &more].concat().into();
@@ -354,7 +365,7 @@ fn run(options: u8, steps: &[Step<'_>], piece: usize) -> (Vec<Output>, Option<Se
             (_, output) => out.push(output),
         }
     }
-    (out, run.error)
+    (!run.tunnel_refused).then_some((out, run.error))
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -70,7 +70,13 @@ impl<'a> BitReader<'a> {
         if count.checked_mul(8)? > self.bits_left() {
             return None;
         }
-        (0..count).map(|_| self.bits(8).map(|byte| byte as u8)).collect()
+        let (first, shift) = (self.position / 8, self.position % 8);
+        self.position += 8 * count;
+        // Frames are read with this: bit by bit a large one would cost a fifth of a second.
+        Some(match shift {
+            0 => self.bytes[first..first + count].to_vec(),
+            _ => self.bytes[first..=first + count].windows(2).map(|pair| pair[0] << shift | pair[1] >> (8 - shift)).collect(),
+        })
     }
 
     pub(crate) fn bits_left(&self) -> usize {
@@ -125,6 +131,25 @@ mod tests {
         assert_eq!((reader.bits_left(), reader.bits(5)), (4, None));
         let mut reader = BitReader::new(&[0xFF]);
         assert_eq!((reader.skip(9), reader.skip(8), reader.flag()), (None, Some(()), None));
+    }
+
+    #[test]
+    fn bytes_at_every_alignment() {
+        let bytes: Vec<u8> = (0..40).map(|number: u8| number.wrapping_mul(37)).collect();
+        for shift in 0..24 {
+            for count in 0..=40 {
+                let mut reader = BitReader::new(&bytes);
+                reader.skip(shift).unwrap();
+                let mut slow = reader.clone();
+                let expected: Option<Vec<u8>> = (0..count).map(|_| slow.bits(8).map(|byte| byte as u8)).collect();
+                assert_eq!(reader.bytes(count), expected, "{count} bytes behind {shift} bits");
+                let position = if expected.is_some() { shift + 8 * count } else { shift };
+                assert_eq!(reader.position(), position, "{count} bytes behind {shift} bits");
+            }
+        }
+        let mut end = BitReader::new(&bytes);
+        end.skip(8 * bytes.len()).unwrap();
+        assert_eq!((end.bytes(0), end.bytes(1)), (Some(Vec::new()), None));
     }
 
     #[test]

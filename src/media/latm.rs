@@ -4,13 +4,13 @@
 
 use bytes::Bytes;
 
-use super::aac;
+use super::aac::{self, AacConfig};
 use super::bits::BitReader;
 
 /// What a StreamMuxConfig says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamMux {
-    /// AudioSpecificConfig.
+    /// AudioSpecificConfig, which can be read.
     pub config: Bytes,
     /// Frames in one element, one at least.
     pub frames: usize,
@@ -84,6 +84,7 @@ fn read_stream_mux(bits: &mut BitReader<'_>, all: &[u8]) -> Option<StreamMux> {
         bits.skip(length)?;
         bits_of(all, start, length)?
     };
+    AacConfig::parse(&config)?;
     // Some senders cut the rest off where it says nothing: every field of it is zero then.
     let other_data_bits = if bits.bits(3).is_none_or(|frame_length_type| frame_length_type == 0) {
         tail(bits, version).unwrap_or(0)
@@ -139,13 +140,27 @@ fn bits_of(all: &[u8], start: usize, count: usize) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::aac::AacConfig;
 
     #[test]
     fn a_captured_config_is_read() {
         let mux = StreamMux::parse(&[0x40, 0x00, 0x24, 0x10, 0xAD, 0xCA, 0x00]).unwrap();
         let config = AacConfig::parse(&mux.config).unwrap();
         assert_eq!((mux.frames, config.object_type, config.sample_rate, config.channels), (1, 2, 44_100, 1));
+    }
+
+    /// Both versions: the first says where the config ends, the second how long it is.
+    #[test]
+    fn a_config_that_cannot_be_read_is_refused() {
+        // In its own words: 1, 0, one byte of buffer; framing, frames, programs, layers; 32 bits of a config with a reserved rate.
+        let broken =
+            ["1", "0", "00", "00000000", "1", "000000", "0000", "000", "00", "00100000", "10111110101000000000000100000000"];
+        let readable = broken.concat().replace("1011111010100000", "0001001000010000");
+        for (bits, is_readable) in [(broken.concat(), false), (readable, true)] {
+            let bits: Vec<bool> = bits.chars().chain("0".repeat(24).chars()).map(|bit| bit == '1').collect();
+            let bytes: Vec<u8> =
+                bits.chunks_exact(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | u8::from(*bit))).collect();
+            assert_eq!(StreamMux::parse(&bytes).is_some(), is_readable, "{bytes:x?}");
+        }
     }
 
     #[test]

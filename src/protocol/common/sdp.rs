@@ -7,9 +7,8 @@
 //! without padding. What cannot be received is kept, so that the sections can still be counted and named. [`write()`] says how our own
 //! packets stand, by `format::rtp::payload::outgoing`.
 //!
-//! Limits: [`MEDIA_MAX`] sections; [`PAYLOAD_TYPES_MAX`] and [`ATTRIBUTES_MAX`] of each section, the latter of
-//! [`ATTRIBUTE_BYTES_MAX`]; [`CONTROL_BYTES_MAX`]; the text itself
-//! is bounded by whoever reads it. A [`Description`] owns what it says. Not here: control URLs and how they are resolved.
+//! Limits: [`TEXT_BYTES_MAX`]; [`MEDIA_MAX`] sections; [`PAYLOAD_TYPES_MAX`] and [`ATTRIBUTES_MAX`] of each section, the latter of
+//! [`ATTRIBUTE_BYTES_MAX`]; [`CONTROL_BYTES_MAX`]. A [`Description`] owns what it says. Not here: control URLs and how they are resolved.
 
 mod encoding;
 mod read;
@@ -20,6 +19,9 @@ use crate::media::TrackKind;
 
 pub use read::parse;
 pub use write::{Multicast, write};
+
+/// A longer text is not read: each payload type is looked up in all of it.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// The most `m=` sections that are read.
 pub const MEDIA_MAX: usize = 16;
@@ -69,6 +71,8 @@ pub enum Unusable {
 pub enum SdpError {
     #[error("no session description")]
     NotSdp,
+    #[error("a session description may have {TEXT_BYTES_MAX} bytes at most")]
+    TooLong,
     #[error("more than {MEDIA_MAX} media sections")]
     TooManyMedia,
 }

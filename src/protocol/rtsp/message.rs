@@ -264,9 +264,9 @@ fn headers<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
     headers
 }
 
-/// Values come back in responses: nothing in them may look like the end of a line.
-fn clean(value: &str) -> String {
-    value.trim().chars().filter(|c| !c.is_control()).collect()
+/// URLs and values come back in responses: nothing in them may look like the end of a line.
+fn clean(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).collect()
 }
 
 fn content_length(headers: &[(String, String)]) -> Result<usize, RtspError> {

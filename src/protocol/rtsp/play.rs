@@ -137,6 +137,15 @@ impl Player {
         *self.path_mut(kind) = Some(path);
     }
 
+    /// Gives up how a track travels. The last track of a group leaves it.
+    fn free_path(&mut self, kind: TrackKind, out: &mut Vec<Output>) {
+        let path = self.path_mut(kind).take();
+        if matches!(path, Some(Path::Group(_))) && self.group().is_none() {
+            out.push(Output::LeaveGroup);
+        }
+        close_pair(path, out);
+    }
+
     /// A datagram from the viewer's IP address: a report, or a small one that opens the way. `false`: not of this session.
     pub fn datagram(&mut self, now: Stamp, pair: PairId, rtcp: bool, from: SocketAddr, out: &mut Vec<Output>) -> bool {
         let state = self.state;
@@ -241,11 +250,12 @@ impl RtspSession {
         match offer.lower {
             Lower::Interleaved(wish) => {
                 let channels = player.free_channels(kind, wish).ok_or(Status::UnsupportedTransport)?;
-                close_pair(player.path_mut(kind).replace(Path::Channels(channels)), out);
+                player.free_path(kind, out);
+                *player.path_mut(kind) = Some(Path::Channels(channels));
                 Ok(Answer::Reply(self.set_up(&offer.write_interleaved(channels))))
             }
             Lower::Unicast(client) => {
-                close_pair(player.path_mut(kind).take(), out);
+                player.free_path(kind, out);
                 let used: Vec<PairId> = player.paths().filter_map(Path::target).map(|target| target.pair).collect();
                 let pair = self.open_pair(&used, out);
                 Ok(Answer::Wait(Wait::Pair { pair, offer, client, whose: Whose::Track(kind) }))
@@ -253,6 +263,7 @@ impl RtspSession {
             Lower::Multicast { .. } => match player.group() {
                 Some(group) => Ok(self.group_joined(group, &offer, kind)),
                 None => {
+                    player.free_path(kind, out);
                     let (format, protocol) = (Format::Rtp(RtpCarriage::Datagrams), "rtsp-multicast");
                     out.push(Output::JoinGroup { key, format, protocol });
                     Ok(Answer::Wait(Wait::Group { offer, kind }))
@@ -419,7 +430,7 @@ impl RtspSession {
             if player.state != State::Ready {
                 return Err(Status::OnlyAggregateAllowed.into());
             }
-            close_pair(player.path_mut(kind).take(), out);
+            player.free_path(kind, out);
             return Ok(false);
         }
         self.end_player(out);

@@ -227,11 +227,11 @@ impl RtspSession {
     /// What the client says goes to the session at the other half of the tunnel.
     fn hand_on(&mut self, text: &[u8], out: &mut Vec<Output>) -> Result<(), RtspError> {
         let Some(Half::Post { name, decoder, .. }) = &mut self.tunnel else { return Ok(()) };
-        let bytes = decoder.decode(text).ok_or(RtspError::BadTunnel)?;
+        let (bytes, is_base64) = decoder.decode(text);
         if !bytes.is_empty() {
             out.push(Output::Tunnel { name: name.clone(), bytes });
         }
-        Ok(())
+        if is_base64 { Ok(()) } else { Err(RtspError::BadTunnel) }
     }
 
     fn frame(&mut self, now: Stamp, channel: u8, payload: &[u8], out: &mut Vec<Output>) -> Result<(), RtspError> {

@@ -47,8 +47,8 @@ pub(super) struct Base64 {
 }
 
 impl Base64 {
-    /// The bytes that `text` completes; `None`: it is not base64.
-    pub fn decode(&mut self, text: &[u8]) -> Option<Bytes> {
+    /// The bytes that `text` completes, up to what is no base64; and whether all of it is.
+    pub fn decode(&mut self, text: &[u8]) -> (Bytes, bool) {
         let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 3);
         for character in text {
             let value = match character {
@@ -57,12 +57,9 @@ impl Base64 {
                 b'0'..=b'9' => character - b'0' + 52,
                 b'+' => 62,
                 b'/' => 63,
-                b'=' => {
-                    self.end_group(&mut bytes)?;
-                    continue;
-                }
+                b'=' if self.end_group(&mut bytes).is_some() => continue,
                 b'\r' | b'\n' => continue,
-                _ => return None,
+                _ => return (bytes.into(), false),
             };
             self.bits = self.bits << 6 | u32::from(value);
             self.characters += 1;
@@ -72,7 +69,7 @@ impl Base64 {
                 (self.bits, self.characters) = (0, 0);
             }
         }
-        Some(bytes.into())
+        (bytes.into(), true)
     }
 
     /// A padding character: the group has one or two bytes. The second one of two finds nothing to end.
@@ -97,16 +94,16 @@ mod tests {
         let text = b"T1BUSU9OUyAq\r\nRFM=UA==QQ==";
         for cut in 0..text.len() {
             let mut decoder = Base64::default();
-            let mut bytes = decoder.decode(&text[..cut]).unwrap().to_vec();
-            bytes.extend(decoder.decode(&text[cut..]).unwrap());
-            assert_eq!(bytes, b"OPTIONS *DSPA", "cut at {cut}");
+            let (front, back) = (decoder.decode(&text[..cut]), decoder.decode(&text[cut..]));
+            assert_eq!([front.0, back.0].concat(), b"OPTIONS *DSPA", "cut at {cut}");
+            assert!(front.1 && back.1, "cut at {cut}");
         }
     }
 
     #[test]
     fn what_is_not_base64_is_refused() {
-        for text in ["T1 B", "T===", "{}"] {
-            assert_eq!(Base64::default().decode(text.as_bytes()), None, "{text}");
+        for (text, good) in [("T1 B", ""), ("T===", ""), ("{}", ""), ("T1BUSU9O?T1BUSU9O", "OPTION")] {
+            assert_eq!(Base64::default().decode(text.as_bytes()), (good.into(), false), "{text}");
         }
     }
 }

@@ -14,6 +14,8 @@ const JUMP_MICROS: i64 = 10_000_000;
 /// A step of more is not reordering: pictures are missing, and those that waited before wait no longer.
 const GAP_MICROS: i64 = 1_000_000;
 const INTERVAL_MICROS: i64 = 40_000;
+/// A longer interval is not believed: counted back as often as can be, it would be a jump.
+const INTERVAL_MICROS_MAX: i64 = 500_000;
 
 pub struct DecodingTimes {
     depth: usize,
@@ -27,6 +29,7 @@ impl DecodingTimes {
     /// `depth`: pictures of reordering, as far as known. `frames_per_second`: 0 if not known.
     pub fn new(depth: Option<u8>, frames_per_second: f32) -> Self {
         let interval_micros = if frames_per_second > 0.0 { (1e6 / frames_per_second) as i64 } else { INTERVAL_MICROS };
+        let interval_micros = interval_micros.min(INTERVAL_MICROS_MAX);
         let depth = usize::from(depth.unwrap_or(0)).min(DEPTH_MAX);
         DecodingTimes { depth, interval_micros, waiting: VecDeque::new(), last_micros: None }
     }
@@ -97,6 +100,20 @@ mod tests {
             assert!(decoding > last, "picture {at}");
             assert!(at < 8 || decoding <= presentation, "picture {at}: {decoding} {presentation}");
             last = decoding;
+        }
+    }
+
+    #[test]
+    fn a_rate_that_cannot_be_is_not_believed() {
+        for frames_per_second in [0.000_1, 0.05, f32::MIN_POSITIVE] {
+            let mut times = DecodingTimes::new(Some(16), frames_per_second);
+            let delay = |picture: i64, decoding: i64| picture * 40_000 - decoding;
+            let mut last = i64::MIN;
+            for picture in 0..40 {
+                let decoding = times.next(picture * 40_000);
+                assert!(decoding > last && delay(picture, decoding) < JUMP_MICROS, "{frames_per_second}: {picture}, {decoding}");
+                last = decoding;
+            }
         }
     }
 

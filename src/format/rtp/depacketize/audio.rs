@@ -138,6 +138,9 @@ impl Audio {
     }
 
     fn aac_begun(&mut self, bytes: &[u8], size: usize, timestamp: i64) -> Option<()> {
+        if size > UNIT_BYTES_MAX {
+            return None;
+        }
         self.partial.extend_from_slice(bytes);
         (self.partial_bytes, self.partial_timestamp) = (size, timestamp);
         // An empty first piece would not show as begun.

@@ -9,7 +9,8 @@
 //! | `Slices(n)` | as soon as the n-th slice is complete | another slice of the same picture comes: it is left out, and learning begins anew |
 //!
 //! So a sender without markers costs a frame of delay only until it is known. The packetizations for interleaved mode (STAP-B, MTAP, FU-B)
-//! are left out and counted. Parameter sets go into `Track::config`, delimiters nowhere; both do not stand in the units.
+//! are left out and counted. Parameter sets go into `Track::config`, delimiters and types that mean a packet in RTP nowhere; none of
+//! them stand in the units.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -41,9 +42,8 @@ enum Class {
     Vps,
     Sps,
     Pps,
-    Delimiter,
-    /// A type that no NAL unit may have inside another packetization, or that says nothing: left out.
-    Unspecified,
+    /// A delimiter, or of a type that means a packet in RTP.
+    LeftOut,
     /// A sei message that says: decoding may begin here.
     RecoveryPoint,
     Other,
@@ -391,7 +391,7 @@ impl NalUnits {
             Class::Vps => &mut self.new_sets.vps,
             Class::Sps => &mut self.new_sets.sps,
             Class::Pps => &mut self.new_sets.pps,
-            Class::Delimiter | Class::Unspecified => return self.buffer.truncate(at),
+            Class::LeftOut => return self.buffer.truncate(at),
             Class::Slice { key } => {
                 self.unit.slices += 1;
                 self.unit.key |= key;
@@ -454,8 +454,7 @@ impl NalUnits {
                 6 if matches!(body, [6, ..]) => Class::RecoveryPoint,
                 7 => Class::Sps,
                 8 => Class::Pps,
-                9 => Class::Delimiter,
-                0 | 24.. => Class::Unspecified,
+                9 | 0 | 24.. => Class::LeftOut,
                 _ => Class::Other,
             },
             Dialect::H265 { .. } => match header[0] >> 1 & 0x3F {
@@ -463,8 +462,7 @@ impl NalUnits {
                 32 => Class::Vps,
                 33 => Class::Sps,
                 34 => Class::Pps,
-                35 => Class::Delimiter,
-                48.. => Class::Unspecified,
+                35 | 48.. => Class::LeftOut,
                 _ => Class::Other,
             },
         }

@@ -118,6 +118,20 @@ fn new_parameter_sets_come_before_their_picture() {
     assert_eq!(units(&out)[1].data, unit(&[&[0x65, 0x80]]), "they do not stand in the unit");
 }
 
+/// A viewer would take them for a packet of that type, once they are sent alone.
+#[test]
+fn types_that_mean_a_packet_stand_in_no_unit() {
+    let packets: [(&[u8], bool); 4] = [
+        (&[0x78, 0, 2, 0x7C, 0x85, 0, 1, 0x00, 0, 2, 0x65, 0x80], false),
+        (&[0x7C, 0xDF, 0x80], false),
+        (&[0, 0, 1, 0x18, 5, 0, 0, 1, 0x65, 0x40], false),
+        (&[0x65, 0x20], true),
+    ];
+    let out = run(&mut h264(), &packets.map(|(payload, marker)| Some((payload, 0, marker))));
+    assert_eq!(letters(&out), "CK");
+    assert_eq!(units(&out)[0].data, unit(&[&[0x65, 0x80], &[0x65, 0x40], &[0x65, 0x20]]));
+}
+
 #[test]
 fn a_sender_without_markers_costs_no_delay_once_known() {
     for slices in [1usize, 3] {
@@ -166,10 +180,16 @@ fn h265_payloads() {
         ..outgoing(&track(0, Codec::H264, h264_config())).unwrap()
     };
     type Case<'a> = (&'a str, bool, &'a [&'a [u8]], Bytes);
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 7] = [
         ("single", false, &[&[0x26, 1, 0x80, 7]], unit(&[&[0x26, 1, 0x80, 7]])),
         ("single with DONL", true, &[&[0x26, 1, 0, 9, 0x80, 7]], unit(&[&[0x26, 1, 0x80, 7]])),
         ("AP", false, &[&[0x60, 1, 0, 3, 0x4E, 1, 5, 0, 3, 0x26, 1, 0x80]], unit(&[&[0x4E, 1, 5], &[0x26, 1, 0x80]])),
+        (
+            "AP with a type that means a packet",
+            false,
+            &[&[0x60, 1, 0, 3, 0x62, 1, 0x93, 0, 3, 0x26, 1, 0x80]],
+            unit(&[&[0x26, 1, 0x80]]),
+        ),
         (
             "AP with DONL",
             true,
@@ -206,7 +226,8 @@ fn aac_in_every_dress() {
     let adts: &[u8] = &[0xFF, 0xF1, 0x4C, 0x80, 0x01, 0x3F, 0xFC, 7, 8];
     let in_header = [&[0, 16, 0, 9 << 3][..], adts].concat();
     type Case<'a> = (&'a str, PayloadForm, Bytes, &'a [(&'a [u8], bool)], &'a [(&'a [u8], i64)]);
-    let cases: [Case<'_>; 9] = [
+    let wide = PayloadForm::AacHbr { size_bits: 32, index_bits: 0, index_delta_bits: 0 };
+    let cases: [Case<'_>; 11] = [
         ("two units", hbr, config.clone(), &[(&[0, 32, 0, 16, 0, 8, 1, 2, 3], true)], &[(&[1, 2], 0), (&[3], 1024)]),
         ("narrow fields", lbr, config.clone(), &[(&[0, 16, 2 << 2, 1 << 2, 1, 2, 3], true)], &[(&[1, 2], 0), (&[3], 1024)]),
         (
@@ -215,6 +236,20 @@ fn aac_in_every_dress() {
             config.clone(),
             &[(&[0, 16, 0, 24, 1, 2], false), (&[0, 16, 0, 24, 3], true)],
             &[(&[1, 2, 3], 0)],
+        ),
+        (
+            "wide fields, in two packets",
+            wide,
+            config.clone(),
+            &[(&[0, 32, 0, 0, 0, 3, 1, 2], false), (&[0, 32, 0, 0, 0, 3, 3], true)],
+            &[(&[1, 2, 3], 0)],
+        ),
+        (
+            "more than a frame may have",
+            wide,
+            config.clone(),
+            &[(&[0, 32, 0, 0, 0, 1, 7], true), (&[0, 32, 0x80, 0, 0, 0, 8], false), (&[0, 32, 0, 0, 0, 1, 9], true)],
+            &[(&[7], 0), (&[9], 0)],
         ),
         ("ADTS inside", hbr, config.clone(), &[(&in_header, true)], &[(&[7, 8], 0)]),
         ("ADTS alone", hbr, Bytes::new(), &[(adts, true)], &[(&[7, 8], 0)]),

@@ -1,7 +1,8 @@
 //! H.264 (RFC 6184, packetization mode 1) and H.265 (RFC 7798): the NAL units of an access unit → packets.
 //!
 //! Units that fit a packet together are aggregated (STAP-A, AP), one that fits alone is sent as it is, a larger one is cut into
-//! fragments of equal size (FU-A, FU). A unit of more than 65,535 bytes is never aggregated, so the 16-bit sizes suffice.
+//! fragments of equal size (FU-A, FU). A unit of more than 65,535 bytes is never aggregated, so the 16-bit sizes suffice. Units of
+//! types that mean a packet in RTP are left out: nothing could carry them.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -19,23 +20,26 @@ const FU_END: u8 = 0x40;
 type Units<'a> = SmallVec<[&'a [u8]; 16]>;
 
 pub fn h264(parameter_sets: &[Bytes], unit: &Bytes, writer: &mut Writer) {
-    packetize(parameter_sets, unit, writer, 1, h264_aggregate, h264_fragments);
+    let is_carried = |nal: &[u8]| matches!(nal, [header, ..] if (1..=23).contains(&(header & 0x1F)));
+    packetize(parameter_sets, unit, writer, is_carried, 1, h264_aggregate, h264_fragments);
 }
 
 pub fn h265(parameter_sets: &[Bytes], unit: &Bytes, writer: &mut Writer) {
-    packetize(parameter_sets, unit, writer, 2, h265_aggregate, h265_fragments);
+    let is_carried = |nal: &[u8]| matches!(nal, [header, _, ..] if header >> 1 & 0x3F < H265_AP);
+    packetize(parameter_sets, unit, writer, is_carried, 2, h265_aggregate, h265_fragments);
 }
 
 fn packetize(
     parameter_sets: &[Bytes],
     unit: &Bytes,
     writer: &mut Writer,
+    is_carried: fn(&[u8]) -> bool,
     header_bytes: usize,
     aggregate: fn(&[&[u8]], &mut Writer),
     fragments: fn(&[u8], &mut Writer),
 ) {
     let sets = parameter_sets.iter().map(|set| &set[..]);
-    let nals: Units<'_> = sets.chain(canonical_units(unit)).filter(|nal| nal.len() >= header_bytes).collect();
+    let nals: Units<'_> = sets.chain(canonical_units(unit)).filter(|nal| is_carried(nal)).collect();
     let bytes_max = writer.payload_bytes_max();
     let mut rest = &nals[..];
     while let Some(first) = rest.first() {

@@ -218,7 +218,8 @@ fn the_start_is_one_moment_in_all_clocks() {
 
 #[test]
 fn broken_units_make_no_packets() {
-    for data in [&[][..], &[0, 0, 0, 9, 1], &[0, 0, 0, 0]] {
+    // The last two have types that mean a packet.
+    for data in [&[][..], &[0, 0, 0, 9, 1], &[0, 0, 0, 0], &[0, 0, 0, 3, 0x7C, 0x85, 1], &[0, 0, 0, 2, 0, 1]] {
         let mut muxer = muxer(INTERLEAVED, av());
         let out = push(&mut muxer, frame(0, 0, false, Bytes::copy_from_slice(data)));
         assert_eq!(out.len(), 1, "only the report");

@@ -1,8 +1,8 @@
 //! One payload type's `rtpmap` and `fmtp` → [`RtpPayload`].
 //!
 //! The RFCs are those that [`super`] names. Parameter sets and configs from here only help a player to begin sooner: what is missing or
-//! broken is left out, because the packets may bring it. Limits: [`SETS_MAX`] parameter sets of a kind; names of unknown codecs are cut
-//! at [`NAME_CHARS_MAX`].
+//! broken is left out, because the packets may bring it. Limits: [`SETS_MAX`] parameter sets of a kind, of [`SET_BYTES_MAX`]; names of
+//! unknown codecs are cut at [`NAME_CHARS_MAX`].
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -21,6 +21,8 @@ use crate::media::opus::{OpusHead, SAMPLE_RATE};
 
 /// How many parameter sets of a kind are read.
 const SETS_MAX: usize = 32;
+/// A longer set is left out.
+const SET_BYTES_MAX: usize = 4_096;
 const NAME_CHARS_MAX: usize = 64;
 
 /// Of video, if it is not said, and of MPEG audio, in Hz.
@@ -59,7 +61,7 @@ impl<'a> Parameters<'a> {
     fn nal_units(&self, name: &str) -> Vec<Bytes> {
         let sets = self.value(name).unwrap_or_default().split(',').take(SETS_MAX);
         let decoded = sets.filter_map(|set| BASE64.decode(set.trim()).ok());
-        decoded.flat_map(units_of_set).filter(|unit| !unit.is_empty()).take(SETS_MAX).collect()
+        decoded.flat_map(units_of_set).filter(|unit| (1..=SET_BYTES_MAX).contains(&unit.len())).take(SETS_MAX).collect()
     }
 
     fn hex(&self, name: &str) -> Option<Vec<u8>> {

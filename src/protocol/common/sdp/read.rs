@@ -5,13 +5,17 @@
 
 use super::encoding::{self, Parameters};
 use super::{
-    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError, Unusable,
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTES_MAX, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Media, PAYLOAD_TYPES_MAX, SdpError,
+    TEXT_BYTES_MAX, Unusable,
 };
 use crate::format::rtp::RtpPayload;
 use crate::media::TrackKind;
 
 /// Reads a description. Lines that mean nothing here are skipped.
 pub fn parse(text: &str) -> Result<Description, SdpError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(SdpError::TooLong);
+    }
     let mut is_sdp = false;
     let mut session = Section::default();
     let mut sections: Vec<Section<'_>> = Vec::new();
@@ -58,8 +62,8 @@ impl<'a> Section<'a> {
             _ => None,
         };
         let mut payload_types = Vec::new();
-        for number in fields.skip(2).filter_map(payload_type).take(PAYLOAD_TYPES_MAX) {
-            if !payload_types.contains(&number) {
+        for number in fields.skip(2).filter_map(payload_type) {
+            if payload_types.len() < PAYLOAD_TYPES_MAX && !payload_types.contains(&number) {
                 payload_types.push(number);
             }
         }

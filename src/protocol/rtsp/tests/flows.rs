@@ -178,6 +178,7 @@ fn a_player_falls_back_to_tcp() {
     Peer::converse("fallback", Config::default(), &steps);
 }
 
+const DESCRIBED: &str = "<200 #1 | Content-Base: rtsp://h/live/a/ | 2 sections>";
 const GROUP_SET_UP: &str = "<200 #2 ID | Transport: RTP/AVP;multicast;destination=239.0.0.1;port=5004-5005;ttl=16>";
 
 /// The group is joined with the first track, and sent to before PLAY.
@@ -202,6 +203,56 @@ fn multicast() {
             ("TEARDOWN rtsp://h/live/a\nSession: ID", "[leave group]<200 #7 | Connection: close>[close]"),
         ],
     );
+}
+
+/// A client that keeps its session and sets a track up anew gives up how it travelled before.
+#[test]
+fn a_track_can_change_its_transport() {
+    let rows: &[(&str, &[Step])] = &[
+        (
+            "group to TCP",
+            &[
+                ("SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP;multicast", "[join live/a rtsp-multicast]"),
+                ("!joined", GROUP_SET_UP),
+                (
+                    "SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP/TCP;interleaved=0-1\nSession: ID",
+                    "[leave group]<200 #3 ID | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>",
+                ),
+                ("PLAY rtsp://h/live/a", "[play live/a channels 0/1 - Gop rtsp-tcp]"),
+            ],
+        ),
+        (
+            "group to UDP, one track torn down before",
+            &[
+                ("SETUP rtsp://h/live/a/trackID=1\nTransport: RTP/AVP;multicast", "[join live/a rtsp-multicast]"),
+                ("!joined", "<200 #2 ID | Transport: RTP/AVP;multicast;destination=239.0.0.1;port=5006-5007;ttl=16>"),
+                (
+                    "SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP;multicast\nSession: ID",
+                    "<200 #3 ID | Transport: RTP/AVP;multicast;destination=239.0.0.1;port=5004-5005;ttl=16>",
+                ),
+                ("TEARDOWN rtsp://h/live/a/trackID=0\nSession: ID", "<200 #4 ID>"),
+                (
+                    "SETUP rtsp://h/live/a/trackID=1\nTransport: RTP/AVP;client_port=5000-5001\nSession: ID",
+                    "[leave group][open 0]",
+                ),
+            ],
+        ),
+        (
+            "UDP to group",
+            &[
+                ("SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP;client_port=5000-5001", "[open 0]"),
+                ("!port 0 20000", "<200 #2 ID | Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=20000-20001>"),
+                (
+                    "SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP;multicast\nSession: ID",
+                    "[close 0][join live/a rtsp-multicast]",
+                ),
+            ],
+        ),
+    ];
+    for (name, steps) in rows {
+        let described = [("DESCRIBE rtsp://h/live/a", "[describe live/a]"), ("!described va", DESCRIBED)];
+        Peer::converse(name, Config::default(), &[&described, *steps].concat());
+    }
 }
 
 #[test]
