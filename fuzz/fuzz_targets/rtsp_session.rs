@@ -305,7 +305,8 @@ impl Run {
         self.out[before..].iter().for_each(|output| self.shard.take(output));
         let asks_tunnel = self.out[before..].iter().any(|output| matches!(output, Output::OpenTunnel(_) | Output::Tunnel { .. }));
         if asks_tunnel && let Some(refusal) = self.refusal.take() {
-            self.tunnel_refused = true;
+            // A client that asks something at the same moment takes it for the answer to that.
+            (self.tunnel_refused, self.shard.question) = (true, None);
             self.handle(Input::Refused(refusal));
         }
     }
