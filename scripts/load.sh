@@ -38,18 +38,8 @@ start_server() {
         --set server.shards=1 --set 'rtmp.listen=[127.0.0.1:0]' --set 'http.listen=[127.0.0.1:0]' \
         --set 'rtsp.listen=[127.0.0.1:0]' --set 'control.listen=[127.0.0.1:0]' ${options[@]+"${options[@]}"} 2>"$log" &
     server_pid=$!
-    for _ in $(seq 100); do
-        if grep -q 'ready$' "$log"; then
-            rtmp=$(awk '/listening rtmp/ { print $NF }' "$log")
-            http=$(awk '/listening http/ { print $NF }' "$log")
-            rtsp=$(awk '/listening rtsp/ { print $NF }' "$log")
-            return 0
-        fi
-        sleep 0.1
-    done
-    echo "the server did not start:" >&2
-    cat "$log" >&2
-    return 1
+    wait_ready "$log"
+    rtmp=$(address_of rtmp "$log") http=$(address_of http "$log") rtsp=$(address_of rtsp "$log")
 }
 
 stop_server() {

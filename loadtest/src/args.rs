@@ -260,8 +260,10 @@ mod tests {
         assert_eq!(rtsp.rtsp_url(1), "rtsp://h:1/live/load-1");
         let other = args(&["--play", "ws-flv", "--viewers", "0"]);
         assert_eq!((other.publish_address(), other.play_address()), ("127.0.0.1:1935", "127.0.0.1:8080"));
-        for (publish, play) in Publish::value_variants().iter().zip(Play::value_variants()) {
+        for publish in Publish::value_variants() {
             assert_eq!(publish.to_possible_value().unwrap().get_name(), publish.name());
+        }
+        for play in Play::value_variants() {
             assert_eq!(play.to_possible_value().unwrap().get_name(), play.name());
         }
     }

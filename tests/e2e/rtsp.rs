@@ -3,7 +3,6 @@
 //! | published by | played by | codecs |
 //! |---|---|---|
 //! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
-//!
 //! | ffmpeg over TCP, ffmpeg over RTMP | ffmpeg over TCP and UDP, RTMP, HTTP-FLV | VP9 + MP3, AV1, H.264 + G.711 µ-law; AV1 + AAC, not over UDP |
 //!
 //! One server and one publisher serve all players at once. Multicast is in `multicast.rs`.
@@ -55,7 +54,7 @@ fn publish_to_all(runtime: Runtime, push: Push) {
 
 fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
     for recipe in recipes {
-        let Some(file) = recipe.file() else { return };
+        let (Some(file), Some(_)) = (recipe.file(), recipe.ffmpeg()) else { continue };
         let sent = hashes(recipe, &file);
         let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000));
         let players: Vec<(Play, Player)> =

@@ -16,6 +16,17 @@ fn send_all(publisher: &mut Publisher, tags: &[Tag]) {
     assert!(tags.iter().all(|tag| publisher.send(tag)));
 }
 
+/// A viewer over everything, before there is a publisher.
+fn waiting_viewers(server: &Server, key: &str) -> Vec<Viewer> {
+    let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(server, *over, key)).collect();
+    server.wait_sessions("waiting", viewers.len());
+    viewers
+}
+
+fn config_of(tags: &[Tag], kind: u8) -> &Tag {
+    tags.iter().find(|tag| tag.kind == kind && tag.is_config()).unwrap()
+}
+
 /// The tags with time stamps that begin at `from_ms`.
 fn shifted(tags: &[Tag], from_ms: u32) -> Vec<Tag> {
     let first = tags[0].timestamp;
@@ -36,8 +47,7 @@ fn one_kind(runtime: Runtime, kind: u8, flags: u8) {
     }
     let tags = only(&H264_AAC.tags().unwrap(), kind);
     let server = Server::start(Options::new(runtime).shards(2));
-    let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(&server, *over, "live/one")).collect();
-    server.wait_sessions("waiting", 3);
+    let viewers = waiting_viewers(&server, "live/one");
     let streaming = Publisher::connect(&server, "live/one").stream(tags);
     for viewer in &viewers {
         viewer.wait_frames(kind, 50);
@@ -58,17 +68,16 @@ fn late_audio(runtime: Runtime) {
     }
     let tags = H264_AAC.tags().unwrap();
     let server = Server::start(Options::new(runtime));
-    let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(&server, *over, "live/late")).collect();
-    server.wait_sessions("waiting", 3);
+    let viewers = waiting_viewers(&server, "live/late");
     let mut publisher = Publisher::connect(&server, "live/late");
     let (early, late): (Vec<Tag>, Vec<Tag>) = tags.iter().cloned().partition(|tag| tag.timestamp < 3_000);
-    assert!(only(&early, VIDEO).iter().all(|tag| publisher.send(tag)));
+    send_all(&mut publisher, &only(&early, VIDEO));
     for viewer in &viewers {
         viewer.wait_frames(VIDEO, 50);
     }
-    let config = tags.iter().find(|tag| tag.kind == AUDIO && tag.is_config()).unwrap();
+    let config = config_of(&tags, AUDIO);
     assert!(publisher.send(&Tag { timestamp: 3_000, ..config.clone() }));
-    assert!(late.iter().all(|tag| publisher.send(tag)));
+    send_all(&mut publisher, &late);
     publisher.finish();
     for viewer in &viewers {
         let seen = viewer.wait_over().tags;
@@ -85,8 +94,7 @@ fn late_video(runtime: Runtime) {
     }
     let tags = H264_AAC.tags().unwrap();
     let server = Server::start(Options::new(runtime));
-    let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(&server, *over, "live/late")).collect();
-    server.wait_sessions("waiting", 3);
+    let viewers = waiting_viewers(&server, "live/late");
     // In real time: only after a second without a picture does sound count as all there is.
     let streaming = Publisher::connect(&server, "live/late").stream(only(&tags, AUDIO));
     for viewer in &viewers {
@@ -94,7 +102,7 @@ fn late_video(runtime: Runtime) {
     }
     let (mut publisher, early) = streaming.stop();
     let key = tags.iter().rposition(Tag::is_key).unwrap();
-    let config = tags.iter().find(|tag| tag.kind == VIDEO && tag.is_config()).unwrap();
+    let config = config_of(&tags, VIDEO);
     let with_config = [&[Tag { timestamp: tags[key].timestamp, ..config.clone() }], &tags[key..]].concat();
     let late = shifted(&with_config, early.last().unwrap().timestamp + 40);
     send_all(&mut publisher, &late);
