@@ -166,7 +166,11 @@ mod tests {
             ("data alone opens nothing", vec![tracks(&[Script]), frame(0, 1), frame(0, 2)], ""),
             ("silent sound", vec![both(), frame(0, 1), frame(0, 500), frame(0, 501), frame(0, 502)], "[1] 1 500 501 502"),
             ("sound that is late", vec![both(), frame(0, 0), frame(0, 500), frame(SOUND, 600)], "[1] 0 500 [2] 600"),
-            ("another track, later", vec![tracks(&[H264]), frame(0, 1), both(), frame(0, 2), frame(SOUND, 3)], "[1] 1 [1] 2 [2] 3"),
+            (
+                "another track, later",
+                vec![tracks(&[H264]), frame(0, 1), both(), frame(0, 2), frame(SOUND, 3)],
+                "[1] 1 [1] 2 [2] 3",
+            ),
             ("more than is held", vec![both(), frame(0, 1), frame(0, 2), frame(0, 3), frame(0, 4)], "[1] 1 2 3 4"),
             ("an early end", vec![both(), frame(0, 1), MediaEvent::End], "[1] 1 end"),
         ];

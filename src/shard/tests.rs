@@ -572,6 +572,69 @@ fn a_viewer_that_joins_in_the_turn_of_a_frame_begins_with_the_old_gop() {
 }
 
 #[test]
+fn a_newcomer_on_a_narrow_link_catches_up_with_a_long_gop_without_a_jump() {
+    // Bytes that the link takes in the time of a frame of a little more than 1,000, and whether the newcomer gets everything.
+    for (link_bytes, gets_all) in [(1_500, true), (1_200, true), (900, false)] {
+        let mut world = World::new(1, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        let mut next_ms = 0;
+        let mut step = |world: &mut World, is_key: bool| {
+            publisher.publish_video(world, next_ms, is_key);
+            world.pass(40);
+            next_ms += 40;
+        };
+        step(&mut world, true);
+        (1..100).for_each(|_| step(&mut world, false));
+        let mut viewer = Actor::new(&mut world, 0);
+        world.set_window(viewer.peer, Some(0));
+        viewer.act(&mut world, [Output::Play(request(Start::Gop))]);
+        let (mut frames, mut lag_ms_max) = (Vec::new(), 0);
+        for _ in 0..600 {
+            world.set_window(viewer.peer, Some(link_bytes));
+            step(&mut world, false);
+            frames.extend(viewer.frames(&mut world));
+            lag_ms_max = viewer_session(&mut world, 0).lag_ms.max(lag_ms_max);
+        }
+        let has_all = frames.iter().enumerate().all(|(at, ms)| *ms == 40 * at as i64);
+        let skips = streams(&mut world, 0)[0].counters.skips;
+        assert_eq!(
+            (has_all && skips == 0, lag_ms_max <= 500),
+            (gets_all, true),
+            "{link_bytes}: lag {lag_ms_max} ms, {skips} skips"
+        );
+        // From the next keyframe on it is live in any case.
+        step(&mut world, true);
+        world.set_window(viewer.peer, None);
+        step(&mut world, false);
+        frames.extend(viewer.frames(&mut world));
+        assert_eq!(frames.last(), Some(&(next_ms - 40)), "{link_bytes}");
+    }
+}
+
+#[test]
+fn a_newcomer_that_is_still_catching_up_goes_on_at_the_next_keyframe() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 920);
+    let mut viewer = Actor::new(&mut world, 0);
+    world.set_window(viewer.peer, Some(0));
+    viewer.act(&mut world, [Output::Play(request(Start::Gop))]);
+    for from in (920..2_000).step_by(40) {
+        world.set_window(viewer.peer, Some(1_100));
+        run(&mut world, &publisher, from, from + 40);
+    }
+    let frames = viewer.frames(&mut world);
+    let jump = frames.windows(2).position(|pair| pair[1] != pair[0] + 40).expect("a jump");
+    assert_eq!((frames[0], frames[jump + 1]), (0, 1_000), "{frames:?}");
+    let counters = &streams(&mut world, 0)[0].counters;
+    let dropped = counters.dropped[DropReason::ViewerLag as usize];
+    assert_eq!(dropped as i64, (frames[jump + 1] - frames[jump]) / 40 - 1, "{frames:?}");
+    assert_eq!(counters.skips, 1);
+}
+
+#[test]
 fn what_a_viewer_skips_is_counted_even_if_it_never_goes_on() {
     let mut world = World::new(1, Config::default());
     let publisher = Actor::publisher(&mut world, 0);
