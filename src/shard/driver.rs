@@ -448,8 +448,10 @@ fn received(driver: &Driver, index: ConnIndex, socket: Socket, bytes: &[u8]) {
         if !plain.is_empty() {
             core.received(now, index, &plain);
         }
-        if let Err(error) = result {
-            core.failed(now, index, &error);
+        match result {
+            Ok(true) => {}
+            Ok(false) => core.received_end(now, index),
+            Err(error) => core.failed(now, index, &error),
         }
     });
 }
