@@ -93,7 +93,7 @@ pub struct Datagram<'a> {
 
 /// What a session is told by its own shard.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub enum Answer {
     Publishing,
     Playing(Option<RtpStart>),
     Described(Tracks),
@@ -243,8 +243,16 @@ impl<P: Ports> Core<P> {
         for bytes in traveller.unsent {
             conn.out.push(bytes);
         }
+        if let Some(tunnel) = traveller.tunnel {
+            self.tunnels.insert(tunnel.name().clone(), index);
+            conn.tunnel = Some(tunnel);
+        }
         self.mark_conn(index);
         self.apply_all(index, now, traveller.outputs);
+        self.answers.extend(traveller.answers.into_iter().map(|answer| (index, answer)));
+        if self.draining {
+            self.close_with(index, CloseReason::ShuttingDown);
+        }
         self.settle_answers(now);
         self.arm(index);
         index
@@ -321,6 +329,11 @@ impl<P: Ports> Core<P> {
     pub fn take_traveller(&mut self, index: ConnIndex) -> Option<(ShardId, Traveller)> {
         let conn = self.conns.get_mut(index)?;
         let moving = conn.moving.take()?;
+        let tunnel = conn.tunnel.take();
+        if let Some(tunnel) = &tunnel {
+            self.tunnels.remove(tunnel.name());
+            tunnel.move_to(moving.to);
+        }
         let traveller = Traveller {
             session: conn.session.take()?,
             protocol: conn.protocol,
@@ -331,6 +344,8 @@ impl<P: Ports> Core<P> {
             bytes_out: std::mem::take(&mut conn.out.bytes_sent),
             unsent: conn.out.take_unsent(),
             outputs: moving.outputs,
+            answers: moving.answers,
+            tunnel,
             moves: moving.moves,
         };
         conn.state = State::Gone;
@@ -397,6 +412,10 @@ impl<P: Ports> Core<P> {
     /// carried out before the next begins.
     pub(super) fn settle_answers(&mut self, now: Stamp) {
         while let Some((index, answer)) = self.answers.pop_front() {
+            if let Some(moving) = self.conns.get_mut(index).and_then(|conn| conn.moving.as_mut()) {
+                moving.answers.push(answer);
+                continue;
+            }
             let (input, closes) = match answer {
                 Answer::Publishing => (Input::Publishing, false),
                 Answer::Playing(start) => (Input::Playing(start), false),
@@ -481,7 +500,7 @@ impl<P: Ports> Core<P> {
             Output::JoinGroup { key, format, protocol } => self.join_group(index, now, key, format, protocol),
             Output::LeaveGroup => self.leave_group(index, now),
             Output::OpenTunnel(name) => self.open_tunnel(index, name),
-            Output::Tunnel { name, bytes } => self.tunnel(index, name, bytes),
+            Output::Tunnel { name, bytes } => self.tunnel(index, now, name, bytes),
             Output::Become { protocol, bytes } => self.become_other(index, now, protocol, bytes),
             Output::Received(received) => self.count_received(index, received),
         }
@@ -515,6 +534,7 @@ impl<P: Ports> Core<P> {
         }
         let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open) else { return };
         conn.state = State::Closing(now.after_millis(CLOSING_MS));
+        conn.moving = None;
         self.leave(index, now);
         self.mark_conn(index);
         self.arm(index);
@@ -530,6 +550,7 @@ impl<P: Ports> Core<P> {
         }
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.state = State::Gone;
+        conn.moving = None;
         conn.wake();
         self.leave(index, now);
         if self.conns[index].socket.is_none() {

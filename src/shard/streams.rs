@@ -126,6 +126,7 @@ impl<P: Ports> Core<P> {
         slot.stream.begin_segment();
         let conn = &mut self.conns[index];
         conn.publishing = Some(at);
+        conn.moves = 0;
         conn.last_input = now;
         log::info!("{}: {} publishes from {}", slot.stream.key, conn.protocol, conn.peer_text());
         self.answer(index, Answer::Publishing);
@@ -137,7 +138,7 @@ impl<P: Ports> Core<P> {
         if conn.moves >= MOVES_MAX || conn.socket.is_none() {
             return self.answer(index, Answer::Refused(Refusal::NameInUse));
         }
-        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish] });
+        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish], answers: Vec::new() });
         conn.wake();
         log::debug!("{} {}: moves from shard {} to {owner}", conn.protocol, conn.peer_text(), self.id);
     }

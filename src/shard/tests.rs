@@ -69,8 +69,13 @@ impl Actor {
         actor
     }
 
-    pub fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+    /// What it asks for when it is given bytes next.
+    pub fn prepare(&self, outputs: impl IntoIterator<Item = Output>) {
         self.script.lock().unwrap().extend(outputs);
+    }
+
+    pub fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+        self.prepare(outputs);
         world.send(self.peer, b"go");
     }
 
@@ -227,7 +232,7 @@ fn a_question_repeated_while_the_stream_settles_brings_no_frame_twice() {
     let later = world.now().after_millis(2_000);
     world.shards[1].tick(later);
     let event = MediaEvent::Frame(video(&world, 0, true));
-    publisher.script.lock().unwrap().push(Output::Media(event));
+    publisher.prepare([Output::Media(event)]);
     world.shards[0].received(later, publisher.peer.index, b"go");
     world.shards[0].flush(later);
     world.settle();
@@ -380,7 +385,7 @@ fn a_watching_shard_behind_a_full_lane_goes_on_at_a_keyframe() {
     // The watching shard stands still: only the owner has its turns.
     for ms in (200..600).step_by(40) {
         let event = MediaEvent::Frame(video(&world, ms, false));
-        publisher.script.lock().unwrap().push(Output::Media(event));
+        publisher.prepare([Output::Media(event)]);
         let (now, index) = (world.now(), publisher.peer.index);
         world.shards[0].received(now, index, b"go");
         world.shards[0].flush(now);
@@ -493,9 +498,9 @@ fn a_viewer_that_joins_in_the_turn_of_a_frame_begins_with_the_old_gop() {
     run(&mut world, &publisher, 0, 920);
     assert_eq!(first.frames(&mut world).len(), 23);
     let mut viewer = Actor::new(&mut world, 0);
-    viewer.script.lock().unwrap().push(Output::Play(request(Start::Gop)));
+    viewer.prepare([Output::Play(request(Start::Gop))]);
     let (now, event) = (world.now(), MediaEvent::Frame(video(&world, 920, false)));
-    publisher.script.lock().unwrap().push(Output::Media(event));
+    publisher.prepare([Output::Media(event)]);
     world.shards[0].received(now, viewer.peer.index, b"go");
     world.shards[0].received(now, publisher.peer.index, b"go");
     world.settle();
