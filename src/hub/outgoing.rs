@@ -70,6 +70,14 @@ pub struct Sent {
     pub full: bool,
 }
 
+/// What the kernel took of a packet that travels as datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub bytes: usize,
+    /// Nothing of it is left: what is, is lost.
+    pub whole: bool,
+}
+
 /// How a [`Outgoing::pump`] ended.
 #[derive(Debug)]
 pub enum Pump {
@@ -94,8 +102,8 @@ pub struct Outgoing {
     pub subscription: Option<Subscription>,
     /// The kernel's buffer was full at the last send: wait until the socket is writable.
     pub blocked: bool,
-    /// Since when the kernel has taken nothing although there was something to send.
-    pub stalled_since: Option<Stamp>,
+    /// Since when the kernel has taken nothing, though it was offered something.
+    stalled_since: Option<Stamp>,
     pub bytes_sent: u64,
     /// Packets of the ring that were not sent, in the order of [`DropReason::ALL`]; the owner of this takes and counts them.
     pub dropped: [u64; DropReason::ALL.len()],
@@ -214,10 +222,14 @@ impl Outgoing {
                 Ok(Sent { count, full }) => {
                     self.advance(count, ring, sent);
                     if full {
-                        return self.block(now);
+                        self.block(now);
+                        return Pump::Blocked;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.block(now);
+                    return Pump::Blocked;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Pump::Failed(error),
             }
@@ -225,15 +237,15 @@ impl Outgoing {
         Pump::More
     }
 
-    /// As [`Outgoing::pump`], for a viewer that gets datagrams: whole packets, `bytes_max` at once and a packet more. `send` says how
-    /// many bytes of the packet this viewer wanted. A full kernel buffer holds the viewer's place: it goes on in the next turn.
+    /// As [`Outgoing::pump`], for a viewer that gets datagrams: whole packets, `bytes_max` at once and a packet more. `send` says what
+    /// was taken of what this viewer wants of the packet. A full kernel buffer holds the viewer's place: it goes on in the next turn.
     pub fn pump_datagrams(
         &mut self,
         fanout: &Fanout,
         now: Stamp,
         bytes_max: usize,
         sent: &mut SentLog,
-        mut send: impl FnMut(&Packet) -> io::Result<usize>,
+        mut send: impl FnMut(&Packet) -> io::Result<Taken>,
     ) -> Pump {
         let mut bytes = 0;
         loop {
@@ -243,21 +255,23 @@ impl Outgoing {
             let config = subscription.config_due.take();
             let is_config = config.is_some();
             let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return Pump::Idle };
-            match send(packet) {
-                Ok(count) => {
-                    bytes += count;
-                    self.bytes_sent += count as u64;
-                }
+            let taken = match send(packet) {
+                Ok(taken) => taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     subscription.config_due = config;
                     return Pump::Blocked;
                 }
                 // The address may be wrong or out of reach for now: that is the peer's business, and its keepalives tell.
-                Err(_) => {}
+                Err(_) => Taken { bytes: 0, whole: false },
+            };
+            bytes += taken.bytes;
+            self.bytes_sent += taken.bytes as u64;
+            if !taken.whole {
+                self.dropped[DropReason::NotTaken as usize] += 1;
             }
             if !is_config {
                 subscription.cursor = Cursor::At(at + 1);
-                if packet.arrival > subscription.since {
+                if taken.whole && taken.bytes > 0 && packet.arrival > subscription.since {
                     sent.add(packet.arrival);
                 }
             }
@@ -267,10 +281,20 @@ impl Outgoing {
         }
     }
 
-    fn block(&mut self, now: Stamp) -> Pump {
+    /// Nothing more is taken until the socket is writable.
+    pub fn block(&mut self, now: Stamp) {
         self.blocked = true;
         self.stalled_since.get_or_insert(now);
-        Pump::Blocked
+    }
+
+    /// While it is blocked, something has gone that counts as sent already.
+    pub fn took(&mut self, now: Stamp) {
+        self.stalled_since = Some(now);
+    }
+
+    /// How long the kernel has taken nothing of what there is to send.
+    pub fn stalled_ms(&self, now: Stamp) -> u64 {
+        self.stalled_since.filter(|_| self.blocked).map_or(0, |since| now.millis_since(since))
     }
 
     /// The first bytes to send, for a writer that takes one slice.

@@ -52,8 +52,9 @@ pub trait Ports {
     fn close_group(&mut self, handle: usize);
     /// A new session of another protocol for a connection.
     fn session(&mut self, protocol: &'static str, peer: SocketAddr, now: Stamp) -> Option<Box<dyn Session>>;
-    /// Sends datagrams of `datagram_bytes` each (the last may be shorter), or none; `WouldBlock` when the kernel takes none now.
-    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()>;
+    /// Sends datagrams of `datagram_bytes` each (the last may be shorter) and says how many of them the kernel took, from the front;
+    /// `WouldBlock` when that is none for now.
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize>;
     /// Sends a message to another shard. May drop it when that shard's inbox is full: all messages are repeated or time out.
     fn post(&mut self, to: ShardId, message: Message);
     /// Sends media to another shard; `false` when the lane is full.
@@ -313,9 +314,16 @@ impl<P: Ports> Core<P> {
     }
 
     /// The socket takes no more until it is writable, as its task has found.
-    pub fn block(&mut self, index: ConnIndex) {
+    pub fn block(&mut self, now: Stamp, index: ConnIndex) {
         if let Some(conn) = self.conns.get_mut(index) {
-            conn.out.blocked = true;
+            conn.out.block(now);
+        }
+    }
+
+    /// The socket has taken some of what counts as sent already, but takes no more for now.
+    pub fn took(&mut self, now: Stamp, index: ConnIndex) {
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.out.took(now);
         }
     }
 
@@ -633,8 +641,8 @@ impl<P: Ports> Core<P> {
 
     fn sweep_blocked(&mut self, now: Stamp) {
         let stall_ms_max = self.config.viewer.stall_ms_max;
-        let stalled = |conn: &Conn| conn.out.stalled_since.is_some_and(|since| now.millis_since(since) > stall_ms_max);
-        let late: Vec<ConnIndex> = self.conns.iter().filter(|(_, conn)| stalled(conn)).map(|(index, _)| index).collect();
+        let stalled = self.conns.iter().filter(|(_, conn)| conn.out.stalled_ms(now) > stall_ms_max);
+        let late: Vec<ConnIndex> = stalled.map(|(index, _)| index).collect();
         for index in late {
             let conn = &self.conns[index];
             log::info!("{} {}: took nothing for {stall_ms_max} ms, closed", conn.label(), conn.peer_text());

@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::conn::Socket;
 use super::core::Datagram;
 use super::sim::{GROUP_ADDRESS, GROUP_SOCKET, World};
-use super::tests::{Actor, key, request, run, sessions, streams, tracks};
+use super::tests::{Actor, key, request, run, sessions, streams, tracks, video};
 use crate::config::Config;
 use crate::format::Format;
 use crate::format::rtp::rtcp::{self, Report};
 use crate::format::rtp::{RtpCarriage, RtpHeader};
-use crate::media::{Codec, MediaEvent, Track, TrackId, TrackShape, Tracks};
+use crate::hub::stats::DropReason;
+use crate::media::{Codec, Frame, MediaEvent, Track, TrackId, TrackShape, Tracks};
 use crate::session::{Delivery, Output, PairTarget, PlayRequest, Start};
 
 fn address(port: u16) -> SocketAddr {
@@ -122,6 +125,38 @@ fn a_viewer_whose_buffer_stays_full_skips_to_a_keyframe() {
     run(&mut world, &publisher, 800, 1_040);
     assert_eq!(shown(&mut first, &world.take_datagrams()), ["report", "25"], "the key at 1000 ms");
     assert_eq!(streams(&mut world, 0)[0].counters.skips, 1);
+}
+
+#[test]
+fn what_the_kernel_does_not_take_is_counted() {
+    let mut world = World::new(1, Config::default());
+    let publisher = publisher(&mut world);
+    run(&mut world, &publisher, 0, 40);
+    viewer(&mut world);
+    world.take_datagrams();
+    let publish_large = |world: &mut World, ms| {
+        let frame = Frame { data: Bytes::from(vec![0; 5_000]), ..video(world, ms, false) };
+        publisher.act(world, [Output::Media(MediaEvent::Frame(frame))]);
+    };
+    let not_taken = |world: &mut World| streams(world, 0)[0].counters.dropped[DropReason::NotTaken as usize];
+    let packets_out = streams(&mut world, 0)[0].counters.packets_out;
+    world.cut_datagrams(Some(2));
+    publish_large(&mut world, 40);
+    let sent = world.take_datagrams();
+    assert_eq!(sent.len(), 2, "of four");
+    let bytes: usize = sent.iter().map(|(_, _, content)| content.len()).sum();
+    let stream = &streams(&mut world, 0)[0];
+    assert_eq!(not_taken(&mut world), 1);
+    assert_eq!(stream.counters.packets_out, packets_out, "what is cut has not gone out");
+    assert_eq!(stream.counters.bytes_out, sessions(&mut world, 0)[1].bytes_out);
+    assert!(stream.counters.bytes_out < 1_500 + bytes as u64, "only what went out");
+    world.cut_datagrams(None);
+    world.refuse_datagrams(true);
+    publish_large(&mut world, 80);
+    assert_eq!(not_taken(&mut world), 2);
+    world.refuse_datagrams(false);
+    publish_large(&mut world, 120);
+    assert_eq!((world.take_datagrams().len(), not_taken(&mut world)), (4, 2));
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl Ports for NetPorts {
         Some(self.new_session(protocol, peer, now))
     }
 
-    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
         self.udp.send(socket, to, bytes, datagram_bytes)
     }
 
@@ -312,10 +312,13 @@ impl Driver {
 }
 
 impl Driver {
-    fn sent_tls(&self, socket: Socket, count: usize) {
-        if let Some(tls) = self.core.borrow_mut().ports.tls.get_mut(&socket) {
+    /// The kernel has taken cipher text of a blocked connection.
+    fn sent_tls(&self, index: ConnIndex, socket: Socket, count: usize) {
+        let mut core = self.core.borrow_mut();
+        if let Some(tls) = core.ports.tls.get_mut(&socket) {
             tls.sent(count);
         }
+        core.took(clock::now(), index);
     }
 }
 
@@ -442,7 +445,7 @@ fn received(driver: &Driver, index: ConnIndex, socket: Socket, bytes: &[u8]) {
         let result = tls.received(bytes, &mut plain);
         match flush_tls(socket, tls) {
             Ok(true) => {}
-            Ok(false) => core.block(index),
+            Ok(false) => core.block(now, index),
             Err(error) => return core.failed(now, index, &error),
         }
         if !plain.is_empty() {
@@ -473,7 +476,7 @@ fn poll_blocked(driver: &Driver, index: ConnIndex, tcp: &mut Tcp, cx: &mut Conte
             drop(core);
             match result {
                 Poll::Pending => return,
-                Poll::Ready(Ok(count)) => driver.sent_tls(tcp.as_raw_fd(), count),
+                Poll::Ready(Ok(count)) => driver.sent_tls(index, tcp.as_raw_fd(), count),
                 Poll::Ready(Err(error)) => return driver.with(|core, now| core.failed(now, index, &error)),
             }
             continue;
@@ -509,10 +512,16 @@ fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
         Ok(tcp) => {
             let socket = tcp.as_raw_fd();
             let index = driver.with(|core, now| {
+                let waits = handoff.tls.as_ref().is_some_and(|tls| !tls.unsent().is_empty());
                 if let Some(tls) = handoff.tls {
                     core.ports.tls.insert(socket, tls);
                 }
-                core.adopt(now, handoff.connection, socket)
+                let index = core.adopt(now, handoff.connection, socket);
+                if waits {
+                    // Its task sends that before anything else.
+                    core.block(now, index);
+                }
+                index
             });
             rt::spawn(connection(driver.clone(), index, tcp));
         }

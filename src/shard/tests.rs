@@ -128,7 +128,7 @@ pub(super) fn tracks() -> Output {
     Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))
 }
 
-fn video(world: &World, ms: i64, is_key: bool) -> Frame {
+pub(super) fn video(world: &World, ms: i64, is_key: bool) -> Frame {
     Frame {
         data: Bytes::from(vec![ms as u8; 1000]),
         arrival: world.now(),
@@ -356,6 +356,50 @@ fn a_viewer_that_takes_nothing_is_closed_at_last() {
     assert!(world.is_open(stuck.peer));
     run(&mut world, &publisher, 14_080, 15_400);
     assert!(!world.is_open(stuck.peer));
+}
+
+#[test]
+fn who_has_nothing_left_to_take_is_not_stalled() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 80);
+    world.set_window(viewer.peer, Some(0));
+    run(&mut world, &publisher, 80, 160);
+    viewer.act(&mut world, [Output::Pause(true)]);
+    world.set_window(viewer.peer, None);
+    run(&mut world, &publisher, 160, 20_160);
+    assert!(world.is_open(viewer.peer));
+    viewer.act(&mut world, [Output::Pause(false)]);
+    run(&mut world, &publisher, 20_160, 21_160);
+    assert_eq!(viewer.frames(&mut world), [0, 40].into_iter().chain((21_000..21_160).step_by(40)).collect::<Vec<i64>>());
+}
+
+#[test]
+fn cipher_text_that_is_not_taken_stalls_a_connection_and_what_is_taken_does_not() {
+    let mut world = World::new(1, Config::default());
+    let [stuck, slow, done] = std::array::from_fn(|_| Actor::new(&mut world, 0));
+    let now = world.now();
+    for actor in [&stuck, &slow, &done] {
+        world.shards[0].block(now, actor.peer.index);
+    }
+    for _ in 0..4 {
+        world.pass(5_000);
+        let now = world.now();
+        world.shards[0].took(now, slow.peer.index);
+        if world.shards[0].is_blocked(done.peer.index) {
+            world.shards[0].took(now, done.peer.index);
+            world.shards[0].wrote(now, done.peer.index, 0);
+        }
+    }
+    assert!(!world.is_open(stuck.peer));
+    assert!(world.is_open(slow.peer) && world.is_open(done.peer));
+    world.pass(14_900);
+    assert!(world.is_open(slow.peer), "since it took something last");
+    world.pass(200);
+    assert!(!world.is_open(slow.peer));
+    assert!(world.is_open(done.peer));
 }
 
 #[test]

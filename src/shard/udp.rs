@@ -133,8 +133,8 @@ impl UdpPorts {
         }
     }
 
-    pub fn send(&mut self, socket: i32, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
-        self.sender.send_train(socket, &to, bytes, datagram_bytes).map(drop)
+    pub fn send(&mut self, socket: i32, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
+        self.sender.send_train(socket, &to, bytes, datagram_bytes)
     }
 }
 
