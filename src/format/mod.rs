@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 pub use envelope::Envelope;
 
-use crate::media::{MediaEvent, MediaTime, Stamp};
+use crate::media::{MediaEvent, MediaTime, Stamp, Tracks};
 
 /// What a packet is for a viewer that wants to begin, skip or catch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,19 @@ impl Format {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
             Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
+        }
+    }
+
+    /// Where the media of a viewer begins that gets `config` and then `packets` of this format; `None`: viewers need not be told.
+    pub fn start<'a>(
+        self,
+        tracks: &Tracks,
+        config: Option<&Packet>,
+        packets: impl Iterator<Item = &'a Packet>,
+    ) -> Option<rtp::RtpStart> {
+        match self {
+            Format::Flv { .. } | Format::Rtmp { .. } => None,
+            Format::Rtp(carriage) => Some(rtp::start::start_of(config, packets, carriage, rtp::start::clock_rates(tracks))),
         }
     }
 }

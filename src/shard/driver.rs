@@ -231,8 +231,8 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
-        let udp = UdpPorts::new(driver.clone(), &config.rtsp, parts.send_way, (parts.id, shards), &mut random);
-        let groups = GroupPorts::new(&config.rtsp.multicast, (parts.id, shards));
+        let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
+        let groups = GroupPorts::new(config.datagrams().multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
             lanes,

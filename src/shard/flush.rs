@@ -86,7 +86,8 @@ impl<P: Ports> Core<P> {
                 // A socket for datagrams that is full for a moment is tried again with the next frame.
                 Pump::Blocked if conn.datagrams.is_some() => {}
                 Pump::Blocked => conn.wake(),
-                Pump::More if conn.datagrams.is_some_and(|datagrams| datagrams.paced_until > now) => {
+                // Its datagrams are paced from now on.
+                Pump::More if conn.datagrams.is_some() && conn.out.is_empty() => {
                     self.paced.push_back((now.after(PACE), index));
                 }
                 Pump::More => {

@@ -8,9 +8,7 @@ use super::flush::take_drops;
 use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
 use crate::config::PublishConflict;
-use crate::format::Format;
-use crate::format::rtp::start::start_of;
-use crate::format::rtp::{RtpStart, payload};
+use crate::format::rtp::RtpStart;
 use crate::hub::fanout::{ConnIndex, Fanout};
 use crate::hub::outgoing::Subscription;
 use crate::hub::ring::Cursor;
@@ -343,7 +341,7 @@ impl<P: Ports> Core<P> {
         let slot = &self.streams[at];
         let fanout = &slot.stream.fanouts[fanout_at];
         let subscription = Subscription::new(&fanout.ring, request.start, datagrams.is_some());
-        let start = rtp_start(&slot.stream, fanout, &subscription);
+        let start = start_of(&slot.stream, fanout, &subscription);
         conn.out.subscription = Some(subscription);
         conn.datagrams = datagrams;
         log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
@@ -623,16 +621,11 @@ impl<P: Ports> Core<P> {
     }
 }
 
-/// Where the RTP that a viewer will get begins, if that is known.
-fn rtp_start(stream: &Stream, fanout: &Fanout, subscription: &Subscription) -> Option<RtpStart> {
-    let Format::Rtp(carriage) = fanout.format else { return None };
+/// Where the media that a viewer will get begins, if that is known.
+fn start_of(stream: &Stream, fanout: &Fanout, subscription: &Subscription) -> Option<RtpStart> {
     let Cursor::At(at) = subscription.cursor() else { return None };
-    let clock_rates = [TrackKind::Video, TrackKind::Audio].map(|kind| {
-        let payload = stream.tracks().first(kind).and_then(payload::outgoing);
-        payload.map_or(0, |payload| payload.clock_rate)
-    });
     let packets = (at..fanout.ring.end()).filter_map(|number| fanout.ring.get(number));
-    Some(start_of(fanout.ring.key_config(), packets, carriage, clock_rates))
+    fanout.format.start(stream.tracks(), fanout.ring.key_config(), packets)
 }
 
 fn is_video(stream: &Stream, track: crate::media::TrackId) -> bool {
