@@ -37,6 +37,8 @@ pub struct Packet {
     pub parts: SmallVec<[Bytes; 3]>,
     /// Sum of the lengths of `parts`.
     pub len: usize,
+    /// What of that is the frame's own memory, which the packets of other formats share.
+    pub shared: usize,
     /// Of the frame inside; [`Stamp::ZERO`] for what is none and so never late: configs and goodbyes.
     pub arrival: Stamp,
     pub dts: MediaTime,
@@ -48,7 +50,14 @@ pub struct Packet {
 impl Packet {
     pub fn new(parts: SmallVec<[Bytes; 3]>, kind: PacketKind, arrival: Stamp, dts: MediaTime) -> Self {
         let len = parts.iter().map(Bytes::len).sum();
-        Packet { parts, len, arrival, dts, kind, train: None }
+        Packet { parts, len, shared: 0, arrival, dts, kind, train: None }
+    }
+
+    /// With the parts that are slices of `body`, a frame's memory, told from those that are copies.
+    pub fn sharing(mut self, body: &Bytes) -> Self {
+        let memory = body.as_ptr_range();
+        self.shared = self.parts.iter().filter(|part| memory.contains(&part.as_ptr())).map(Bytes::len).sum();
+        self
     }
 }
 
