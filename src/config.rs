@@ -274,6 +274,14 @@ pub struct PortRange {
     pub last: u16,
 }
 
+impl PortRange {
+    /// How many pairs of an even port and the next one it has.
+    pub fn pairs(self) -> u64 {
+        let (first, end) = (u64::from(self.first).next_multiple_of(2), u64::from(self.last) + 1);
+        end.saturating_sub(first) / 2
+    }
+}
+
 impl std::str::FromStr for PortRange {
     type Err = &'static str;
 

@@ -15,9 +15,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 /// Above it no more is encrypted until the kernel has taken some.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+pub const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Plain text of one record.
-const RECORD_BYTES_MAX: usize = 16 * 1024;
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 
 /// Why there is no usable certificate; each reads as one sentence.
 #[derive(Debug, thiserror::Error)]
