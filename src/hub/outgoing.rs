@@ -303,7 +303,8 @@ impl Outgoing {
             return Some(part);
         }
         let (ring, at) = (ring?, self.ready_at()?);
-        ring.get(at)?.parts.iter().find(|part| !part.is_empty()).map(|part| &part[..])
+        let mut parts = (at..).map_while(|number| ring.get(number)).flat_map(|packet| &packet.parts);
+        parts.find(|part| !part.is_empty()).map(|part| &part[..])
     }
 
     /// Takes `count` bytes as sent.
@@ -435,5 +436,32 @@ fn take(parts: &mut SmallVec<[Bytes; 3]>, left: &mut usize) {
         }
         *left -= front.len();
         parts.remove(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::format::{Envelope, Format, HevcForm, MuxerContext, PacketKind};
+    use crate::media::MediaTime;
+
+    #[test]
+    fn a_blocked_viewer_offers_what_it_would_send_next() {
+        let format = Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None };
+        let mut fanout = Fanout::new(format, "test", Ring::new(1_000, 1_000), MuxerContext::default());
+        for part in [&b""[..], b"media"] {
+            let parts = smallvec![Bytes::from_static(part)];
+            fanout.ring.push(Packet::new(parts, PacketKind::Audio, Stamp::from_millis(1), MediaTime::ZERO));
+        }
+        let start = Cursor::At(0);
+        let subscription = Subscription { cursor: start, ..Subscription::new(&fanout.ring, Start::Gop, false) };
+        let mut out = Outgoing { subscription: Some(subscription), ..Outgoing::default() };
+        let head = fanout.head().unwrap().len();
+        let send = |_: &[IoSlice<'_>]| Ok(Sent { count: head, full: true });
+        let pump = out.pump(Some(&fanout), Stamp::from_millis(1), &mut SentLog::default(), send);
+        assert!(matches!(pump, Pump::Blocked));
+        assert_eq!(out.front(Some(&fanout.ring)), Some(&b"media"[..]), "not the empty packet before it");
     }
 }

@@ -302,10 +302,15 @@ impl<P: Ports> Core<P> {
     pub fn remove(&mut self, now: Stamp, index: ConnIndex) {
         if self.conns.contains(index) {
             self.drop_conn(now, index);
-            let conn = self.conns.remove(index);
-            self.counters.bytes_out += conn.out.bytes_sent;
+            self.forget(index);
             self.settle_answers(now);
         }
+    }
+
+    /// Takes a connection out of the table; what it has sent stays counted.
+    pub(super) fn forget(&mut self, index: ConnIndex) {
+        let conn = self.conns.remove(index);
+        self.counters.bytes_out += conn.out.bytes_sent;
     }
 
     /// Whether the task is to close the socket and call [`Core::remove`].
@@ -547,7 +552,7 @@ impl<P: Ports> Core<P> {
         self.mark_conn(index);
         self.arm(index);
         if self.conns[index].socket.is_none() {
-            self.conns.remove(index);
+            self.forget(index);
         }
     }
 
@@ -562,7 +567,7 @@ impl<P: Ports> Core<P> {
         conn.wake();
         self.leave(index, now);
         if self.conns[index].socket.is_none() {
-            self.conns.remove(index);
+            self.forget(index);
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::conn::Socket;
 use super::core::Datagram;
+use super::message::Command;
 use super::sim::{GROUP_ADDRESS, GROUP_SOCKET, World};
 use super::tests::{Actor, key, request, run, sessions, streams, tracks, video};
 use crate::config::Config;
@@ -14,7 +15,7 @@ use crate::format::rtp::rtcp::{self, Report};
 use crate::format::rtp::{RtpCarriage, RtpHeader};
 use crate::hub::stats::DropReason;
 use crate::media::{Codec, Frame, MediaEvent, Track, TrackId, TrackShape, Tracks};
-use crate::session::{Delivery, Output, PairTarget, PlayRequest, Start};
+use crate::session::{Delivery, Output, PairTarget, PlayRequest, Refusal, Start};
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 9], port))
@@ -195,6 +196,42 @@ fn datagrams_reach_the_session_whose_port_it_is() {
     let told = viewer.told();
     assert_eq!(told, ["Datagram { pair: 0, rtcp: true, from: 10.0.0.9:5001, bytes: [120] }"]);
     assert_eq!(sessions(&mut world, 0)[0].bytes_in, 2 + 2 + 1, "two orders of the test, and the datagram");
+}
+
+#[test]
+fn a_stranger_does_not_speak_for_a_silent_publisher() {
+    let refused = format!("Refused({:?})", Refusal::NameInUse);
+    for (from, expected) in [([127, 0, 0, 1], &*refused), ([10, 0, 0, 9], "Publishing")] {
+        let mut world = World::new(1, Config::default());
+        let publisher = publisher(&mut world);
+        publisher.act(&mut world, [Output::OpenPair(0)]);
+        for _ in 0..4 {
+            world.pass(1_000);
+            let datagram = Datagram { pair: 0, rtcp: false, from: (from, 5000).into(), bytes: b"x" };
+            world.send_datagram(publisher.peer, datagram);
+        }
+        assert_eq!(Actor::publisher(&mut world, 0).told(), [expected], "from {from:?}");
+    }
+}
+
+#[test]
+fn what_was_sent_to_a_group_stays_counted() {
+    let mut world = World::new(1, Config::default());
+    let publisher = publisher(&mut world);
+    run(&mut world, &publisher, 0, 1_000);
+    let member = Actor::new(&mut world, 0);
+    let format = Format::Rtp(RtpCarriage::Datagrams);
+    member.act(&mut world, [Output::JoinGroup { key: key(), format, protocol: "sim-group" }]);
+    run(&mut world, &publisher, 1_000, 2_000);
+    let bytes_out = |world: &mut World| {
+        let (reply, answer) = flume::bounded(1);
+        world.command(0, Command::Shard(reply));
+        answer.recv().unwrap().bytes_out
+    };
+    let before = bytes_out(&mut world);
+    assert!(before > 25_000);
+    world.hang_up(member.peer);
+    assert_eq!(bytes_out(&mut world), before);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl<P: Ports> Core<P> {
             self.answer(member, Answer::Ended);
         }
         self.stop_playing(group.viewer, now);
-        self.conns.remove(group.viewer);
+        self.forget(group.viewer);
         self.ports.close_group(group.handle);
     }
 
