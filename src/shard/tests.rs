@@ -438,7 +438,8 @@ fn a_watching_shard_behind_a_full_lane_goes_on_at_a_keyframe() {
     assert_eq!(viewer.frames(&mut world), [200, 240], "what the lane held");
     run(&mut world, &publisher, 600, 1_200);
     assert_eq!(viewer.frames(&mut world), [1_000, 1_040, 1_080, 1_120, 1_160]);
-    assert!(streams(&mut world, 0)[0].counters.dropped[DropReason::LaneFull as usize] > 0);
+    let dropped = streams(&mut world, 0)[0].counters.dropped[DropReason::LaneFull as usize];
+    assert_eq!(dropped, 18, "all from 280 ms to 960 ms");
 }
 
 #[test]
