@@ -177,13 +177,30 @@ pub struct Multicast {
 }
 
 impl Multicast {
-    pub fn groups(&self) -> u16 {
-        self.addresses
-    }
-
-    /// Address and first port of a group, the number below [`Multicast::groups`].
+    /// Address and first port of a group, the number below `addresses`.
     pub fn group(&self, number: u16) -> (Ipv4Addr, u16) {
         (Ipv4Addr::from_bits(self.first_address.to_bits() + u32::from(number)), self.first_port + 4 * number)
+    }
+}
+
+/// What the shards need to know of datagrams, whoever sends them.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagrams<'a> {
+    pub ports: PortRange,
+    pub segmentation: UdpSegmentation,
+    pub receive_buffer_bytes: u32,
+    pub multicast: &'a Multicast,
+}
+
+impl Config {
+    /// They are the settings of the one protocol that uses datagrams.
+    pub fn datagrams(&self) -> Datagrams<'_> {
+        Datagrams {
+            ports: self.rtsp.udp_ports,
+            segmentation: self.rtsp.udp_segmentation,
+            receive_buffer_bytes: self.rtsp.receive_buffer_bytes,
+            multicast: &self.rtsp.multicast,
+        }
     }
 }
 
@@ -255,6 +272,14 @@ pub enum DigestAlgorithms {
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
+}
+
+impl PortRange {
+    /// How many pairs of an even port and the next one it has.
+    pub fn pairs(self) -> u64 {
+        let (first, end) = (u64::from(self.first).next_multiple_of(2), u64::from(self.last) + 1);
+        end.saturating_sub(first) / 2
+    }
 }
 
 impl std::str::FromStr for PortRange {

@@ -108,6 +108,7 @@ fn protocols_do_not_know_each_other() {
 fn the_core_knows_no_protocol() {
     let names = ["rtmp", "Rtmp", "RTMP", "http", "Http", "rtsp", "websocket", "flv"];
     forbid(&["src/hub/", "src/io/"], &names, "hub and io serve any protocol");
+    forbid(&["src/shard/"], &["config.rtmp", "config.http", "config.rtsp", "protocol::rtsp"], "the shards serve any protocol");
 }
 
 #[test]

@@ -301,7 +301,10 @@ impl Muxer for FlvMuxer {
                 tags.iter().for_each(|tag| write_tag(tag, &mut bytes));
                 out.push(Packet::new(smallvec![self.enclose(&bytes)], PacketKind::Config, Stamp::ZERO, self.tags.newest));
             }
-            Muxed::Frame { tag, kind, arrival, dts } => out.push(Packet::new(self.enclose_tag(tag), kind, arrival, dts)),
+            Muxed::Frame { tag, kind, arrival, dts } => {
+                let body = tag.body.clone();
+                out.push(Packet::new(self.enclose_tag(tag), kind, arrival, dts).sharing(&body));
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 pub use envelope::Envelope;
 
-use crate::media::{MediaEvent, MediaTime, Stamp};
+use crate::media::{MediaEvent, MediaTime, Stamp, Tracks};
 
 /// What a packet is for a viewer that wants to begin, skip or catch up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Packet {
     pub parts: SmallVec<[Bytes; 3]>,
     /// Sum of the lengths of `parts`.
     pub len: usize,
+    /// What of that is the frame's own memory, which the packets of other formats share.
+    pub shared: usize,
     /// Of the frame inside; [`Stamp::ZERO`] for what is none and so never late: configs and goodbyes.
     pub arrival: Stamp,
     pub dts: MediaTime,
@@ -48,7 +50,14 @@ pub struct Packet {
 impl Packet {
     pub fn new(parts: SmallVec<[Bytes; 3]>, kind: PacketKind, arrival: Stamp, dts: MediaTime) -> Self {
         let len = parts.iter().map(Bytes::len).sum();
-        Packet { parts, len, arrival, dts, kind, train: None }
+        Packet { parts, len, shared: 0, arrival, dts, kind, train: None }
+    }
+
+    /// With the parts that are slices of `body`, a frame's memory, told from those that are copies.
+    pub fn sharing(mut self, body: &Bytes) -> Self {
+        let memory = body.as_ptr_range();
+        self.shared = self.parts.iter().filter(|part| memory.contains(&part.as_ptr())).map(Bytes::len).sum();
+        self
     }
 }
 
@@ -98,6 +107,19 @@ impl Format {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
             Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
+        }
+    }
+
+    /// Where the media of a viewer begins that gets `config` and then `packets` of this format; `None`: viewers need not be told.
+    pub fn start<'a>(
+        self,
+        tracks: &Tracks,
+        config: Option<&Packet>,
+        packets: impl Iterator<Item = &'a Packet>,
+    ) -> Option<rtp::RtpStart> {
+        match self {
+            Format::Flv { .. } | Format::Rtmp { .. } => None,
+            Format::Rtp(carriage) => Some(rtp::start::start_of(config, packets, carriage, rtp::start::clock_rates(tracks))),
         }
     }
 }

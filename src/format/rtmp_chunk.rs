@@ -543,7 +543,7 @@ impl Muxer for RtmpMuxer {
             Muxed::Frame { tag, kind, arrival, dts } => {
                 let header = tag_header(&tag, self.message_stream);
                 let parts = message_parts(&header, &tag.head, &tag.body, OUT_CHUNK_SIZE);
-                out.push(Packet::new(parts, kind, arrival, dts));
+                out.push(Packet::new(parts, kind, arrival, dts).sharing(&tag.body));
             }
         }
     }

@@ -45,23 +45,19 @@ impl Directory {
         }
     }
 
-    /// `false`: the name is taken.
-    pub fn open_tunnel(&self, name: &Arc<str>, shard: ShardId) -> bool {
+    /// `None`: the name is taken.
+    pub fn open_tunnel(self: &Arc<Self>, name: &Arc<str>, shard: ShardId) -> Option<Tunnel> {
         match self.tunnels().entry(name.clone()) {
-            Entry::Occupied(_) => false,
+            Entry::Occupied(_) => None,
             Entry::Vacant(free) => {
                 free.insert(shard);
-                true
+                Some(Tunnel { name: name.clone(), directory: self.clone() })
             }
         }
     }
 
     pub fn tunnel(&self, name: &str) -> Option<ShardId> {
         self.tunnels().get(name).copied()
-    }
-
-    pub fn close_tunnel(&self, name: &str) {
-        self.tunnels().remove(name);
     }
 
     fn tunnels(&self) -> MutexGuard<'_, HashMap<Arc<str>, ShardId>> {
@@ -74,18 +70,44 @@ impl Directory {
     }
 }
 
+/// The name of a tunnel that is open. It is free again when this is dropped, wherever its opener has got to.
+#[derive(Debug)]
+pub struct Tunnel {
+    name: Arc<str>,
+    directory: Arc<Directory>,
+}
+
+impl Tunnel {
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its opener goes to another shard.
+    pub fn move_to(&self, shard: ShardId) {
+        self.directory.tunnels().insert(self.name.clone(), shard);
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.directory.tunnels().remove(&self.name);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_tunnel_has_one_opener() {
-        let directory = Directory::default();
+        let directory = Arc::new(Directory::default());
         let name: Arc<str> = "cookie".into();
-        assert!(directory.open_tunnel(&name, 1));
-        assert!(!directory.open_tunnel(&name, 2));
+        let tunnel = directory.open_tunnel(&name, 1).unwrap();
+        assert!(directory.open_tunnel(&name, 2).is_none());
         assert_eq!(directory.tunnel("cookie"), Some(1));
-        directory.close_tunnel("cookie");
+        tunnel.move_to(2);
+        assert_eq!(directory.tunnel("cookie"), Some(2));
+        drop(tunnel);
         assert_eq!(directory.tunnel("cookie"), None);
     }
 

@@ -85,6 +85,14 @@ pub struct Sent {
     pub full: bool,
 }
 
+/// What the kernel took of a packet that travels as datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub bytes: usize,
+    /// Nothing of it is left: what is, is lost.
+    pub whole: bool,
+}
+
 /// How a [`Outgoing::pump`] ended.
 #[derive(Debug)]
 pub enum Pump {
@@ -109,8 +117,8 @@ pub struct Outgoing {
     pub subscription: Option<Subscription>,
     /// The kernel's buffer was full at the last send: wait until the socket is writable.
     pub blocked: bool,
-    /// Since when the kernel has taken nothing although there was something to send.
-    pub stalled_since: Option<Stamp>,
+    /// Since when the kernel has taken nothing, though it was offered something.
+    stalled_since: Option<Stamp>,
     pub bytes_sent: u64,
     /// Packets of the ring that were not sent, in the order of [`DropReason::ALL`]; the owner of this takes and counts them.
     pub dropped: [u64; DropReason::ALL.len()],
@@ -242,10 +250,14 @@ impl Outgoing {
                 Ok(Sent { count, full }) => {
                     self.advance(count, ring, sent);
                     if full {
-                        return self.block(now);
+                        self.block(now);
+                        return Pump::Blocked;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.block(now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.block(now);
+                    return Pump::Blocked;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Pump::Failed(error),
             }
@@ -253,15 +265,15 @@ impl Outgoing {
         Pump::More
     }
 
-    /// As [`Outgoing::pump`], for a viewer that gets datagrams: whole packets, `bytes_max` at once and a packet more. `send` says how
-    /// many bytes of the packet this viewer wanted. A full kernel buffer holds the viewer's place: it goes on in the next turn.
+    /// As [`Outgoing::pump`], for a viewer that gets datagrams: whole packets, `bytes_max` at once and a packet more. `send` says what
+    /// was taken of what this viewer wants of the packet. A full kernel buffer holds the viewer's place: it goes on in the next turn.
     pub fn pump_datagrams(
         &mut self,
         fanout: &Fanout,
         now: Stamp,
         bytes_max: usize,
         sent: &mut SentLog,
-        mut send: impl FnMut(&Packet) -> io::Result<usize>,
+        mut send: impl FnMut(&Packet) -> io::Result<Taken>,
     ) -> Pump {
         let mut bytes = 0;
         loop {
@@ -271,21 +283,23 @@ impl Outgoing {
             let config = subscription.config_due.take();
             let is_config = config.is_some();
             let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return self.idle(now) };
-            match send(packet) {
-                Ok(count) => {
-                    bytes += count;
-                    self.bytes_sent += count as u64;
-                }
+            let taken = match send(packet) {
+                Ok(taken) => taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     subscription.config_due = config;
                     return Pump::Blocked;
                 }
                 // The address may be wrong or out of reach for now: that is the peer's business, and its keepalives tell.
-                Err(_) => {}
+                Err(_) => Taken { bytes: 0, whole: false },
+            };
+            bytes += taken.bytes;
+            self.bytes_sent += taken.bytes as u64;
+            if !taken.whole {
+                self.dropped[DropReason::NotTaken as usize] += 1;
             }
             if !is_config {
                 subscription.cursor = Cursor::At(at + 1);
-                if subscription.counts(packet) {
+                if taken.whole && taken.bytes > 0 && subscription.counts(packet) {
                     sent.add(packet.arrival);
                 }
             }
@@ -302,10 +316,20 @@ impl Outgoing {
         Pump::Idle
     }
 
-    fn block(&mut self, now: Stamp) -> Pump {
+    /// Nothing more is taken until the socket is writable.
+    pub fn block(&mut self, now: Stamp) {
         self.blocked = true;
         self.stalled_since.get_or_insert(now);
-        Pump::Blocked
+    }
+
+    /// While it is blocked, something has gone that counts as sent already.
+    pub fn took(&mut self, now: Stamp) {
+        self.stalled_since = Some(now);
+    }
+
+    /// How long the kernel has taken nothing of what there is to send.
+    pub fn stalled_ms(&self, now: Stamp) -> u64 {
+        self.stalled_since.filter(|_| self.blocked).map_or(0, |since| now.millis_since(since))
     }
 
     /// The first bytes to send, for a writer that takes one slice.
@@ -314,7 +338,8 @@ impl Outgoing {
             return Some(part);
         }
         let (ring, at) = (ring?, self.ready_at()?);
-        ring.get(at)?.parts.iter().find(|part| !part.is_empty()).map(|part| &part[..])
+        let mut parts = (at..).map_while(|number| ring.get(number)).flat_map(|packet| &packet.parts);
+        parts.find(|part| !part.is_empty()).map(|part| &part[..])
     }
 
     /// Takes `count` bytes as sent.
@@ -447,5 +472,32 @@ fn take(parts: &mut SmallVec<[Bytes; 3]>, left: &mut usize) {
         }
         *left -= front.len();
         parts.remove(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::format::{Envelope, Format, HevcForm, MuxerContext, PacketKind};
+    use crate::media::MediaTime;
+
+    #[test]
+    fn a_blocked_viewer_offers_what_it_would_send_next() {
+        let format = Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None };
+        let mut fanout = Fanout::new(format, "test", Ring::new(1_000, 1_000), MuxerContext::default());
+        for part in [&b""[..], b"media"] {
+            let parts = smallvec![Bytes::from_static(part)];
+            fanout.ring.push(Packet::new(parts, PacketKind::Audio, Stamp::from_millis(1), MediaTime::ZERO));
+        }
+        let start = Cursor::At(0);
+        let subscription = Subscription { cursor: start, ..Subscription::new(&fanout.ring, Start::Gop, false) };
+        let mut out = Outgoing { subscription: Some(subscription), ..Outgoing::default() };
+        let head = fanout.head().unwrap().len();
+        let send = |_: &[IoSlice<'_>]| Ok(Sent { count: head, full: true });
+        let pump = out.pump(Some(&fanout), Stamp::from_millis(1), &mut SentLog::default(), send);
+        assert!(matches!(pump, Pump::Blocked));
+        assert_eq!(out.front(Some(&fanout.ring)), Some(&b"media"[..]), "not the empty packet before it");
     }
 }

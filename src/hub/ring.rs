@@ -25,6 +25,8 @@ pub struct Ring {
     /// Number of the first packet in `packets`.
     base: u64,
     bytes: usize,
+    /// What of that is shared with other rings.
+    shared: usize,
     bytes_max: usize,
     keep_ms: u64,
     /// Number of the newest packet at which a viewer can begin.
@@ -42,6 +44,7 @@ impl Ring {
             packets: VecDeque::new(),
             base: 0,
             bytes: 0,
+            shared: 0,
             bytes_max,
             keep_ms,
             newest_key: None,
@@ -73,6 +76,7 @@ impl Ring {
         }
         let now = packet.arrival;
         self.bytes += packet.len;
+        self.shared += packet.shared;
         self.packets.push_back(packet);
         self.evict(now);
     }
@@ -85,6 +89,7 @@ impl Ring {
                 break;
             }
             self.bytes -= front.len;
+            self.shared -= front.shared;
             self.packets.pop_front();
             self.base += 1;
         }
@@ -102,12 +107,17 @@ impl Ring {
     pub fn clear(&mut self) {
         self.base = self.end();
         self.packets.clear();
-        self.bytes = 0;
+        (self.bytes, self.shared) = (0, 0);
         self.newest_key = None;
     }
 
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of frames that the rings of other formats keep too.
+    pub fn shared_bytes(&self) -> usize {
+        self.shared
     }
 
     pub fn get(&self, number: u64) -> Option<&Packet> {

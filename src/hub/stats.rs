@@ -91,16 +91,19 @@ pub enum DropReason {
     RingFull,
     /// The lane between two shards was full.
     LaneFull,
+    /// The kernel refused the viewer's datagrams, or took only some of the packet's.
+    NotTaken,
 }
 
 impl DropReason {
-    pub const ALL: [DropReason; 3] = [DropReason::ViewerLag, DropReason::RingFull, DropReason::LaneFull];
+    pub const ALL: [DropReason; 4] = [DropReason::ViewerLag, DropReason::RingFull, DropReason::LaneFull, DropReason::NotTaken];
 
     pub const fn label(self) -> &'static str {
         match self {
             DropReason::ViewerLag => "viewer_lag",
             DropReason::RingFull => "ring_full",
             DropReason::LaneFull => "lane_full",
+            DropReason::NotTaken => "not_taken",
         }
     }
 }

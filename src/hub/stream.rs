@@ -182,10 +182,12 @@ impl Stream {
         }
     }
 
-    /// Bytes of media that the stream keeps here. Its GOP and its rings share the frames, so the largest of them counts.
+    /// Bytes of media that the stream keeps here. What its GOP and its rings share counts once, by the largest of them; what a format
+    /// has written for itself counts at each.
     pub fn media_bytes(&self) -> usize {
-        let kept = self.fanouts.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max);
-        kept + self.gate.held_bytes()
+        let rings = || self.fanouts.iter().map(|fanout| &fanout.ring);
+        let shared = rings().map(Ring::shared_bytes).fold(self.gop.bytes(), usize::max);
+        shared + rings().map(|ring| ring.bytes() - ring.shared_bytes()).sum::<usize>() + self.gate.held_bytes()
     }
 
     /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
@@ -294,4 +296,58 @@ impl Stream {
 
 fn kind_in(tracks: &Tracks, frame: &Frame) -> TrackKind {
     tracks.get(frame.track).map_or(TrackKind::Data, |track| track.codec.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::format::rtp::{Channels, RtpCarriage};
+    use crate::format::{Envelope, HevcForm};
+    use crate::media::{Track, TrackId, TrackShape};
+
+    #[test]
+    fn formats_that_copy_are_counted_by_themselves() {
+        const FRAME_BYTES: usize = 50_000;
+        const HEADERS_BYTES_MAX: usize = 2_000;
+        let hevc = HevcForm::Enhanced;
+        let sharing = [Format::Flv { hevc, envelope: Envelope::None }, Format::Rtmp { hevc, message_stream: 1 }];
+        let copying = [
+            Format::Rtp(RtpCarriage::Datagrams),
+            Format::Rtp(RtpCarriage::Interleaved { video: Some(Channels { rtp: 0, rtcp: 1 }), audio: None }),
+        ];
+        let mut stream = Stream::new(StreamKey::parse("live/a").unwrap(), &Config::default());
+        let shape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+        let track = Track { id: TrackId(0), codec: Codec::Vp9, config: Bytes::from_static(b"vpcC-record!"), shape };
+        stream.push(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())));
+        let mut copies = 1;
+        let assert_kept = |stream: &Stream, copies: usize| {
+            let kept = stream.media_bytes();
+            let expected = copies * FRAME_BYTES..copies * FRAME_BYTES + HEADERS_BYTES_MAX * copies;
+            assert!(expected.contains(&kept), "{kept} bytes for {copies} copies");
+        };
+        let frame = Frame {
+            data: Bytes::from(vec![0; FRAME_BYTES]),
+            arrival: Stamp::from_millis(1),
+            dts: MediaTime::ZERO,
+            cts: 0,
+            segment: 0,
+            track: TrackId(0),
+            key: true,
+        };
+        stream.push(MediaEvent::Frame(frame));
+        assert_kept(&stream, copies);
+        for format in sharing {
+            stream.fanout(format, "shares", MuxerContext::default());
+            assert_kept(&stream, copies);
+        }
+        for format in copying {
+            stream.fanout(format, "copies", MuxerContext::default());
+            copies += 1;
+            assert_kept(&stream, copies);
+        }
+        stream.forget_media();
+        assert_eq!(stream.media_bytes(), 0);
+    }
 }

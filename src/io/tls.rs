@@ -15,9 +15,9 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 /// Above it no more is encrypted until the kernel has taken some.
-const UNSENT_BYTES_MAX: usize = 64 * 1024;
+pub const UNSENT_BYTES_MAX: usize = 64 * 1024;
 /// Plain text of one record.
-const RECORD_BYTES_MAX: usize = 16 * 1024;
+pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 
 /// Why there is no usable certificate; each reads as one sentence.
 #[derive(Debug, thiserror::Error)]
@@ -100,20 +100,27 @@ impl TlsConn {
         Ok(TlsConn { connection: ServerConnection::new(config.clone())?, unsent: Vec::new() })
     }
 
-    /// Takes cipher text from the peer; appends plain text to `plain`. What TLS itself has to say waits in [`TlsConn::unsent`].
-    pub fn received(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+    /// Takes cipher text from the peer; appends plain text to `plain`. What TLS itself has to say waits in [`TlsConn::unsent`]. Says
+    /// whether more may come: `false` after the peer's goodbye.
+    pub fn received(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> io::Result<bool> {
         while !cipher.is_empty() {
-            self.connection.read_tls(&mut cipher)?;
+            // After a goodbye nothing is taken any more, however much is left.
+            if self.connection.read_tls(&mut cipher)? == 0 {
+                return Ok(false);
+            }
             let state = self.connection.process_new_packets();
             let result = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
             // An alert that tells the peer goes out even when its records are broken.
             self.collect()?;
-            let count = result?.plaintext_bytes_to_read();
+            let state = result?;
             let start = plain.len();
-            plain.resize(start + count, 0);
+            plain.resize(start + state.plaintext_bytes_to_read(), 0);
             self.connection.reader().read_exact(&mut plain[start..])?;
+            if state.peer_has_closed() {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Encrypts from `slices` what may wait; says how many bytes that was.
@@ -154,5 +161,62 @@ impl TlsConn {
     /// The kernel has taken so much of it.
     pub fn sent(&mut self, count: usize) {
         self.unsent.drain(..count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+    use super::*;
+
+    const IDENTITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/io/test_identity.pem");
+
+    /// A client and the server's side, with the handshake done.
+    fn connected() -> (ClientConnection, TlsConn) {
+        let file = Path::new(IDENTITY);
+        let server = Certificates::load(file, file).unwrap().server_config().unwrap();
+        let mut roots = RootCertStore::empty();
+        for certificate in rustls_pemfile::certs(&mut std::fs::read(file).unwrap().as_slice()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut server = TlsConn::new(&server).unwrap();
+        while client.is_handshaking() || client.wants_write() {
+            assert!(server.received(&written(&mut client), &mut Vec::new()).unwrap());
+            let mut cipher = server.unsent().to_vec();
+            server.sent(cipher.len());
+            while !cipher.is_empty() {
+                let count = client.read_tls(&mut &cipher[..]).unwrap();
+                cipher.drain(..count);
+                client.process_new_packets().unwrap();
+            }
+        }
+        (client, server)
+    }
+
+    fn written(client: &mut ClientConnection) -> Vec<u8> {
+        let mut cipher = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut cipher).unwrap();
+        }
+        cipher
+    }
+
+    #[test]
+    fn what_follows_a_goodbye_is_not_read() {
+        let (mut client, mut server) = connected();
+        client.writer().write_all(b"the last words").unwrap();
+        client.send_close_notify();
+        let mut cipher = written(&mut client);
+        cipher.extend_from_slice(b"more");
+        let mut plain = Vec::new();
+        assert!(!server.received(&cipher, &mut plain).unwrap(), "the end, and in this turn");
+        assert_eq!(plain, b"the last words");
+        assert!(!server.received(b"still more", &mut plain).unwrap());
+        assert_eq!(plain, b"the last words");
     }
 }

@@ -260,7 +260,7 @@ fn has_segmentation() -> bool {
         .is_ok_and(|socket| set_option(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1_400).is_ok())
 }
 
-/// Sends trains one way, or the next one once that turns out not to work.
+/// Sends trains one way, or the next one once that turns out not to work here at all.
 #[derive(Debug)]
 pub struct Sender {
     way: SendWay,
@@ -280,34 +280,51 @@ impl Sender {
     pub fn send_train(&mut self, socket: RawFd, to: &SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
         let to = SockAddr::from(*to);
         let size = usize::from(datagram_bytes).max(1);
+        let mut way = if bytes.len() <= size { SendWay::Single } else { self.way };
         loop {
-            let result = match self.way {
-                _ if bytes.len() <= size => send_one(socket, &to, bytes, None).map(|()| 1),
+            let result = match way {
                 SendWay::Segment => send_one(socket, &to, bytes, Some(datagram_bytes)).map(|()| bytes.len().div_ceil(size)),
                 SendWay::Many => send_many(socket, &to, bytes, size),
                 SendWay::Single => send_singly(socket, &to, bytes, size),
             };
-            match result {
+            let error = match result {
+                Ok(count) => return Ok(count),
+                Err(error) => error,
+            };
+            match (error.raw_os_error().unwrap_or(0), fallback(way, &error)) {
                 // An answer to an earlier datagram: nobody listens there, or not yet. This one has not been tried.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => return Err(io::ErrorKind::WouldBlock.into()),
-                Err(error) if self.falls_back(&error) => {}
-                result => return result,
+                (libc::ECONNREFUSED, _) => {}
+                (libc::ENOBUFS, _) => return Err(io::ErrorKind::WouldBlock.into()),
+                (_, Some(Fallback::ThisTrain(next))) => way = next,
+                (_, Some(Fallback::Always(next))) => {
+                    log::warn!("UDP: {} does not work here ({error}), going on with {}", way.name(), next.name());
+                    (way, self.way) = (next, next);
+                }
+                (_, None) => return Err(error),
             }
         }
     }
+}
 
-    /// Whether the error says that this way is not there, on this device or at all; takes the next one from then on.
-    fn falls_back(&mut self, error: &io::Error) -> bool {
-        let way = match (self.way, error.raw_os_error()) {
-            // EIO: the device cannot checksum what the kernel would have to cut.
-            (SendWay::Segment, Some(libc::EIO | libc::EINVAL | libc::ENOPROTOOPT)) => SendWay::Many,
-            (SendWay::Many, Some(libc::ENOSYS)) => SendWay::Single,
-            _ => return false,
-        };
-        log::warn!("UDP: {} does not work here ({error}), going on with {}", self.way.name(), way.name());
-        self.way = way;
-        true
+/// What to try after an error.
+#[derive(Debug, PartialEq, Eq)]
+enum Fallback {
+    /// The way does not suit this destination; others may take it.
+    ThisTrain(SendWay),
+    /// The way is not there, on this device or at all.
+    Always(SendWay),
+}
+
+/// `None`: the error has nothing to do with the way.
+fn fallback(way: SendWay, error: &io::Error) -> Option<Fallback> {
+    match (way, error.raw_os_error()?) {
+        // The datagrams are larger than the route takes: those that come one by one the kernel fragments. Linux says EMSGSIZE from 6.14
+        // on. Or the address cannot be sent to at all.
+        (SendWay::Segment, libc::EINVAL | libc::EMSGSIZE) => Some(Fallback::ThisTrain(SendWay::Many)),
+        // EIO: the device cannot checksum what the kernel would have to cut.
+        (SendWay::Segment, libc::EIO | libc::ENOPROTOOPT | libc::EOPNOTSUPP) => Some(Fallback::Always(SendWay::Many)),
+        (SendWay::Many, libc::ENOSYS) => Some(Fallback::Always(SendWay::Single)),
+        _ => None,
     }
 }
 
@@ -401,6 +418,37 @@ mod tests {
                 assert_eq!(&buffer[..bytes], expected, "{way:?}");
             }
             assert!(sender.way() == way || way == SendWay::Segment && !has_segmentation(), "{way:?} became {:?}", sender.way());
+        }
+    }
+    #[test]
+    fn what_an_error_says_of_the_way() {
+        use Fallback::{Always, ThisTrain};
+        use SendWay::{Many, Segment, Single};
+        for (way, code, expected) in [
+            (Segment, libc::EINVAL, Some(ThisTrain(Many))),
+            (Segment, libc::EMSGSIZE, Some(ThisTrain(Many))),
+            (Segment, libc::EIO, Some(Always(Many))),
+            (Segment, libc::ENOPROTOOPT, Some(Always(Many))),
+            (Segment, libc::EOPNOTSUPP, Some(Always(Many))),
+            (Segment, libc::EHOSTUNREACH, None),
+            (Many, libc::ENOSYS, Some(Always(Single))),
+            (Many, libc::EINVAL, None),
+            (Single, libc::EINVAL, None),
+        ] {
+            assert_eq!(fallback(way, &io::Error::from_raw_os_error(code)), expected, "{way:?} after {code}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_sent_to_changes_nothing_for_others() {
+        let sending = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let way = SendWay::choose(UdpSegmentation::Auto).0;
+        let mut sender = Sender::with(way);
+        for datagram_bytes in [1_000, 2_500] {
+            let error = sender.send_train(sending.as_raw_fd(), &nowhere, &[0; 2_500], datagram_bytes).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+            assert_eq!(sender.way(), way);
         }
     }
 }

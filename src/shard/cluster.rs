@@ -53,7 +53,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let shards = usize::from(config.server.shards.count());
     let (backend, why) = probe::choose(config.server.runtime, shards).map_err(StartError::Runtime)?;
     log::info!("runtime {}: {why}; {shards} shard{}", backend.name(), if shards == 1 { "" } else { "s" });
-    let (send_way, why) = SendWay::choose(config.rtsp.udp_segmentation);
+    let (send_way, why) = SendWay::choose(config.datagrams().segmentation);
     log::info!("datagrams by {}: {why}", send_way.name());
     let files = socket::raise_file_limit();
     log::info!("up to {files} open files");

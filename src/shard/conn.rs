@@ -1,13 +1,14 @@
 //! A connection as its shard sees it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use super::core::Answer;
 use super::message::{SessionRole, ShardId};
 use crate::hub::Outgoing;
+use crate::hub::directory::Tunnel;
 use crate::media::{Stamp, TrackKind};
 use crate::session::{Output, PairId, PairTarget, PlayRequest, Session, StreamKey};
 
@@ -84,6 +85,8 @@ pub struct Moving {
     pub to: ShardId,
     /// What the session asked for, the wish that makes it move first.
     pub outputs: Vec<Output>,
+    /// What the session is to be told after that.
+    pub answers: Vec<Answer>,
     pub moves: u8,
 }
 
@@ -105,8 +108,8 @@ pub struct Conn {
     pub pairs: SmallVec<[Pair; 2]>,
     /// The stream to whose multicast group it belongs.
     pub group: Option<StreamIndex>,
-    /// The name of the tunnel that it has opened.
-    pub tunnel: Option<Arc<str>>,
+    /// The tunnel that it has opened.
+    pub tunnel: Option<Tunnel>,
     /// Of a viewer that gets datagrams.
     pub datagrams: Option<Datagrams>,
     pub dirty: bool,
@@ -156,6 +159,10 @@ impl Conn {
 
     /// The next moment at which something must happen without input.
     pub fn next_deadline(&self) -> Option<Stamp> {
+        // On its way it is told nothing, not even that its time is up.
+        if self.moving.is_some() {
+            return None;
+        }
         let state = match self.state {
             State::Open => self.session.as_ref().and_then(|session| session.next_timeout()),
             State::Closing(until) | State::Finished(until) => Some(until),

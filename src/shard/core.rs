@@ -52,8 +52,9 @@ pub trait Ports {
     fn close_group(&mut self, handle: usize);
     /// A new session of another protocol for a connection.
     fn session(&mut self, protocol: &'static str, peer: SocketAddr, now: Stamp) -> Option<Box<dyn Session>>;
-    /// Sends datagrams of `datagram_bytes` each (the last may be shorter), or none; `WouldBlock` when the kernel takes none now.
-    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()>;
+    /// Sends datagrams of `datagram_bytes` each (the last may be shorter) and says how many of them the kernel took, from the front;
+    /// `WouldBlock` when that is none for now.
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize>;
     /// Sends a message to another shard. May drop it when that shard's inbox is full: all messages are repeated or time out.
     fn post(&mut self, to: ShardId, message: Message);
     /// Sends media to another shard; `false` when the lane is full.
@@ -93,7 +94,7 @@ pub struct Datagram<'a> {
 
 /// What a session is told by its own shard.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub enum Answer {
     Publishing,
     Playing(Option<RtpStart>),
     Described(Tracks),
@@ -243,8 +244,16 @@ impl<P: Ports> Core<P> {
         for bytes in traveller.unsent {
             conn.out.push(bytes);
         }
+        if let Some(tunnel) = traveller.tunnel {
+            self.tunnels.insert(tunnel.name().clone(), index);
+            conn.tunnel = Some(tunnel);
+        }
         self.mark_conn(index);
         self.apply_all(index, now, traveller.outputs);
+        self.answers.extend(traveller.answers.into_iter().map(|answer| (index, answer)));
+        if self.draining {
+            self.close_with(index, CloseReason::ShuttingDown);
+        }
         self.settle_answers(now);
         self.arm(index);
         index
@@ -293,10 +302,15 @@ impl<P: Ports> Core<P> {
     pub fn remove(&mut self, now: Stamp, index: ConnIndex) {
         if self.conns.contains(index) {
             self.drop_conn(now, index);
-            let conn = self.conns.remove(index);
-            self.counters.bytes_out += conn.out.bytes_sent;
+            self.forget(index);
             self.settle_answers(now);
         }
+    }
+
+    /// Takes a connection out of the table; what it has sent stays counted.
+    pub(super) fn forget(&mut self, index: ConnIndex) {
+        let conn = self.conns.remove(index);
+        self.counters.bytes_out += conn.out.bytes_sent;
     }
 
     /// Whether the task is to close the socket and call [`Core::remove`].
@@ -305,9 +319,16 @@ impl<P: Ports> Core<P> {
     }
 
     /// The socket takes no more until it is writable, as its task has found.
-    pub fn block(&mut self, index: ConnIndex) {
+    pub fn block(&mut self, now: Stamp, index: ConnIndex) {
         if let Some(conn) = self.conns.get_mut(index) {
-            conn.out.blocked = true;
+            conn.out.block(now);
+        }
+    }
+
+    /// The socket has taken some of what counts as sent already, but takes no more for now.
+    pub fn took(&mut self, now: Stamp, index: ConnIndex) {
+        if let Some(conn) = self.conns.get_mut(index) {
+            conn.out.took(now);
         }
     }
 
@@ -321,6 +342,11 @@ impl<P: Ports> Core<P> {
     pub fn take_traveller(&mut self, index: ConnIndex) -> Option<(ShardId, Traveller)> {
         let conn = self.conns.get_mut(index)?;
         let moving = conn.moving.take()?;
+        let tunnel = conn.tunnel.take();
+        if let Some(tunnel) = &tunnel {
+            self.tunnels.remove(tunnel.name());
+            tunnel.move_to(moving.to);
+        }
         let traveller = Traveller {
             session: conn.session.take()?,
             protocol: conn.protocol,
@@ -331,6 +357,8 @@ impl<P: Ports> Core<P> {
             bytes_out: std::mem::take(&mut conn.out.bytes_sent),
             unsent: conn.out.take_unsent(),
             outputs: moving.outputs,
+            answers: moving.answers,
+            tunnel,
             moves: moving.moves,
         };
         conn.state = State::Gone;
@@ -397,6 +425,10 @@ impl<P: Ports> Core<P> {
     /// carried out before the next begins.
     pub(super) fn settle_answers(&mut self, now: Stamp) {
         while let Some((index, answer)) = self.answers.pop_front() {
+            if let Some(moving) = self.conns.get_mut(index).and_then(|conn| conn.moving.as_mut()) {
+                moving.answers.push(answer);
+                continue;
+            }
             let (input, closes) = match answer {
                 Answer::Publishing => (Input::Publishing, false),
                 Answer::Playing(start) => (Input::Playing(start), false),
@@ -481,7 +513,7 @@ impl<P: Ports> Core<P> {
             Output::JoinGroup { key, format, protocol } => self.join_group(index, now, key, format, protocol),
             Output::LeaveGroup => self.leave_group(index, now),
             Output::OpenTunnel(name) => self.open_tunnel(index, name),
-            Output::Tunnel { name, bytes } => self.tunnel(index, name, bytes),
+            Output::Tunnel { name, bytes } => self.tunnel(index, now, name, bytes),
             Output::Become { protocol, bytes } => self.become_other(index, now, protocol, bytes),
             Output::Received(received) => self.count_received(index, received),
         }
@@ -515,11 +547,12 @@ impl<P: Ports> Core<P> {
         }
         let Some(conn) = self.conns.get_mut(index).filter(|conn| conn.state == State::Open) else { return };
         conn.state = State::Closing(now.after_millis(CLOSING_MS));
+        conn.moving = None;
         self.leave(index, now);
         self.mark_conn(index);
         self.arm(index);
         if self.conns[index].socket.is_none() {
-            self.conns.remove(index);
+            self.forget(index);
         }
     }
 
@@ -530,10 +563,11 @@ impl<P: Ports> Core<P> {
         }
         let Some(conn) = self.conns.get_mut(index) else { return };
         conn.state = State::Gone;
+        conn.moving = None;
         conn.wake();
         self.leave(index, now);
         if self.conns[index].socket.is_none() {
-            self.conns.remove(index);
+            self.forget(index);
         }
     }
 
@@ -612,8 +646,8 @@ impl<P: Ports> Core<P> {
 
     fn sweep_blocked(&mut self, now: Stamp) {
         let stall_ms_max = self.config.viewer.stall_ms_max;
-        let stalled = |conn: &Conn| conn.out.stalled_since.is_some_and(|since| now.millis_since(since) > stall_ms_max);
-        let late: Vec<ConnIndex> = self.conns.iter().filter(|(_, conn)| stalled(conn)).map(|(index, _)| index).collect();
+        let stalled = self.conns.iter().filter(|(_, conn)| conn.out.stalled_ms(now) > stall_ms_max);
+        let late: Vec<ConnIndex> = stalled.map(|(index, _)| index).collect();
         for index in late {
             let conn = &self.conns[index];
             log::info!("{} {}: took nothing for {stall_ms_max} ms, closed", conn.label(), conn.peer_text());

@@ -2,16 +2,20 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::conn::Socket;
 use super::core::Datagram;
+use super::message::Command;
 use super::sim::{GROUP_ADDRESS, GROUP_SOCKET, World};
-use super::tests::{Actor, frame, key, request, run, sessions, streams, tracks};
+use super::tests::{Actor, frame, key, request, run, sessions, streams, tracks, video};
 use crate::config::Config;
 use crate::format::Format;
 use crate::format::rtp::rtcp::{self, Report};
 use crate::format::rtp::{RtpCarriage, RtpHeader};
-use crate::media::{Codec, MediaEvent, Track, TrackId, TrackShape, Tracks};
-use crate::session::{Delivery, Output, PairTarget, PlayRequest, Start};
+use crate::hub::stats::DropReason;
+use crate::media::{Codec, Frame, MediaEvent, Track, TrackId, TrackShape, Tracks};
+use crate::session::{Delivery, Output, PairTarget, PlayRequest, Refusal, Start};
 
 fn address(port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 9], port))
@@ -125,6 +129,38 @@ fn a_viewer_whose_buffer_stays_full_skips_to_a_keyframe() {
 }
 
 #[test]
+fn what_the_kernel_does_not_take_is_counted() {
+    let mut world = World::new(1, Config::default());
+    let publisher = publisher(&mut world);
+    run(&mut world, &publisher, 0, 40);
+    viewer(&mut world);
+    world.take_datagrams();
+    let publish_large = |world: &mut World, ms| {
+        let frame = Frame { data: Bytes::from(vec![0; 5_000]), ..video(world, ms, false) };
+        publisher.act(world, [Output::Media(MediaEvent::Frame(frame))]);
+    };
+    let not_taken = |world: &mut World| streams(world, 0)[0].counters.dropped[DropReason::NotTaken as usize];
+    let packets_out = streams(&mut world, 0)[0].counters.packets_out;
+    world.cut_datagrams(Some(2));
+    publish_large(&mut world, 40);
+    let sent = world.take_datagrams();
+    assert_eq!(sent.len(), 2, "of four");
+    let bytes: usize = sent.iter().map(|(_, _, content)| content.len()).sum();
+    let stream = &streams(&mut world, 0)[0];
+    assert_eq!(not_taken(&mut world), 1);
+    assert_eq!(stream.counters.packets_out, packets_out, "what is cut has not gone out");
+    assert_eq!(stream.counters.bytes_out, sessions(&mut world, 0)[1].bytes_out);
+    assert!(stream.counters.bytes_out < 1_500 + bytes as u64, "only what went out");
+    world.cut_datagrams(None);
+    world.refuse_datagrams(true);
+    publish_large(&mut world, 80);
+    assert_eq!(not_taken(&mut world), 2);
+    world.refuse_datagrams(false);
+    publish_large(&mut world, 120);
+    assert_eq!((world.take_datagrams().len(), not_taken(&mut world)), (4, 2));
+}
+
+#[test]
 fn a_redirected_viewer_is_sent_to_its_new_address() {
     let mut world = World::new(1, Config::default());
     let publisher = publisher(&mut world);
@@ -160,6 +196,42 @@ fn datagrams_reach_the_session_whose_port_it_is() {
     let told = viewer.told();
     assert_eq!(told, ["Datagram { pair: 0, rtcp: true, from: 10.0.0.9:5001, bytes: [120] }"]);
     assert_eq!(sessions(&mut world, 0)[0].bytes_in, 2 + 2 + 1, "two orders of the test, and the datagram");
+}
+
+#[test]
+fn a_stranger_does_not_speak_for_a_silent_publisher() {
+    let refused = format!("Refused({:?})", Refusal::NameInUse);
+    for (from, expected) in [([127, 0, 0, 1], &*refused), ([10, 0, 0, 9], "Publishing")] {
+        let mut world = World::new(1, Config::default());
+        let publisher = publisher(&mut world);
+        publisher.act(&mut world, [Output::OpenPair(0)]);
+        for _ in 0..4 {
+            world.pass(1_000);
+            let datagram = Datagram { pair: 0, rtcp: false, from: (from, 5000).into(), bytes: b"x" };
+            world.send_datagram(publisher.peer, datagram);
+        }
+        assert_eq!(Actor::publisher(&mut world, 0).told(), [expected], "from {from:?}");
+    }
+}
+
+#[test]
+fn what_was_sent_to_a_group_stays_counted() {
+    let mut world = World::new(1, Config::default());
+    let publisher = publisher(&mut world);
+    run(&mut world, &publisher, 0, 1_000);
+    let member = Actor::new(&mut world, 0);
+    let format = Format::Rtp(RtpCarriage::Datagrams);
+    member.act(&mut world, [Output::JoinGroup { key: key(), format, protocol: "sim-group" }]);
+    run(&mut world, &publisher, 1_000, 2_000);
+    let bytes_out = |world: &mut World| {
+        let (reply, answer) = flume::bounded(1);
+        world.command(0, Command::Shard(reply));
+        answer.recv().unwrap().bytes_out
+    };
+    let before = bytes_out(&mut world);
+    assert!(before > 25_000);
+    world.hang_up(member.peer);
+    assert_eq!(bytes_out(&mut world), before);
 }
 
 #[test]

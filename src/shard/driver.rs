@@ -162,7 +162,7 @@ impl Ports for NetPorts {
         Some(self.new_session(protocol, peer, now))
     }
 
-    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
         self.udp.send(socket, to, bytes, datagram_bytes)
     }
 
@@ -231,8 +231,8 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
-        let udp = UdpPorts::new(driver.clone(), &config.rtsp, parts.send_way, (parts.id, shards), &mut random);
-        let groups = GroupPorts::new(&config.rtsp.multicast, (parts.id, shards));
+        let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
+        let groups = GroupPorts::new(config.datagrams().multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
             lanes,
@@ -312,10 +312,13 @@ impl Driver {
 }
 
 impl Driver {
-    fn sent_tls(&self, socket: Socket, count: usize) {
-        if let Some(tls) = self.core.borrow_mut().ports.tls.get_mut(&socket) {
+    /// The kernel has taken cipher text of a blocked connection.
+    fn sent_tls(&self, index: ConnIndex, socket: Socket, count: usize) {
+        let mut core = self.core.borrow_mut();
+        if let Some(tls) = core.ports.tls.get_mut(&socket) {
             tls.sent(count);
         }
+        core.took(clock::now(), index);
     }
 }
 
@@ -442,14 +445,16 @@ fn received(driver: &Driver, index: ConnIndex, socket: Socket, bytes: &[u8]) {
         let result = tls.received(bytes, &mut plain);
         match flush_tls(socket, tls) {
             Ok(true) => {}
-            Ok(false) => core.block(index),
+            Ok(false) => core.block(now, index),
             Err(error) => return core.failed(now, index, &error),
         }
         if !plain.is_empty() {
             core.received(now, index, &plain);
         }
-        if let Err(error) = result {
-            core.failed(now, index, &error);
+        match result {
+            Ok(true) => {}
+            Ok(false) => core.received_end(now, index),
+            Err(error) => core.failed(now, index, &error),
         }
     });
 }
@@ -471,7 +476,7 @@ fn poll_blocked(driver: &Driver, index: ConnIndex, tcp: &mut Tcp, cx: &mut Conte
             drop(core);
             match result {
                 Poll::Pending => return,
-                Poll::Ready(Ok(count)) => driver.sent_tls(tcp.as_raw_fd(), count),
+                Poll::Ready(Ok(count)) => driver.sent_tls(index, tcp.as_raw_fd(), count),
                 Poll::Ready(Err(error)) => return driver.with(|core, now| core.failed(now, index, &error)),
             }
             continue;
@@ -507,10 +512,16 @@ fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
         Ok(tcp) => {
             let socket = tcp.as_raw_fd();
             let index = driver.with(|core, now| {
+                let waits = handoff.tls.as_ref().is_some_and(|tls| !tls.unsent().is_empty());
                 if let Some(tls) = handoff.tls {
                     core.ports.tls.insert(socket, tls);
                 }
-                core.adopt(now, handoff.connection, socket)
+                let index = core.adopt(now, handoff.connection, socket);
+                if waits {
+                    // Its task sends that before anything else.
+                    core.block(now, index);
+                }
+                index
             });
             rt::spawn(connection(driver.clone(), index, tcp));
         }

@@ -12,6 +12,7 @@ use super::core::{Core, Ports};
 use crate::format::Packet;
 use crate::format::rtp::Flow;
 use crate::hub::fanout::{ConnIndex, SentLog};
+use crate::hub::outgoing::Taken;
 use crate::hub::{Fanout, Outgoing, Pump};
 use crate::media::{Stamp, TrackKind};
 use crate::session::PairTarget;
@@ -85,7 +86,8 @@ impl<P: Ports> Core<P> {
                 // A socket for datagrams that is full for a moment is tried again with the next frame.
                 Pump::Blocked if conn.datagrams.is_some() => {}
                 Pump::Blocked => conn.wake(),
-                Pump::More if conn.datagrams.is_some_and(|datagrams| datagrams.paced_until > now) => {
+                // Its datagrams are paced from now on.
+                Pump::More if conn.datagrams.is_some() && conn.out.is_empty() => {
                     self.paced.push_back((now.after(PACE), index));
                 }
                 Pump::More => {
@@ -219,14 +221,15 @@ fn pump_datagrams<P: Ports>(
     result
 }
 
-/// Sends one packet of a ring to the addresses of its track; says how many bytes that took.
+/// Sends one packet of a ring to the addresses of its track.
 fn send_packet<P: Ports>(
     packet: &Packet,
     video: Option<(Pair, PairTarget)>,
     audio: Option<(Pair, PairTarget)>,
     ports: &mut P,
-) -> io::Result<usize> {
-    let Some(train) = packet.train else { return Ok(0) };
+) -> io::Result<Taken> {
+    const NOT_WANTED: Taken = Taken { bytes: 0, whole: true };
+    let Some(train) = packet.train else { return Ok(NOT_WANTED) };
     let target = match train.flow {
         Flow::Media(TrackKind::Video) => video,
         Flow::Media(_) => audio,
@@ -237,14 +240,17 @@ fn send_packet<P: Ports>(
                     ports.send_datagrams(pair.rtcp, to.rtcp, part, datagram_bytes)?;
                 }
             }
-            return Ok(0);
+            return Ok(NOT_WANTED);
         }
     };
-    let Some((pair, to)) = target else { return Ok(0) };
+    let Some((pair, to)) = target else { return Ok(NOT_WANTED) };
+    let size = usize::from(train.datagram_bytes.get());
+    let mut bytes = 0;
     for part in &packet.parts {
-        ports.send_datagrams(pair.rtp, to.rtp, part, train.datagram_bytes.get())?;
+        let count = ports.send_datagrams(pair.rtp, to.rtp, part, train.datagram_bytes.get())?;
+        bytes += part.len().min(count * size);
     }
-    Ok(packet.len)
+    Ok(Taken { bytes, whole: bytes == packet.len })
 }
 
 /// The stream and the fan-out that a viewer reads.

@@ -49,7 +49,9 @@ impl<P: Ports> Core<P> {
         let Some(group) = &mut self.streams[at].group else { return };
         group.members.push(index);
         let group = group.group;
-        self.conns[index].group = Some(at);
+        let conn = &mut self.conns[index];
+        conn.group = Some(at);
+        conn.moves = 0;
         self.answer(index, Answer::GroupJoined(group));
     }
 
@@ -88,7 +90,7 @@ impl<P: Ports> Core<P> {
             self.answer(member, Answer::Ended);
         }
         self.stop_playing(group.viewer, now);
-        self.conns.remove(group.viewer);
+        self.forget(group.viewer);
         self.ports.close_group(group.handle);
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::core::Answer;
+use crate::hub::directory::Tunnel;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
 use crate::session::{CloseReason, Output, Session, StreamKey};
@@ -76,7 +78,7 @@ pub enum Message {
         key: StreamKey,
         watch: u64,
     },
-    /// A connection moves to the shard that owns the stream which it wants to publish.
+    /// A connection moves to the shard that has what it wants: the stream that it publishes, its group, the other half of its tunnel.
     Adopt(Box<Handoff>),
 }
 
@@ -100,6 +102,10 @@ pub struct Traveller {
     pub unsent: Vec<Bytes>,
     /// What the session asked for when it moved, and after.
     pub outputs: Vec<Output>,
+    /// What the session is to be told after that.
+    pub answers: Vec<Answer>,
+    /// The tunnel that it has opened.
+    pub tunnel: Option<Tunnel>,
     /// How often it has moved for this wish.
     pub moves: u8,
 }

@@ -11,6 +11,8 @@ pub mod driver;
 mod flush;
 mod groups;
 pub mod message;
+#[cfg(test)]
+mod move_tests;
 mod pairs;
 #[cfg(test)]
 mod random_tests;

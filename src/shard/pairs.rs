@@ -46,7 +46,10 @@ impl<P: Ports> Core<P> {
     pub fn datagram(&mut self, now: Stamp, index: ConnIndex, datagram: Datagram<'_>) {
         let Some(conn) = self.conns.get_mut(index) else { return };
         let Datagram { pair, rtcp, from, bytes } = datagram;
-        conn.last_input = now;
+        // Anybody can send to a port: only its peer's machine speaks for a session.
+        if conn.peer.is_some_and(|peer| peer.ip().to_canonical() == from.ip().to_canonical()) {
+            conn.last_input = now;
+        }
         conn.bytes_in += bytes.len() as u64;
         self.counters.bytes_in += bytes.len() as u64;
         self.drive(index, now, Input::Datagram { pair, rtcp, from, bytes });

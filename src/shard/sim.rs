@@ -50,6 +50,10 @@ struct Net {
     groups_open: usize,
     /// So many sends find a full buffer.
     datagrams_fail: usize,
+    /// How many datagrams the buffer takes of one send; `None`: all.
+    datagrams_fit: Option<usize>,
+    /// Every send of datagrams fails.
+    datagrams_refused: bool,
 }
 
 pub struct SimPorts {
@@ -118,15 +122,20 @@ impl Ports for SimPorts {
         None
     }
 
-    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
+    fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
         let mut net = self.net.borrow_mut();
         if net.datagrams_fail > 0 {
             net.datagrams_fail -= 1;
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        let sent = bytes.chunks(usize::from(datagram_bytes)).map(|datagram| (socket, to, datagram.to_vec()));
+        if net.datagrams_refused {
+            return Err(io::ErrorKind::HostUnreachable.into());
+        }
+        let fit = net.datagrams_fit.unwrap_or(usize::MAX);
+        let sent = bytes.chunks(usize::from(datagram_bytes)).take(fit).map(|datagram| (socket, to, datagram.to_vec()));
+        let before = net.datagrams.len();
         net.datagrams.extend(sent);
-        Ok(())
+        Ok(net.datagrams.len() - before)
     }
 
     fn post(&mut self, to: ShardId, message: Message) {
@@ -258,6 +267,16 @@ impl World {
     /// The next `count` sends of datagrams find a full buffer.
     pub fn fail_datagrams(&mut self, count: usize) {
         self.net.borrow_mut().datagrams_fail = count;
+    }
+
+    /// From now on a send of datagrams is cut after `fit`.
+    pub fn cut_datagrams(&mut self, fit: Option<usize>) {
+        self.net.borrow_mut().datagrams_fit = fit;
+    }
+
+    /// Nothing can be sent to where datagrams go.
+    pub fn refuse_datagrams(&mut self, refused: bool) {
+        self.net.borrow_mut().datagrams_refused = refused;
     }
 
     pub fn open_pairs(&self) -> usize {

@@ -8,9 +8,7 @@ use super::flush::take_drops;
 use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
 use crate::config::PublishConflict;
-use crate::format::Format;
-use crate::format::rtp::start::start_of;
-use crate::format::rtp::{RtpStart, payload};
+use crate::format::rtp::RtpStart;
 use crate::hub::fanout::{ConnIndex, Fanout};
 use crate::hub::outgoing::Subscription;
 use crate::hub::ring::Cursor;
@@ -58,8 +56,18 @@ pub enum Source {
 pub struct Watcher {
     pub shard: ShardId,
     pub watch: u64,
-    /// Whether it has what came before: the next batch simply goes on.
-    pub in_step: bool,
+    pub step: Step,
+}
+
+/// What a watching shard has of what came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing yet.
+    New,
+    /// All: the next batch simply goes on.
+    In,
+    /// Its lane was full: what comes before the next keyframe is lost for it.
+    Behind,
 }
 
 impl<P: Ports> Core<P> {
@@ -126,6 +134,7 @@ impl<P: Ports> Core<P> {
         slot.stream.begin_segment();
         let conn = &mut self.conns[index];
         conn.publishing = Some(at);
+        conn.moves = 0;
         conn.last_input = now;
         log::info!("{}: {} publishes from {}", slot.stream.key, conn.protocol, conn.peer_text());
         self.answer(index, Answer::Publishing);
@@ -137,7 +146,7 @@ impl<P: Ports> Core<P> {
         if conn.moves >= MOVES_MAX || conn.socket.is_none() {
             return self.answer(index, Answer::Refused(Refusal::NameInUse));
         }
-        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish] });
+        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish], answers: Vec::new() });
         conn.wake();
         log::debug!("{} {}: moves from shard {} to {owner}", conn.protocol, conn.peer_text(), self.id);
     }
@@ -348,7 +357,7 @@ impl<P: Ports> Core<P> {
         let slot = &self.streams[at];
         let fanout = &slot.stream.fanouts[fanout_at];
         let subscription = Subscription::new(&fanout.ring, request.start, datagrams.is_some());
-        let start = rtp_start(&slot.stream, fanout, &subscription);
+        let start = start_of(&slot.stream, fanout, &subscription);
         conn.out.subscription = Some(subscription);
         conn.datagrams = datagrams;
         log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
@@ -523,7 +532,7 @@ impl<P: Ports> Core<P> {
             // The same watch asked again, because the answer was slow: what it has got it must not get twice.
             if !watchers.iter().any(|watcher| watcher.shard == from && watcher.watch == watch) {
                 watchers.retain(|watcher| watcher.shard != from);
-                watchers.push(Watcher { shard: from, watch, in_step: false });
+                watchers.push(Watcher { shard: from, watch, step: Step::New });
             }
         }
         self.streams[at].stream.watched = true;
@@ -551,13 +560,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn forward(&mut self, at: StreamIndex) {
         let Some(events) = self.send_outgoing(at) else { return };
         let stream = &self.streams[at].stream;
-        let has_video = stream.tracks().has(TrackKind::Video);
-        let begins = |event: &MediaEvent| match event {
-            MediaEvent::Frame(frame) => !has_video || (frame.key && is_video(stream, frame.track)),
-            MediaEvent::End => true,
-            MediaEvent::Tracks(_) => false,
-        };
-        if stream.settled() && events.iter().any(begins) {
+        if stream.settled() && last_beginning(stream, &events).is_some() {
             self.bring_into_step(at);
         }
     }
@@ -569,15 +572,21 @@ impl<P: Ports> Core<P> {
             return None;
         }
         let events: Arc<[MediaEvent]> = slot.stream.outgoing.drain(..).collect();
+        // Who is brought into step at a beginning gets what follows it.
+        let before_beginning = last_beginning(&slot.stream, &events).unwrap_or(events.len()) as u64;
         let Source::Owner { watchers, .. } = &mut slot.source else { return None };
-        let mut lost = 0;
-        for watcher in watchers.iter_mut().filter(|watcher| watcher.in_step) {
-            let batch = Batch { key: slot.stream.key.clone(), watch: watcher.watch, events: events.clone() };
-            watcher.in_step = self.ports.lane(watcher.shard, batch);
-            lost += u64::from(!watcher.in_step);
+        let dropped = &mut slot.stream.counters.dropped[DropReason::LaneFull as usize];
+        for watcher in watchers.iter_mut().filter(|watcher| watcher.step != Step::New) {
+            if watcher.step == Step::In {
+                let batch = Batch { key: slot.stream.key.clone(), watch: watcher.watch, events: events.clone() };
+                if self.ports.lane(watcher.shard, batch) {
+                    continue;
+                }
+                watcher.step = Step::Behind;
+                self.counters.lane_full += 1;
+            }
+            *dropped += before_beginning;
         }
-        self.counters.lane_full += lost;
-        slot.stream.counters.dropped[DropReason::LaneFull as usize] += lost * events.len() as u64;
         Some(events)
     }
 
@@ -585,7 +594,7 @@ impl<P: Ports> Core<P> {
     fn bring_into_step(&mut self, at: StreamIndex) {
         let slot = &self.streams[at];
         let Source::Owner { watchers, .. } = &slot.source else { return };
-        if watchers.iter().all(|watcher| watcher.in_step) {
+        if watchers.iter().all(|watcher| watcher.step == Step::In) {
             return;
         }
         // The GOP holds what `outgoing` holds: those in step get that first.
@@ -597,9 +606,11 @@ impl<P: Ports> Core<P> {
         }
         let events: Arc<[MediaEvent]> = events.into();
         let Source::Owner { watchers, .. } = &mut slot.source else { return };
-        for watcher in watchers.iter_mut().filter(|watcher| !watcher.in_step) {
+        for watcher in watchers.iter_mut().filter(|watcher| watcher.step != Step::In) {
             let batch = Batch { key: slot.stream.key.clone(), watch: watcher.watch, events: events.clone() };
-            watcher.in_step = self.ports.lane(watcher.shard, batch);
+            if self.ports.lane(watcher.shard, batch) {
+                watcher.step = Step::In;
+            }
         }
     }
 
@@ -628,16 +639,21 @@ impl<P: Ports> Core<P> {
     }
 }
 
-/// Where the RTP that a viewer will get begins, if that is known.
-fn rtp_start(stream: &Stream, fanout: &Fanout, subscription: &Subscription) -> Option<RtpStart> {
-    let Format::Rtp(carriage) = fanout.format else { return None };
+/// Where the media that a viewer will get begins, if that is known.
+fn start_of(stream: &Stream, fanout: &Fanout, subscription: &Subscription) -> Option<RtpStart> {
     let Cursor::At(at) = subscription.cursor() else { return None };
-    let clock_rates = [TrackKind::Video, TrackKind::Audio].map(|kind| {
-        let payload = stream.tracks().first(kind).and_then(payload::outgoing);
-        payload.map_or(0, |payload| payload.clock_rate)
-    });
     let packets = (at..fanout.ring.end()).filter_map(|number| fanout.ring.get(number));
-    Some(start_of(fanout.ring.key_config(), packets, carriage, clock_rates))
+    fanout.format.start(stream.tracks(), fanout.ring.key_config(), packets)
+}
+
+/// The place of the last event with which a shard can begin that has nothing of what came before.
+fn last_beginning(stream: &Stream, events: &[MediaEvent]) -> Option<usize> {
+    let has_video = stream.tracks().has(TrackKind::Video);
+    events.iter().rposition(|event| match event {
+        MediaEvent::Frame(frame) => !has_video || (frame.key && is_video(stream, frame.track)),
+        MediaEvent::End => true,
+        MediaEvent::Tracks(_) => false,
+    })
 }
 
 fn is_video(stream: &Stream, track: crate::media::TrackId) -> bool {

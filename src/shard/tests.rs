@@ -69,8 +69,13 @@ impl Actor {
         actor
     }
 
-    pub fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+    /// What it asks for when it is given bytes next.
+    pub fn prepare(&self, outputs: impl IntoIterator<Item = Output>) {
         self.script.lock().unwrap().extend(outputs);
+    }
+
+    pub fn act(&self, world: &mut World, outputs: impl IntoIterator<Item = Output>) {
+        self.prepare(outputs);
         world.send(self.peer, b"go");
     }
 
@@ -123,7 +128,7 @@ pub(super) fn tracks() -> Output {
     Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))
 }
 
-fn video(world: &World, ms: i64, is_key: bool) -> Frame {
+pub(super) fn video(world: &World, ms: i64, is_key: bool) -> Frame {
     frame(world, TrackId(0), ms, is_key)
 }
 
@@ -295,7 +300,7 @@ fn a_question_repeated_while_the_stream_settles_brings_no_frame_twice() {
     let later = world.now().after_millis(2_000);
     world.shards[1].tick(later);
     let event = MediaEvent::Frame(video(&world, 0, true));
-    publisher.script.lock().unwrap().push(Output::Media(event));
+    publisher.prepare([Output::Media(event)]);
     world.shards[0].received(later, publisher.peer.index, b"go");
     world.shards[0].flush(later);
     world.settle();
@@ -422,6 +427,50 @@ fn a_viewer_that_takes_nothing_is_closed_at_last() {
 }
 
 #[test]
+fn who_has_nothing_left_to_take_is_not_stalled() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let mut viewer = Actor::viewer(&mut world, 0);
+    run(&mut world, &publisher, 0, 80);
+    world.set_window(viewer.peer, Some(0));
+    run(&mut world, &publisher, 80, 160);
+    viewer.act(&mut world, [Output::Pause(true)]);
+    world.set_window(viewer.peer, None);
+    run(&mut world, &publisher, 160, 20_160);
+    assert!(world.is_open(viewer.peer));
+    viewer.act(&mut world, [Output::Pause(false)]);
+    run(&mut world, &publisher, 20_160, 21_160);
+    assert_eq!(viewer.frames(&mut world), [0, 40].into_iter().chain((21_000..21_160).step_by(40)).collect::<Vec<i64>>());
+}
+
+#[test]
+fn cipher_text_that_is_not_taken_stalls_a_connection_and_what_is_taken_does_not() {
+    let mut world = World::new(1, Config::default());
+    let [stuck, slow, done] = std::array::from_fn(|_| Actor::new(&mut world, 0));
+    let now = world.now();
+    for actor in [&stuck, &slow, &done] {
+        world.shards[0].block(now, actor.peer.index);
+    }
+    for _ in 0..4 {
+        world.pass(5_000);
+        let now = world.now();
+        world.shards[0].took(now, slow.peer.index);
+        if world.shards[0].is_blocked(done.peer.index) {
+            world.shards[0].took(now, done.peer.index);
+            world.shards[0].wrote(now, done.peer.index, 0);
+        }
+    }
+    assert!(!world.is_open(stuck.peer));
+    assert!(world.is_open(slow.peer) && world.is_open(done.peer));
+    world.pass(14_900);
+    assert!(world.is_open(slow.peer), "since it took something last");
+    world.pass(200);
+    assert!(!world.is_open(slow.peer));
+    assert!(world.is_open(done.peer));
+}
+
+#[test]
 fn a_paused_viewer_goes_on_at_a_keyframe() {
     let mut world = World::new(1, Config::default());
     let publisher = Actor::publisher(&mut world, 0);
@@ -448,7 +497,7 @@ fn a_watching_shard_behind_a_full_lane_goes_on_at_a_keyframe() {
     // The watching shard stands still: only the owner has its turns.
     for ms in (200..600).step_by(40) {
         let event = MediaEvent::Frame(video(&world, ms, false));
-        publisher.script.lock().unwrap().push(Output::Media(event));
+        publisher.prepare([Output::Media(event)]);
         let (now, index) = (world.now(), publisher.peer.index);
         world.shards[0].received(now, index, b"go");
         world.shards[0].flush(now);
@@ -457,7 +506,8 @@ fn a_watching_shard_behind_a_full_lane_goes_on_at_a_keyframe() {
     assert_eq!(viewer.frames(&mut world), [200, 240], "what the lane held");
     run(&mut world, &publisher, 600, 1_200);
     assert_eq!(viewer.frames(&mut world), [1_000, 1_040, 1_080, 1_120, 1_160]);
-    assert!(streams(&mut world, 0)[0].counters.dropped[DropReason::LaneFull as usize] > 0);
+    let dropped = streams(&mut world, 0)[0].counters.dropped[DropReason::LaneFull as usize];
+    assert_eq!(dropped, 18, "all from 280 ms to 960 ms");
 }
 
 #[test]
@@ -561,9 +611,9 @@ fn a_viewer_that_joins_in_the_turn_of_a_frame_begins_with_the_old_gop() {
     run(&mut world, &publisher, 0, 920);
     assert_eq!(first.frames(&mut world).len(), 23);
     let mut viewer = Actor::new(&mut world, 0);
-    viewer.script.lock().unwrap().push(Output::Play(request(Start::Gop)));
+    viewer.prepare([Output::Play(request(Start::Gop))]);
     let (now, event) = (world.now(), MediaEvent::Frame(video(&world, 920, false)));
-    publisher.script.lock().unwrap().push(Output::Media(event));
+    publisher.prepare([Output::Media(event)]);
     world.shards[0].received(now, viewer.peer.index, b"go");
     world.shards[0].received(now, publisher.peer.index, b"go");
     world.settle();

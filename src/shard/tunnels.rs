@@ -12,22 +12,26 @@ use crate::session::{Output, Refusal};
 impl<P: Ports> Core<P> {
     pub(super) fn open_tunnel(&mut self, index: ConnIndex, name: Arc<str>) {
         self.close_tunnel(index);
-        if !self.directory.open_tunnel(&name, self.id) {
+        let Some(tunnel) = self.directory.open_tunnel(&name, self.id) else {
             return self.answer(index, Answer::Refused(Refusal::NameInUse));
-        }
-        self.tunnels.insert(name.clone(), index);
-        self.conns[index].tunnel = Some(name);
+        };
+        self.tunnels.insert(name, index);
+        self.conns[index].tunnel = Some(tunnel);
     }
 
     pub(super) fn close_tunnel(&mut self, index: ConnIndex) {
-        if let Some(name) = self.conns[index].tunnel.take() {
-            self.tunnels.remove(&name);
-            self.directory.close_tunnel(&name);
+        if let Some(tunnel) = self.conns[index].tunnel.take() {
+            self.tunnels.remove(tunnel.name());
         }
     }
 
-    pub(super) fn tunnel(&mut self, index: ConnIndex, name: Arc<str>, bytes: Bytes) {
+    /// What comes through a tunnel is its opener's input: that is who speaks, and who would be silent without it.
+    pub(super) fn tunnel(&mut self, index: ConnIndex, now: Stamp, name: Arc<str>, bytes: Bytes) {
         if let Some(opener) = self.tunnels.get(&name).copied() {
+            self.conns[index].moves = 0;
+            let conn = &mut self.conns[opener];
+            conn.last_input = now;
+            conn.bytes_in += bytes.len() as u64;
             return self.answer(opener, Answer::Bytes(bytes));
         }
         match self.directory.tunnel(&name) {

@@ -19,7 +19,7 @@ use slab::Slab;
 use super::core::{Datagram, OpenedGroup, OpenedPair};
 use super::driver::Driver;
 use super::message::ShardId;
-use crate::config::{Multicast, PortRange, Rtsp};
+use crate::config::{Datagrams, Multicast, PortRange};
 use crate::hub::fanout::ConnIndex;
 use crate::io::udp::{self, SendWay, Sender, Udp};
 use crate::io::{self as rt};
@@ -76,12 +76,12 @@ fn pool(range: PortRange, id: ShardId, shards: ShardId, random: &mut fastrand::R
 impl UdpPorts {
     pub fn new(
         driver: Weak<Driver>,
-        config: &Rtsp,
+        config: Datagrams<'_>,
         way: SendWay,
         (id, shards): (ShardId, ShardId),
         random: &mut fastrand::Rng,
     ) -> Self {
-        let pool = Rc::new(RefCell::new(pool(config.udp_ports, id, shards, random)));
+        let pool = Rc::new(RefCell::new(pool(config.ports, id, shards, random)));
         let receive_buffer_bytes = config.receive_buffer_bytes;
         UdpPorts { driver, pool, pairs: Slab::new(), sender: Sender::with(way), receive_buffer_bytes }
     }
@@ -133,8 +133,8 @@ impl UdpPorts {
         }
     }
 
-    pub fn send(&mut self, socket: i32, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<()> {
-        self.sender.send_train(socket, &to, bytes, datagram_bytes).map(drop)
+    pub fn send(&mut self, socket: i32, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
+        self.sender.send_train(socket, &to, bytes, datagram_bytes)
     }
 }
 
@@ -149,7 +149,7 @@ pub struct GroupPorts {
 
 impl GroupPorts {
     pub fn new(config: &Multicast, (id, shards): (ShardId, ShardId)) -> Self {
-        let free = (0..config.groups()).skip(usize::from(id)).step_by(usize::from(shards)).collect();
+        let free = (0..config.addresses).skip(usize::from(id)).step_by(usize::from(shards)).collect();
         GroupPorts { free, sockets: Slab::new(), config: config.clone() }
     }
 

@@ -32,7 +32,7 @@ fn scripts() -> Vec<Script> {
     a.counters.frames_in = 100;
     a.counters.packets_out = 1_000;
     a.counters.bytes_out = 50_000;
-    a.counters.dropped = [5, 0, 0];
+    a.counters.dropped = [5, 0, 0, 0];
     a.counters.skips = 2;
     a.counters.bitrate = 2_000_000;
     a.counters.frames_per_second = 29.97;
@@ -49,7 +49,7 @@ fn scripts() -> Vec<Script> {
     watching.viewers.push(("http-flv", 2));
     watching.counters.frames_in = 77;
     watching.counters.packets_out = 500;
-    watching.counters.dropped = [1, 0, 2];
+    watching.counters.dropped = [1, 0, 2, 3];
     watching.latency = vec![("rtmp", latency(&[1, 1], 1)), ("http-flv", latency(&[5], 2))];
     let mut b = owned("live/b", 1, 0);
     b.role = StreamRole::Owner { publisher: None, watching_shards: Vec::new(), age_ms: 10 };
@@ -109,7 +109,7 @@ fn a_stream_is_the_owners_word_and_the_sum_of_what_all_send() {
         ("/frames_in", json!(100)),
         ("/packets_out", json!(1_500)),
         ("/bytes_out", json!(50_000)),
-        ("/dropped_packets", json!({"viewer_lag": 6, "ring_full": 0, "lane_full": 2})),
+        ("/dropped_packets", json!({"viewer_lag": 6, "ring_full": 0, "lane_full": 2, "not_taken": 3})),
         ("/skips", json!(2)),
         ("/bitrate_bits_per_second", json!(2_000_000)),
         ("/frames_per_second", json!(29.97)),

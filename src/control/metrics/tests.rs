@@ -88,7 +88,7 @@ fn streams_beyond_the_limit_are_summed() {
         let mut stream = owned(name, 0, viewers);
         stream.counters.frames_in = frames;
         stream.counters.packets_out = packets;
-        stream.counters.dropped = [packets, 0, 1];
+        stream.counters.dropped = [packets, 0, 1, 0];
         stream.latency = vec![("rtmp", latency(&[1], viewers as u32))];
         stream
     };
@@ -153,10 +153,10 @@ fn shards_show_their_counters() {
 fn streams_that_are_over_stay_in_the_sums() {
     let mut stream = owned("live/a", 0, 1);
     stream.latency = vec![("rtmp", latency(&[1], 4))];
-    stream.counters.dropped = [1, 0, 0];
+    stream.counters.dropped = [1, 0, 0, 0];
     let shard = ShardSnapshot {
         retired_latency: vec![("rtmp", latency(&[1], 5)), ("http-flv", latency(&[1], 2))],
-        retired_dropped: [2, 3, 0],
+        retired_dropped: [2, 3, 0, 0],
         ..ShardSnapshot::default()
     };
     let samples = parse(&text(Scrape::new(streams(vec![stream]), vec![Some(shard)], 9)));

@@ -2,11 +2,11 @@
 //! one moment in each track's clock. The moment is that of the earliest first packet: players take the timestamps of all tracks as the
 //! same point of the presentation.
 
-use super::payload::{micros_of_ticks, ticks_of_micros};
+use super::payload::{self, micros_of_ticks, ticks_of_micros};
 use super::rtcp::{self, Report};
 use super::{Flow, RtpCarriage, RtpHeader, RtpPoint, RtpStart};
 use crate::format::Packet;
-use crate::media::TrackKind;
+use crate::media::{TrackKind, Tracks};
 
 /// Reads the first RTP header of each track out of packets that a [`super::mux::RtpMuxer`] of this carriage has made. `reports`: its sender
 /// reports that go out before them; `clock_rates`: those of video and audio.
@@ -34,6 +34,14 @@ pub fn start_of<'a>(
         to_one_moment(&mut start, reports, carriage, clock_rates);
     }
     start
+}
+
+/// Those with which a muxer sends video and audio; 0: there is none of that.
+pub fn clock_rates(tracks: &Tracks) -> [u32; 2] {
+    [TrackKind::Video, TrackKind::Audio].map(|kind| {
+        let payload = tracks.first(kind).and_then(payload::outgoing);
+        payload.map_or(0, |payload| payload.clock_rate)
+    })
 }
 
 /// The reports of all tracks are for one moment: that is what the tracks' clocks are compared by.

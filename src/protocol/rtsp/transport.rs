@@ -125,7 +125,7 @@ fn offer(text: &str) -> Option<Offer> {
 }
 
 fn port_pair(text: &str) -> Option<PortPair> {
-    range(text, u16::MAX).filter(|(rtp, _)| *rtp > 0).map(|(rtp, rtcp)| PortPair { rtp, rtcp })
+    range(text, u16::MAX).filter(|(rtp, rtcp)| *rtp > 0 && *rtcp > 0).map(|(rtp, rtcp)| PortPair { rtp, rtcp })
 }
 
 /// `4-5`, or `4` for that and the next.
@@ -191,6 +191,8 @@ mod tests {
             ("RTP/SAVP;unicast;client_port=1-2, RTP/AVP/TCP", &[(Lower::Interleaved(None), false)]),
             ("RTP/AVP;unicast", &[]),
             ("RTP/AVP;unicast;client_port=0-1", &[]),
+            ("RTP/AVP;unicast;client_port=5000-0", &[]),
+            ("RTP/AVP;multicast;port=5000-0", &[]),
             ("RTP/AVP;unicast;client_port=65535", &[]),
             ("RTP/AVP;unicast;client_port=70000-70001", &[]),
             ("RTP/AVP/TCP;unicast;interleaved=256-257", &[]),

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::clock::Clocks;
 use self::decoding_time::DecodingTimes;
+pub use self::reorder::HELD_BYTES_MAX;
 use self::reorder::{Ordered, Sequence};
 use self::statistics::Statistics;
 use super::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece};

@@ -13,7 +13,7 @@ use super::Received;
 use crate::media::Stamp;
 
 const HELD_PACKETS_MAX: usize = 512;
-const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub const HELD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Forward steps up to this are losses (RFC 3550 A.1: `MAX_DROPOUT`).
 const DROPOUT_MAX: i32 = 3_000;
 /// Backward steps up to this are packets that come late (`MAX_MISORDER`).

@@ -20,7 +20,7 @@ use super::{PayloadForm, RtpPayload};
 use crate::media::{Discard, Stamp};
 
 /// A unit in progress that grows beyond this is given up.
-const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const UNIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// One RTP packet's payload; packets come in sequence order.
 #[derive(Clone, Copy, Debug)]
