@@ -5,6 +5,8 @@
 
 /// Parameter sets have some hundred bytes; what lies beyond this is not looked at.
 const RBSP_BYTES_MAX: usize = 4096;
+/// The profiles and levels of seven layers, and some.
+const RBSP_START_BYTES: usize = 160;
 
 /// The raw byte sequence payload of a NAL unit's bytes: without the 03 of each 00 00 03 (H.264 §7.4.1).
 pub(crate) fn rbsp(nal: &[u8]) -> Vec<u8> {
@@ -20,6 +22,11 @@ pub(crate) fn rbsp(nal: &[u8]) -> Vec<u8> {
         payload.push(byte);
     }
     payload
+}
+
+/// As [`rbsp`], of the first bytes only: enough for the ids that parameter sets begin with.
+pub(crate) fn rbsp_start(nal: &[u8]) -> Vec<u8> {
+    rbsp(&nal[..nal.len().min(RBSP_START_BYTES)])
 }
 
 #[derive(Clone)]

@@ -5,6 +5,11 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+/// Parameter sets of one kind that are kept of a stream.
+pub const SETS_MAX: usize = 32;
+/// A longer parameter set is left out.
+pub const SET_BYTES_MAX: usize = 4_096;
+
 /// A decoder configuration record that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {

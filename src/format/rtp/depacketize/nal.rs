@@ -14,18 +14,14 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::parameter_sets::{ParameterSets, SetKind};
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
-use crate::media::Discard;
-use crate::media::h264::AvcConfig;
-use crate::media::h265::HevcConfig;
 use crate::media::nal::{annex_b_units, starts_with_start_code};
+use crate::media::{Discard, h264, h265};
 
 const LENGTH_BYTES: usize = 4;
 /// Units in a row that show a sender's habit.
 const HABIT: u32 = 8;
-/// Parameter sets of one kind, and bytes of one of them.
-const SETS_MAX: usize = 16;
-const SET_BYTES_MAX: usize = 4_096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -39,9 +35,7 @@ enum Class {
     Slice {
         key: bool,
     },
-    Vps,
-    Sps,
-    Pps,
+    Set(SetKind),
     /// A delimiter, or of a type that means a packet in RTP.
     LeftOut,
     /// A sei message that says: decoding may begin here.
@@ -56,20 +50,10 @@ enum Ending {
     Slices(u32),
 }
 
-#[derive(Default)]
-struct Sets {
-    vps: Vec<Bytes>,
-    sps: Vec<Bytes>,
-    pps: Vec<Bytes>,
-}
-
 pub struct NalUnits {
     dialect: Dialect,
-    sets: Sets,
-    /// Come since the last slice.
-    new_sets: Sets,
-    /// The present record; empty: none.
-    record: Bytes,
+    sets: ParameterSets,
+    /// The record that is known from outside has not been given out yet.
     record_due: bool,
     unit: Unit,
     buffer: BytesMut,
@@ -99,20 +83,11 @@ struct Unit {
 
 impl NalUnits {
     pub fn new(dialect: Dialect, config: &Bytes) -> Self {
-        let sets = match dialect {
-            Dialect::H264 => AvcConfig::parse(config)
-                .map(|config| Sets { vps: Vec::new(), sps: config.sps, pps: config.pps })
-                .unwrap_or_default(),
-            Dialect::H265 { .. } => HevcConfig::parse(config)
-                .map(|config| Sets { vps: config.vps, sps: config.sps, pps: config.pps })
-                .unwrap_or_default(),
-        };
-        let mut nals = NalUnits {
+        let sets = ParameterSets::new(dialect == Dialect::H264, config);
+        NalUnits {
             dialect,
+            record_due: !sets.record().is_empty(),
             sets,
-            new_sets: Sets::default(),
-            record: Bytes::new(),
-            record_due: false,
             unit: Unit::default(),
             buffer: BytesMut::new(),
             gap: false,
@@ -120,9 +95,7 @@ impl NalUnits {
             ending: Ending::Marker,
             unmarked: 0,
             habit: (0, 0),
-        };
-        nals.refresh_record();
-        nals
+        }
     }
 
     pub fn lost(&mut self) {
@@ -136,9 +109,8 @@ impl NalUnits {
     }
 
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
-        if self.record_due {
-            self.record_due = false;
-            out.push(Depacketized::Config(self.record.clone()));
+        if std::mem::take(&mut self.record_due) {
+            out.push(Depacketized::Config(self.sets.record().clone()));
         }
         if self.unit.timestamp != Some(piece.timestamp) {
             self.end_by_timestamp(out);
@@ -189,9 +161,8 @@ impl NalUnits {
         let Some(timestamp) = self.unit.timestamp else { return };
         if !self.unit.broken && self.unit.slices > 0 {
             self.learn(self.unit.slices);
-            if self.refresh_record() {
-                self.record_due = false;
-                out.push(Depacketized::Config(self.record.clone()));
+            if self.sets.take_effect() {
+                out.push(Depacketized::Config(self.sets.record().clone()));
             }
             let data = self.buffer.split().freeze();
             let Unit { key, arrival, .. } = self.unit;
@@ -387,58 +358,29 @@ impl NalUnits {
         let header_bytes = self.header_bytes();
         let nal = &self.buffer[at + LENGTH_BYTES..];
         let class = self.class(&nal[..header_bytes], &nal[header_bytes..]);
-        let sets = match class {
-            Class::Vps => &mut self.new_sets.vps,
-            Class::Sps => &mut self.new_sets.sps,
-            Class::Pps => &mut self.new_sets.pps,
-            Class::LeftOut => return self.buffer.truncate(at),
+        match class {
+            Class::Set(kind) => {
+                if self.sets.add(kind, nal).is_err() {
+                    out.push(Depacketized::Discarded(Discard::BrokenFrame));
+                }
+                self.buffer.truncate(at);
+            }
+            Class::LeftOut => self.buffer.truncate(at),
             Class::Slice { key } => {
                 self.unit.slices += 1;
                 self.unit.key |= key;
-                return self.set_length(at, length);
+                self.set_length(at, length);
             }
             Class::RecoveryPoint => {
                 self.unit.key = true;
-                return self.set_length(at, length);
+                self.set_length(at, length);
             }
-            Class::Other => return self.set_length(at, length),
-        };
-        let set = Bytes::copy_from_slice(nal);
-        self.buffer.truncate(at);
-        if set.len() > SET_BYTES_MAX || sets.len() >= SETS_MAX {
-            return out.push(Depacketized::Discarded(Discard::BrokenFrame));
-        }
-        if !sets.contains(&set) {
-            sets.push(set);
+            Class::Other => self.set_length(at, length),
         }
     }
 
     fn set_length(&mut self, at: usize, length: usize) {
         self.buffer[at..at + LENGTH_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
-    }
-
-    /// Takes the sets that have come; says whether the record is another one now.
-    fn refresh_record(&mut self) -> bool {
-        let Sets { vps, sps, pps } = std::mem::take(&mut self.new_sets);
-        for (present, new) in [(&mut self.sets.vps, vps), (&mut self.sets.sps, sps), (&mut self.sets.pps, pps)] {
-            if !new.is_empty() {
-                *present = new;
-            }
-        }
-        let Sets { vps, sps, pps } = &self.sets;
-        let complete = !sps.is_empty() && !pps.is_empty() && (self.dialect == Dialect::H264 || !vps.is_empty());
-        if !complete {
-            return false;
-        }
-        let record = match self.dialect {
-            Dialect::H264 => AvcConfig::record(sps, pps),
-            Dialect::H265 { .. } => HevcConfig::record(vps, sps, pps),
-        };
-        let changed = record != self.record;
-        if changed {
-            (self.record, self.record_due) = (record, true);
-        }
-        changed
     }
 
     fn header_bytes(&self) -> usize {
@@ -447,22 +389,22 @@ impl NalUnits {
 
     fn class(&self, header: &[u8], body: &[u8]) -> Class {
         match self.dialect {
-            Dialect::H264 => match header[0] & 0x1F {
-                kind @ 1..=5 => Class::Slice { key: kind == 5 },
+            Dialect::H264 => match h264::nal_type(header[0]) {
+                kind @ 1..=h264::NAL_IDR => Class::Slice { key: kind == h264::NAL_IDR },
                 // recovery_point (§D.1.8), also one from which the picture only builds up: a stream that refreshes itself bit by bit
                 // has no other place to begin.
-                6 if matches!(body, [6, ..]) => Class::RecoveryPoint,
-                7 => Class::Sps,
-                8 => Class::Pps,
-                9 | 0 | 24.. => Class::LeftOut,
+                h264::NAL_SEI if matches!(body, [6, ..]) => Class::RecoveryPoint,
+                h264::NAL_SPS => Class::Set(SetKind::Sps),
+                h264::NAL_PPS => Class::Set(SetKind::Pps),
+                h264::NAL_AUD | 0 | 24.. => Class::LeftOut,
                 _ => Class::Other,
             },
-            Dialect::H265 { .. } => match header[0] >> 1 & 0x3F {
+            Dialect::H265 { .. } => match h265::nal_type(header[0]) {
                 kind @ 0..=31 => Class::Slice { key: (16..=21).contains(&kind) },
-                32 => Class::Vps,
-                33 => Class::Sps,
-                34 => Class::Pps,
-                35 | 48.. => Class::LeftOut,
+                h265::NAL_VPS => Class::Set(SetKind::Vps),
+                h265::NAL_SPS => Class::Set(SetKind::Sps),
+                h265::NAL_PPS => Class::Set(SetKind::Pps),
+                h265::NAL_AUD | 48.. => Class::LeftOut,
                 _ => Class::Other,
             },
         }

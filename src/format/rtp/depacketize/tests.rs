@@ -110,12 +110,31 @@ fn a_unit_has_arrived_when_its_last_packet_has() {
 
 #[test]
 fn new_parameter_sets_come_before_their_picture() {
-    let sets: &[u8] = &[0x78, 0, 4, 0x67, 0x42, 0xC0, 0x1F, 0, 2, 0x68, 0xCF];
+    let sets: &[u8] = &[0x78, 0, 5, 0x67, 0x42, 0xC0, 0x1F, 0x80, 0, 2, 0x68, 0xCF];
     let out = run(&mut h264(), &[Some((&[0x65, 0x80], 0, true)), Some((sets, 1, false)), Some((&[0x65, 0x80], 1, true))]);
     assert_eq!(letters(&out), "CKCK");
-    let expected = AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F])], &[Bytes::from_static(&[0x68, 0xCF])]);
+    let expected =
+        AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F, 0x80])], &[Bytes::from_static(&[0x68, 0xCF])]);
     assert_eq!(out[2], Depacketized::Config(expected));
     assert_eq!(units(&out)[1].data, unit(&[&[0x65, 0x80]]), "they do not stand in the unit");
+}
+
+#[test]
+fn a_parameter_set_alone_deletes_no_other() {
+    let config = |pps: &[&'static [u8]]| {
+        let pps: Vec<Bytes> = pps.iter().copied().map(Bytes::from_static).collect();
+        AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F, 0x80])], &pps)
+    };
+    // Pictures of two kinds, each with a set of its own.
+    let payload = RtpPayload {
+        config: config(&[&[0x68, 0xC0], &[0x68, 0x50]]),
+        ..outgoing(&track(0, Codec::H264, h264_config())).unwrap()
+    };
+    let mut depacketizer = Depacketizer::new(&payload);
+    let packets: [(&[u8], i64, bool); 3] = [(&[0x65, 0x80], 0, true), (&[0x68, 0x50, 7], 1, false), (&[0x65, 0x80], 1, true)];
+    let out = run(&mut depacketizer, &packets.map(Some));
+    assert_eq!(letters(&out), "CKCK");
+    assert_eq!(out[2], Depacketized::Config(config(&[&[0x68, 0xC0], &[0x68, 0x50, 7]])));
 }
 
 /// A viewer would take them for a packet of that type, once they are sent alone.

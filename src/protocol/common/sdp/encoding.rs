@@ -16,13 +16,9 @@ use crate::media::aac::AacConfig;
 use crate::media::h264::{self, AvcConfig};
 use crate::media::h265::{self, HevcConfig};
 use crate::media::latm::StreamMux;
-use crate::media::nal::{annex_b_units, starts_with_start_code};
+use crate::media::nal::{SET_BYTES_MAX, SETS_MAX, annex_b_units, starts_with_start_code};
 use crate::media::opus::{OpusHead, SAMPLE_RATE};
 
-/// How many parameter sets of a kind are read.
-const SETS_MAX: usize = 32;
-/// A longer set is left out.
-const SET_BYTES_MAX: usize = 4_096;
 const NAME_CHARS_MAX: usize = 64;
 
 /// Of video, if it is not said, and of MPEG audio, in Hz.
@@ -165,24 +161,19 @@ fn shown(name: &str) -> String {
 
 /// Empty unless there is a readable SPS and a PPS.
 fn avc_record(parameters: &Parameters<'_>) -> Bytes {
-    const SPS: u8 = 7;
-    const PPS: u8 = 8;
     let units = parameters.nal_units("sprop-parameter-sets");
-    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| unit[0] & 0x1F == kind).cloned().collect() };
-    let (sps, pps) = (of_type(SPS), of_type(PPS));
+    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| h264::nal_type(unit[0]) == kind).cloned().collect() };
+    let (sps, pps) = (of_type(h264::NAL_SPS), of_type(h264::NAL_PPS));
     let is_readable = sps.first().is_some_and(|sps| h264::Sps::parse(sps).is_some());
     if is_readable && !pps.is_empty() { AvcConfig::record(&sps, &pps) } else { Bytes::new() }
 }
 
 /// Empty unless there is a VPS, a readable SPS and a PPS. What a set is says its header, not the parameter it stands in.
 fn hevc_record(parameters: &Parameters<'_>) -> Bytes {
-    const VPS: u8 = 32;
-    const SPS: u8 = 33;
-    const PPS: u8 = 34;
     let names = ["sprop-vps", "sprop-sps", "sprop-pps"];
     let units: Vec<Bytes> = names.iter().flat_map(|name| parameters.nal_units(name)).collect();
-    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| unit[0] >> 1 & 0x3F == kind).cloned().collect() };
-    let (vps, sps, pps) = (of_type(VPS), of_type(SPS), of_type(PPS));
+    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| h265::nal_type(unit[0]) == kind).cloned().collect() };
+    let (vps, sps, pps) = (of_type(h265::NAL_VPS), of_type(h265::NAL_SPS), of_type(h265::NAL_PPS));
     let is_readable = sps.first().is_some_and(|sps| h265::Sps::parse(sps).is_some());
     if is_readable && !vps.is_empty() && !pps.is_empty() { HevcConfig::record(&vps, &sps, &pps) } else { Bytes::new() }
 }
