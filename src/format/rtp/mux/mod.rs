@@ -46,8 +46,6 @@ const REPORT_MS_MIN: u64 = 500;
 /// The map from media time to wall clock is made anew when it is off by more.
 const CLOCK_STEP_NANOS: u64 = 1_000_000_000;
 
-const CNAME: &str = "shardcast";
-
 pub struct RtpMuxer {
     carriage: RtpCarriage,
     epoch_nanos: u64,
@@ -268,7 +266,7 @@ impl Sender {
             octets: self.octets,
         };
         write_sender_report(&mut out, &report);
-        write_cname(&mut out, self.ssrc, CNAME);
+        write_cname(&mut out, self.ssrc);
         if bye {
             write_bye(&mut out, self.ssrc);
         }
