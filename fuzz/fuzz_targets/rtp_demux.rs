@@ -1,12 +1,13 @@
 //! Packets with any numbers, timestamps and arrivals, RTCP and timeouts → `RtpDemuxer`: no panic; every packet is counted once; a gap is
 //! waited for no longer than asked; frames are canonical and of tracks that were announced; decoding times go forward.
 //!
-//! Input: three bytes for the picture's format, the sound's, and the options; then steps, see `Run::step`.
+//! Input: three bytes for the picture's format, the sound's, and the options, and clock rates if these say so; then steps, see `Run::step`.
 #![no_main]
 
 use bytes::{BufMut, Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::rtp::demux::{DemuxOptions, Demuxed, OnLoss, RtpDemuxer};
+use shardcast::format::rtp::payload::CLOCK_RATES;
 use shardcast::format::rtp::rtcp::{self, SenderReport};
 use shardcast::format::rtp::{PayloadForm, RtpPayload};
 use shardcast::media::aac::AacConfig;
@@ -72,8 +73,13 @@ struct Run {
 
 impl Run {
     fn new(choices: &mut Choices<'_>) -> Self {
-        let payloads: Vec<RtpPayload> = [picture(choices.byte()), sound(choices.byte())].into_iter().flatten().collect();
+        let mut payloads: Vec<RtpPayload> = [picture(choices.byte()), sound(choices.byte())].into_iter().flatten().collect();
         let options = choices.byte();
+        // Bits for each track: the rate that its format has, or one that the description has said.
+        for (payload, _) in payloads.iter_mut().zip([8, 16]).filter(|(_, bit)| options & bit != 0) {
+            let ticks = choices.number() % (CLOCK_RATES.end() - CLOCK_RATES.start() + 1);
+            payload.clock_rate = CLOCK_RATES.start() + ticks;
+        }
         let window_ms = [None, Some(50), Some(0), Some(1_000)][usize::from(options & 3)];
         let on_loss = if options & 4 == 0 { OnLoss::Pass } else { OnLoss::DropGop };
         Run {

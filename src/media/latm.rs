@@ -76,7 +76,8 @@ fn read_stream_mux(bits: &mut BitReader<'_>, all: &[u8]) -> Option<StreamMux> {
     }
     let config = if version == 0 {
         let start = bits.position();
-        aac::skip_config(bits)?;
+        // Its length is not said: all of it has to be understood.
+        aac::read_config(bits).filter(|(_, is_whole)| *is_whole)?;
         bits_of(all, start, bits.position() - start)?
     } else {
         let length = latm_value(bits)?;

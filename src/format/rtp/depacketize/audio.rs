@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::{PayloadForm, RtpPayload};
-use crate::media::aac::AacConfig;
+use crate::media::aac::{AacConfig, SAMPLE_RATES};
 use crate::media::latm::{StreamMux, read_element};
 use crate::media::mp3;
 use crate::media::opus::OpusHead;
@@ -88,7 +88,7 @@ impl Audio {
             PayloadForm::Latm { config_in_band } => self.latm(piece, config_in_band, out),
             PayloadForm::Mpa => self.mpa(piece, out),
             _ => {
-                self.unit(piece.payload, piece.timestamp, piece.arrival, out);
+                self.copied(piece.payload, piece.timestamp, piece.arrival, out);
                 Some(())
             }
         };
@@ -98,14 +98,17 @@ impl Audio {
         }
     }
 
-    fn unit(&mut self, data: &[u8], timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
+    fn copied(&mut self, data: &[u8], timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
+        self.unit(Bytes::copy_from_slice(data), timestamp, arrival, out);
+    }
+
+    fn unit(&mut self, data: Bytes, timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
         if data.is_empty() {
             return;
         }
         if std::mem::take(&mut self.config_due) {
             out.push(Depacketized::Config(self.config.clone()));
         }
-        let data = Bytes::copy_from_slice(data);
         out.push(Depacketized::Unit(AccessUnit { data, timestamp, key: true, arrival }));
     }
 
@@ -171,7 +174,7 @@ impl Audio {
             }
             _ => unit,
         };
-        self.unit(raw, timestamp, arrival, out);
+        self.copied(raw, timestamp, arrival, out);
     }
 
     fn adts_units(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) -> Option<()> {
@@ -179,7 +182,7 @@ impl Audio {
         while !rest.is_empty() {
             let (config, raw, behind) = adts_frame(rest)?;
             self.set_config_if_none(config);
-            self.unit(raw, timestamp, piece.arrival, out);
+            self.copied(raw, timestamp, piece.arrival, out);
             timestamp += self.frame_ticks;
             rest = behind;
         }
@@ -230,8 +233,8 @@ impl Audio {
         if let Some(mux) = &self.mux {
             self.set_config(mux.config.clone());
         }
-        for (at, frame) in frames.iter().enumerate() {
-            self.unit(frame, piece.timestamp + self.frame_ticks * at as i64, piece.arrival, out);
+        for (at, frame) in frames.into_iter().enumerate() {
+            self.unit(frame.into(), piece.timestamp + self.frame_ticks * at as i64, piece.arrival, out);
         }
     }
 
@@ -247,8 +250,8 @@ impl Audio {
             }
             self.partial.extend_from_slice(data);
             if self.partial.len() >= self.partial_bytes {
-                let frame = self.partial.split();
-                self.unit(&frame, piece.timestamp, piece.arrival, out);
+                let frame = self.partial.split().freeze();
+                self.unit(frame, piece.timestamp, piece.arrival, out);
             }
             return Some(());
         }
@@ -261,7 +264,7 @@ impl Audio {
                 return Some(());
             }
             let (whole, behind) = rest.split_at(frame.bytes);
-            self.unit(whole, timestamp, piece.arrival, out);
+            self.copied(whole, timestamp, piece.arrival, out);
             timestamp += i64::from(self.clock_rate) * i64::from(frame.samples) / i64::from(frame.sample_rate);
             rest = behind;
         }
@@ -292,11 +295,10 @@ fn is_adts(bytes: &[u8]) -> bool {
 
 /// One ADTS frame: its AudioSpecificConfig, the raw frame, and what is behind.
 fn adts_frame(bytes: &[u8]) -> Option<(Bytes, &[u8], &[u8])> {
-    const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
     let header = bytes.first_chunk::<ADTS_HEADER_BYTES>().filter(|header| is_adts(&header[..]))?;
     let crc_bytes = if header[1] & 1 == 0 { ADTS_CRC_BYTES } else { 0 };
     let object_type = (header[2] >> 6) + 1;
-    let sample_rate = *RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
+    let sample_rate = *SAMPLE_RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
     let channels = (header[2] & 1) << 2 | header[3] >> 6;
     let length = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
     let (frame, behind) = bytes.split_at_checked(length)?;

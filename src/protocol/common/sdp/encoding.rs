@@ -1,7 +1,7 @@
 //! One payload type's `rtpmap` and `fmtp` → [`RtpPayload`].
 //!
 //! The RFCs are those that [`super`] names. Parameter sets and configs from here only help a player to begin sooner: what is missing or
-//! broken is left out, because the packets may bring it. Limits: [`SETS_MAX`] parameter sets of a kind, of [`SET_BYTES_MAX`]; names of
+//! broken is left out, because the packets may bring it. Limits: [`CLOCK_RATES`]; [`SETS_MAX`] parameter sets of a kind, of [`SET_BYTES_MAX`]; names of
 //! unknown codecs are cut at [`NAME_CHARS_MAX`].
 
 use base64::Engine as _;
@@ -10,6 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
 use super::Unusable;
+use crate::format::rtp::payload::{CLOCK_RATES, VIDEO_CLOCK_RATE};
 use crate::format::rtp::{PayloadForm, RtpPayload};
 use crate::media::Codec;
 use crate::media::aac::AacConfig;
@@ -21,8 +22,7 @@ use crate::media::opus::{OpusHead, SAMPLE_RATE};
 
 const NAME_CHARS_MAX: usize = 64;
 
-/// Of video, if it is not said, and of MPEG audio, in Hz.
-const VIDEO_CLOCK_RATE: u32 = 90_000;
+/// Of G.711, if it is not said, in Hz.
 const G711_CLOCK_RATE: u32 = 8_000;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -125,7 +125,7 @@ pub(super) fn payload(payload_type: u8, map: Option<&str>, parameters: &Paramete
         let clock_rate = encoding.clock_rate_or(G711_CLOCK_RATE);
         audio(codec, PayloadForm::G711, clock_rate, encoding.channels.max(1), Bytes::new())
     };
-    Ok(match encoding.name.to_ascii_uppercase().as_str() {
+    let payload = match encoding.name.to_ascii_uppercase().as_str() {
         "H264" if parameters.number("packetization-mode") == Some(2) => return Err(Unusable::Interleaved),
         "H264" => video(Codec::H264, PayloadForm::H264, avc_record(parameters)),
         "H265" | "HEVC" => {
@@ -151,7 +151,8 @@ pub(super) fn payload(payload_type: u8, map: Option<&str>, parameters: &Paramete
         "PCMA" => g711(Codec::G711A),
         "MPA" => audio(Codec::Mp3, PayloadForm::Mpa, encoding.clock_rate_or(VIDEO_CLOCK_RATE), encoding.channels, Bytes::new()),
         _ => return Err(Unusable::Codec(shown(encoding.name))),
-    })
+    };
+    if CLOCK_RATES.contains(&payload.clock_rate) { Ok(payload) } else { Err(Unusable::Parameters) }
 }
 
 /// A name as it may stand in a message.
