@@ -16,7 +16,9 @@ const OBJECT_SBR: u8 = 5;
 const OBJECT_SCALABLE: u8 = 6;
 const OBJECT_ER_SCALABLE: u8 = 20;
 const OBJECT_ER_BSAC: u8 = 22;
+const OBJECT_ER_LD: u8 = 23;
 const OBJECT_PS: u8 = 29;
+const OBJECT_ER_ELD: u8 = 39;
 const OBJECT_ESCAPE: u32 = 31;
 
 /// What the backward-compatible extensions begin with (§1.6.5.3).
@@ -30,8 +32,10 @@ pub struct AacConfig {
     pub object_type: u8,
     /// Output rate in Hz: with SBR, twice the core's as a rule.
     pub sample_rate: u32,
-    /// Rate of the core, which raw frames of 1024 samples and ADTS headers count in.
+    /// Rate of the core, which raw frames and ADTS headers count in.
     pub core_sample_rate: u32,
+    /// Samples of a raw frame, at the core's rate.
+    pub frame_samples: u16,
     /// Output channels: 2 with parametric stereo. 0: not said.
     pub channels: u8,
 }
@@ -78,6 +82,16 @@ fn object_type(bits: &mut BitReader<'_>) -> Option<u8> {
     (object_type != 0).then_some(object_type as u8)
 }
 
+/// `frameLengthFlag`, which GASpecificConfig (§4.4.1) and ELDSpecificConfig (§4.6.20) begin with.
+fn frame_samples(mut bits: BitReader<'_>, object_type: u8) -> u16 {
+    match (object_type, bits.flag().unwrap_or(false)) {
+        (OBJECT_ER_LD | OBJECT_ER_ELD, false) => 512,
+        (OBJECT_ER_LD | OBJECT_ER_ELD, true) => 480,
+        (_, false) => 1_024,
+        (_, true) => 960,
+    }
+}
+
 fn sample_rate(bits: &mut BitReader<'_>) -> Option<u32> {
     let index = bits.bits(4)?;
     if index == RATE_INDEX_EXPLICIT { bits.bits(24) } else { SAMPLE_RATES.get(index as usize).copied() }
@@ -110,6 +124,7 @@ pub(crate) fn read_config(bits: &mut BitReader<'_>) -> Option<(AacConfig, bool)>
             bits.skip(4)?;
         }
     }
+    let frame_samples = frame_samples(bits.clone(), kind);
     let mut channels = channel_count(channel_configuration);
     // What follows is optional detail: a config that ends here is still of use.
     let in_program = general_config(bits, kind, channel_configuration);
@@ -121,7 +136,8 @@ pub(crate) fn read_config(bits: &mut BitReader<'_>) -> Option<(AacConfig, bool)>
     if parametric_stereo && channels == 1 {
         channels = 2;
     }
-    Some((AacConfig { object_type: kind, sample_rate: sample_rate_out, core_sample_rate, channels }, in_program.is_some()))
+    let config = AacConfig { object_type: kind, sample_rate: sample_rate_out, core_sample_rate, frame_samples, channels };
+    Some((config, in_program.is_some()))
 }
 
 /// GASpecificConfig (§4.4.1): reads to its end and returns the channels of its program config, if it has one.
@@ -207,7 +223,7 @@ mod tests {
             ("7.1", &[0x11, 0xB8], (2, 48000, 48000, 8)),
         ];
         for (name, config, (object_type, sample_rate, core_sample_rate, channels)) in cases {
-            let expected = AacConfig { object_type, sample_rate, core_sample_rate, channels };
+            let expected = AacConfig { object_type, sample_rate, core_sample_rate, frame_samples: 1_024, channels };
             assert_eq!(AacConfig::parse(config), Some(expected), "{name}");
             for cut in 0..config.len() {
                 let _ = AacConfig::parse(&config[..cut]);

@@ -12,16 +12,18 @@ const RBSP_START_BYTES: usize = 160;
 pub(crate) fn rbsp(nal: &[u8]) -> Vec<u8> {
     let nal = &nal[..nal.len().min(RBSP_BYTES_MAX)];
     let mut payload = Vec::with_capacity(nal.len());
-    let mut zeros = 0;
-    for &byte in nal {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        payload.push(byte);
-    }
+    payload.extend(rbsp_bytes(nal));
     payload
+}
+
+/// As [`rbsp`], byte by byte and to the end.
+pub(crate) fn rbsp_bytes(nal: &[u8]) -> impl Iterator<Item = u8> {
+    let mut zeros = 0;
+    nal.iter().copied().filter(move |byte| {
+        let is_prevention = zeros >= 2 && *byte == 3;
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        !is_prevention
+    })
 }
 
 /// As [`rbsp`], of the first bytes only: enough for the ids that parameter sets begin with.

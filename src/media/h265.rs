@@ -15,6 +15,7 @@ pub const NAL_VPS: u8 = 32;
 pub const NAL_SPS: u8 = 33;
 pub const NAL_PPS: u8 = 34;
 pub const NAL_AUD: u8 = 35;
+pub const NAL_PREFIX_SEI: u8 = 39;
 
 /// `nal_unit_type` of a NAL unit whose header begins with this byte.
 pub const fn nal_type(header: u8) -> u8 {

@@ -11,8 +11,6 @@ use crate::media::mp3;
 use crate::media::opus::OpusHead;
 use crate::media::{Discard, Stamp};
 
-/// Samples of an AAC frame.
-const AAC_SAMPLES: i64 = 1_024;
 const ADTS_HEADER_BYTES: usize = 7;
 const ADTS_CRC_BYTES: usize = 2;
 /// Access units in one packet: at 13 bits of size there is no room for more.
@@ -45,13 +43,14 @@ impl Audio {
             clock_rate: payload.clock_rate,
             config: Bytes::new(),
             config_due: false,
-            frame_ticks: AAC_SAMPLES,
+            frame_ticks: 0,
             mux: None,
             partial: BytesMut::new(),
             partial_bytes: 0,
             partial_timestamp: 0,
         };
-        if matches!(payload.form, PayloadForm::Latm { config_in_band: false }) {
+        // Where the elements bring the config, it may be long until the first that does.
+        if matches!(payload.form, PayloadForm::Latm { .. }) && !config.is_empty() {
             audio.mux = Some(StreamMux::of_config(config.clone()));
         }
         audio.set_config(config);
@@ -64,7 +63,7 @@ impl Audio {
         }
         if let Some(aac) = AacConfig::parse(&config) {
             let core = i64::from(aac.core_sample_rate.max(1));
-            self.frame_ticks = AAC_SAMPLES * i64::from(self.clock_rate) / core;
+            self.frame_ticks = i64::from(aac.frame_samples) * i64::from(self.clock_rate) / core;
         }
         (self.config, self.config_due) = (config, true);
     }

@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::parameter_sets::{ParameterSets, SetKind};
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
-use crate::media::nal::{annex_b_units, starts_with_start_code};
+use crate::media::nal::{annex_b_units, has_recovery_point, starts_with_start_code};
 use crate::media::{Discard, h264, h265};
 
 const LENGTH_BYTES: usize = 4;
@@ -391,9 +391,7 @@ impl NalUnits {
         match self.dialect {
             Dialect::H264 => match h264::nal_type(header[0]) {
                 kind @ 1..=h264::NAL_IDR => Class::Slice { key: kind == h264::NAL_IDR },
-                // recovery_point (§D.1.8), also one from which the picture only builds up: a stream that refreshes itself bit by bit
-                // has no other place to begin.
-                h264::NAL_SEI if matches!(body, [6, ..]) => Class::RecoveryPoint,
+                h264::NAL_SEI if has_recovery_point(body) => Class::RecoveryPoint,
                 h264::NAL_SPS => Class::Set(SetKind::Sps),
                 h264::NAL_PPS => Class::Set(SetKind::Pps),
                 h264::NAL_AUD | 0 | 24.. => Class::LeftOut,
@@ -404,6 +402,7 @@ impl NalUnits {
                 h265::NAL_VPS => Class::Set(SetKind::Vps),
                 h265::NAL_SPS => Class::Set(SetKind::Sps),
                 h265::NAL_PPS => Class::Set(SetKind::Pps),
+                h265::NAL_PREFIX_SEI if has_recovery_point(body) => Class::RecoveryPoint,
                 h265::NAL_AUD | 48.. => Class::LeftOut,
                 _ => Class::Other,
             },

@@ -182,7 +182,8 @@ impl Video {
 /// RFC 7741 §4.2, §4.3.
 fn vp8(payload: &[u8]) -> Option<Described<'_>> {
     let (first, mut rest) = payload.split_first()?;
-    let begins = first & 0x10 != 0 && first & 0x0F == 0;
+    // S and the partition's number; the bit in between is reserved, and to be ignored.
+    let begins = first & 0x10 != 0 && first & 0x07 == 0;
     if first & 0x80 != 0 {
         let (extension, behind) = rest.split_first()?;
         rest = behind;
