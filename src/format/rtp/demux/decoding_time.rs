@@ -92,7 +92,7 @@ impl DecodingTimes {
         }
         let at = self.waiting.partition_point(|waiting| *waiting <= presentation_micros);
         self.waiting.insert(at, presentation_micros);
-        let is_late = at == 0 && self.last_micros.is_some_and(|last| presentation_micros <= last);
+        let is_late = at == 0 && self.last_micros.is_some_and(|last| presentation_micros < last);
         let earliest = if is_late && !self.is_stated && self.depth < DEPTH_MAX {
             // It should have been decoded already: one more picture of reordering. This one keeps its place in the queue.
             self.depth += 1;
@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn decoding_times_of_usual_patterns() {
         type Case<'a> = (&'a str, Option<u8>, &'a [i64], &'a [i64]);
-        let cases: [Case<'_>; 7] = [
+        let cases: [Case<'_>; 8] = [
+            ("two fields with the time of their frame", None, &[0, 0, 1, 1, 2, 2], &[0, 0, 1, 1, 2, 2]),
             ("in order", Some(0), &[0, 1, 2, 3], &[0, 1, 2, 3]),
             ("nothing said, in order", None, &[0, 1, 2, 3], &[0, 1, 2, 3]),
             ("one B", Some(1), &[0, 2, 1, 4, 3, 6, 5], &[-1, 0, 1, 2, 3, 4, 5]),

@@ -332,7 +332,7 @@ impl TrackState {
             return Source::Known;
         };
         if known == ssrc {
-            self.other_ssrc = None;
+            (self.other_ssrc, self.is_over) = (None, false);
             return Source::Known;
         }
         let is_silent = self.is_over || now.millis_since(self.last_packet) > SOURCE_SILENT_MS;
