@@ -28,6 +28,9 @@ pub struct Audio {
     partial: BytesMut,
     partial_bytes: usize,
     partial_timestamp: i64,
+    /// Packets are missing before the next one; or before what is at hand, which may be the end of something.
+    gap: bool,
+    doubtful: bool,
 }
 
 impl Audio {
@@ -48,6 +51,8 @@ impl Audio {
             partial: BytesMut::new(),
             partial_bytes: 0,
             partial_timestamp: 0,
+            gap: false,
+            doubtful: false,
         };
         // Where the elements bring the config, it may be long until the first that does.
         if matches!(payload.form, PayloadForm::Latm { .. }) && !config.is_empty() {
@@ -69,6 +74,11 @@ impl Audio {
     }
 
     pub fn lost(&mut self, out: &mut Vec<Depacketized>) {
+        self.gap = true;
+        self.give_up(out);
+    }
+
+    fn give_up(&mut self, out: &mut Vec<Depacketized>) {
         if !self.partial.is_empty() {
             self.partial.clear();
             out.push(Depacketized::Discarded(Discard::Incomplete));
@@ -77,9 +87,17 @@ impl Audio {
 
     pub fn restart(&mut self) {
         self.partial.clear();
+        self.gap = false;
     }
 
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
+        if piece.timestamp != self.partial_timestamp {
+            // The rest never comes: perhaps the end of a frame was taken for its beginning.
+            self.give_up(out);
+        }
+        if self.partial.is_empty() {
+            (self.doubtful, self.partial_timestamp) = (std::mem::take(&mut self.gap), piece.timestamp);
+        }
         let is_understood = match self.form {
             PayloadForm::AacHbr { size_bits, index_bits, index_delta_bits } => {
                 self.aac(piece, [size_bits, index_bits, index_delta_bits], out)
@@ -129,7 +147,7 @@ impl Audio {
         for (at, size) in sizes.iter().enumerate() {
             if *size > units.len() {
                 // One unit alone may go on in the next packet (§3.2.3.2).
-                return if sizes.len() == 1 { self.aac_begun(units, *size, timestamp) } else { None };
+                return if sizes.len() == 1 { self.aac_begun(units, *size) } else { None };
             }
             let (unit, behind) = units.split_at(*size);
             self.aac_unit(unit, timestamp, piece.arrival, out);
@@ -139,12 +157,12 @@ impl Audio {
         Some(())
     }
 
-    fn aac_begun(&mut self, bytes: &[u8], size: usize, timestamp: i64) -> Option<()> {
+    fn aac_begun(&mut self, bytes: &[u8], size: usize) -> Option<()> {
         if size > UNIT_BYTES_MAX {
             return None;
         }
         self.partial.extend_from_slice(bytes);
-        (self.partial_bytes, self.partial_timestamp) = (size, timestamp);
+        self.partial_bytes = size;
         // An empty first piece would not show as begun.
         (!bytes.is_empty()).then_some(())
     }
@@ -153,7 +171,7 @@ impl Audio {
     fn aac_continued(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) -> Option<()> {
         let (header_bits, rest) = piece.payload.split_first_chunk::<2>()?;
         let bytes = rest.get(usize::from(u16::from_be_bytes(*header_bits)).div_ceil(8)..)?;
-        if piece.timestamp != self.partial_timestamp || self.partial.len() + bytes.len() > self.partial_bytes {
+        if self.partial.len() + bytes.len() > self.partial_bytes {
             return None;
         }
         self.partial.extend_from_slice(bytes);
@@ -198,34 +216,41 @@ impl Audio {
 
     /// An element may be cut over packets; the last one has the marker (RFC 6416 §6.1).
     fn latm(&mut self, piece: Piece<'_>, config_in_band: bool, out: &mut Vec<Depacketized>) -> Option<()> {
-        if !piece.marker || !self.partial.is_empty() {
-            if self.partial.is_empty() {
-                // Some senders never set the marker: what is whole by itself is not waited with.
-                if let Some(frames) = self.latm_frames(piece.payload, config_in_band) {
-                    self.latm_units(frames, piece, out);
-                    return Some(());
-                }
-                self.partial_timestamp = piece.timestamp;
-            }
-            if self.partial.len() + piece.payload.len() > UNIT_BYTES_MAX || piece.timestamp != self.partial_timestamp {
-                return None;
-            }
-            self.partial.extend_from_slice(piece.payload);
-            if !piece.marker {
-                return Some(());
-            }
-            let element = self.partial.split();
-            let frames = self.latm_frames(&element, config_in_band)?;
+        let frames = if self.partial.is_empty() {
+            // Some senders never set the marker: what is whole by itself is not waited with.
+            self.latm_frames(piece.payload, config_in_band)
+        } else {
+            None
+        };
+        if let Some(frames) = frames {
             self.latm_units(frames, piece, out);
             return Some(());
         }
-        let frames = self.latm_frames(piece.payload, config_in_band)?;
-        self.latm_units(frames, piece, out);
+        if self.partial.len() + piece.payload.len() > UNIT_BYTES_MAX {
+            return None;
+        }
+        self.partial.extend_from_slice(piece.payload);
+        if !piece.marker {
+            return Some(());
+        }
+        let element = self.partial.split();
+        match self.latm_frames(&element, config_in_band) {
+            Some(frames) => self.latm_units(frames, piece, out),
+            None if self.doubtful => out.push(Depacketized::Discarded(Discard::Incomplete)),
+            None => return None,
+        }
         Some(())
     }
 
+    /// `None`: it is no element; or it may be none, as something is missing in front and something is left over behind.
     fn latm_frames(&mut self, element: &[u8], config_in_band: bool) -> Option<Vec<Vec<u8>>> {
-        if config_in_band { read_element(element, &mut self.mux) } else { self.mux.as_ref()?.frames_of(element) }
+        let mut mux = self.mux.clone();
+        let element = if config_in_band { read_element(element, &mut mux)? } else { mux.as_ref()?.element(element)? };
+        if self.doubtful && element.bytes_behind > 0 {
+            return None;
+        }
+        self.mux = mux;
+        Some(element.frames)
     }
 
     fn latm_units(&mut self, frames: Vec<Vec<u8>>, piece: Piece<'_>, out: &mut Vec<Depacketized>) {

@@ -348,15 +348,30 @@ fn latm_begins_with_the_config_that_is_known() {
     }
 }
 
+/// A frame whose beginning is lost costs no other, and its end is not taken for a frame.
 #[test]
 fn a_lost_piece_of_sound_is_counted_once() {
-    let mut depacketizer = aac(PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 }, Bytes::new());
-    let whole: &[u8] = &[0, 16, 0, 8, 9];
-    let out = run(
-        &mut depacketizer,
-        &[Some((&[0, 16, 0, 24, 1, 2], 0, false)), None, Some((whole, 1, true)), None, Some((whole, 2, true))],
-    );
-    assert_eq!(letters(&out), "iKK");
+    let hbr = PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 };
+    let latm = PayloadForm::Latm { config_in_band: false };
+    let config = AacConfig::build_lc(48_000, 2);
+    type Case<'a> = (&'a str, PayloadForm, [&'a [u8]; 3]);
+    // The pieces of a frame, and a whole one.
+    let cases: [Case<'_>; 2] = [
+        ("AAC", hbr, [&[0, 16, 0, 24, 1, 2], &[0, 16, 0, 24, 3], &[0, 16, 0, 8, 9]]),
+        ("LATM", latm, [&[6, 7, 8], &[1, 9, 9, 9], &[1, 9]]),
+    ];
+    for (name, form, [first, last, whole]) in cases {
+        let out = run(
+            &mut aac(form, config.clone()),
+            &[Some((first, 0, false)), None, Some((whole, 1, true)), None, Some((whole, 2, true))],
+        );
+        assert_eq!(letters(&out), "iCKK", "{name}: the end");
+        let out =
+            run(&mut aac(form, config.clone()), &[Some((whole, 0, true)), None, Some((last, 1, true)), Some((whole, 2, true))]);
+        assert_eq!(letters(&out), "CKiK", "{name}: the beginning");
+        let out = run(&mut aac(form, config.clone()), &[Some((first, 0, false)), Some((whole, 1, true))]);
+        assert_eq!(letters(&out), "iCK", "{name}: the end, unseen");
+    }
 }
 
 /// Of the first byte only the number of the partition and its start say where a frame begins; the rest is reserved (RFC 7741 §4.2).
