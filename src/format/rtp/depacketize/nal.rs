@@ -212,6 +212,8 @@ impl NalUnits {
                 1..=23 => self.whole(payload, out),
                 24 => self.aggregate(&payload[1..], false, out),
                 28 => self.h264_fragment(payload, out),
+                // Reserved, and to be ignored (RFC 6184 §5.4).
+                0 | 30.. => {}
                 _ => self.refuse(out),
             },
             Dialect::H265 { donl } => match first >> 1 & 0x3F {

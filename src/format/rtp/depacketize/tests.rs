@@ -60,7 +60,12 @@ fn run(depacketizer: &mut Depacketizer, packets: &[Option<(&[u8], i64, bool)>]) 
 fn h264_units_end_where_they_should() {
     type Case<'a> = (&'a str, &'a [Option<(&'a [u8], i64, bool)>], &'a str);
     let (idr, p, p2): (&[u8], &[u8], &[u8]) = (&[0x65, 0x88, 1], &[0x41, 0x9A, 2], &[0x41, 0x40, 3]);
-    let cases: [Case<'_>; 20] = [
+    let cases: [Case<'_>; 21] = [
+        (
+            "reserved types",
+            &[Some((&[0x00, 1], 0, false)), Some((&[0x1E, 1], 0, false)), Some((&[0x7F, 1], 0, false)), Some((idr, 0, true))],
+            "CK",
+        ),
         ("marker", &[Some((idr, 0, true)), Some((p, 1, true))], "CKU"),
         ("timestamp", &[Some((idr, 0, false)), Some((p, 1, false)), Some((p, 2, false))], "CKU"),
         ("two slices", &[Some((p, 0, false)), Some((p2, 0, true)), Some((p, 1, true))], "CUU"),
