@@ -16,6 +16,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::parameter_sets::{ParameterSets, SetKind};
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
+use crate::format::rtp::nal_packets::{FU_END, FU_START, H264_FU_A, H264_STAP_A, H265_AP, H265_FU};
 use crate::media::nal::{annex_b_units, has_recovery_point, starts_with_start_code};
 use crate::media::{Discard, h264, h265};
 
@@ -208,17 +209,17 @@ impl NalUnits {
         }
         let Some(first) = payload.first() else { return };
         match self.dialect {
-            Dialect::H264 => match first & 0x1F {
-                1..=23 => self.whole(payload, out),
-                24 => self.aggregate(&payload[1..], false, out),
-                28 => self.h264_fragment(payload, out),
+            Dialect::H264 => match h264::nal_type(*first) {
+                1..H264_STAP_A => self.whole(payload, out),
+                H264_STAP_A => self.aggregate(&payload[1..], false, out),
+                H264_FU_A => self.h264_fragment(payload, out),
                 // Reserved, and to be ignored (RFC 6184 §5.4).
                 0 | 30.. => {}
                 _ => self.refuse(out),
             },
-            Dialect::H265 { donl } => match first >> 1 & 0x3F {
-                48 if payload.len() > 2 => self.aggregate(&payload[2..], donl, out),
-                49 => self.h265_fragment(payload, donl, out),
+            Dialect::H265 { donl } => match h265::nal_type(*first) {
+                H265_AP if payload.len() > 2 => self.aggregate(&payload[2..], donl, out),
+                H265_FU => self.h265_fragment(payload, donl, out),
                 // PACI (§4.4.4) wraps hints that may be ignored, but also the unit: nobody sends it.
                 50.. => self.refuse(out),
                 _ if donl && payload.len() > 4 => self.nal(&payload[..2], &payload[4..], out),
@@ -247,20 +248,20 @@ impl NalUnits {
 
     fn h264_fragment(&mut self, payload: &[u8], out: &mut Vec<Depacketized>) {
         let [indicator, fu, body @ ..] = payload else { return self.refuse(out) };
-        let header = [(indicator & 0xE0) | (fu & 0x1F)];
+        let header = [(indicator & 0xE0) | h264::nal_type(*fu)];
         self.fragment(&header, *fu, body, out);
     }
 
     fn h265_fragment(&mut self, payload: &[u8], donl: bool, out: &mut Vec<Depacketized>) {
         let [first, second, fu, body @ ..] = payload else { return self.refuse(out) };
         let header = [(first & 0x81) | (fu & 0x3F) << 1, *second];
-        let body = if donl && fu & 0x80 != 0 { body.get(2..).unwrap_or_default() } else { body };
+        let body = if donl && fu & FU_START != 0 { body.get(2..).unwrap_or_default() } else { body };
         self.fragment(&header, *fu, body, out);
     }
 
     /// `fu`: start bit, end bit, type.
     fn fragment(&mut self, header: &[u8], fu: u8, body: &[u8], out: &mut Vec<Depacketized>) {
-        let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
+        let (start, end) = (fu & FU_START != 0, fu & FU_END != 0);
         if start {
             if !self.begin_nal(header, body, out) {
                 return;
@@ -396,7 +397,7 @@ impl NalUnits {
                 h264::NAL_SEI if has_recovery_point(body) => Class::RecoveryPoint,
                 h264::NAL_SPS => Class::Set(SetKind::Sps),
                 h264::NAL_PPS => Class::Set(SetKind::Pps),
-                h264::NAL_AUD | 0 | 24.. => Class::LeftOut,
+                h264::NAL_AUD | 0 | H264_STAP_A.. => Class::LeftOut,
                 _ => Class::Other,
             },
             Dialect::H265 { .. } => match h265::nal_type(header[0]) {
@@ -405,7 +406,7 @@ impl NalUnits {
                 h265::NAL_SPS => Class::Set(SetKind::Sps),
                 h265::NAL_PPS => Class::Set(SetKind::Pps),
                 h265::NAL_PREFIX_SEI if has_recovery_point(body) => Class::RecoveryPoint,
-                h265::NAL_AUD | 48.. => Class::LeftOut,
+                h265::NAL_AUD | H265_AP.. => Class::LeftOut,
                 _ => Class::Other,
             },
         }
