@@ -7,9 +7,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::rtp::{PayloadForm, RtpPayload};
 use shardcast::media::Codec;
-use shardcast_fuzz::{Choices, depacketize, payload};
-
-const AVCC: &[u8] = include_bytes!("../../tests/corpus/h264/avcc");
+use shardcast_fuzz::{AVCC, Choices, depacketize, payload};
 
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);

@@ -8,9 +8,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::rtp::{PayloadForm, RtpPayload};
 use shardcast::media::Codec;
-use shardcast_fuzz::{Choices, depacketize, payload};
-
-const HVCC: &[u8] = include_bytes!("../../tests/corpus/h265/hvcc");
+use shardcast_fuzz::{Choices, HVCC, depacketize, payload};
 
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);

@@ -13,10 +13,8 @@ use shardcast::format::rtp::{Channels, Flow, RtpCarriage, RtpHeader, rtcp};
 use shardcast::format::{Muxer, MuxerContext, Packet};
 use shardcast::media::aac::AacConfig;
 use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
-use shardcast_fuzz::Choices;
+use shardcast_fuzz::{AVCC, Choices, HVCC};
 
-const AVCC: &[u8] = include_bytes!("../../tests/corpus/h264/avcc");
-const HVCC: &[u8] = include_bytes!("../../tests/corpus/h265/hvcc");
 const INTERLEAVED: RtpCarriage =
     RtpCarriage::Interleaved { video: Some(Channels { rtp: 0, rtcp: 1 }), audio: Some(Channels { rtp: 2, rtcp: 3 }) };
 const DATAGRAM_BYTES_MAX: usize = 1_400;
@@ -243,7 +241,7 @@ fn receive(source: &Source, trips: &[(Stamp, Sent)], swap: bool) -> Vec<Frame> {
         sent.iter().filter(|(_, rtcp, _)| !rtcp).for_each(|(track, ..)| begun[*track] = true);
         for (track, rtcp, packet) in order.into_iter().map(|at| &sent[at]) {
             match rtcp {
-                true => demuxer.rtcp(*now, *track, packet, &mut out),
+                true => demuxer.rtcp(*now, *track, packet),
                 false => demuxer.rtp(*now, *track, packet, &mut out),
             }
         }

@@ -18,7 +18,7 @@ use shardcast::media::{Codec, MediaEvent, Stamp, Track, TrackId, TrackShape, Tra
 use shardcast::protocol::SessionContext;
 use shardcast::protocol::rtsp::session::RtspSession;
 use shardcast::session::{CloseReason, Delivery, Group, Input, Output, PairId, PlayRequest, Refusal, Session, SessionError};
-use shardcast_fuzz::Choices;
+use shardcast_fuzz::{AVCC, Choices};
 
 const ESCAPE: u8 = 0xFE;
 /// Pairs of ports that a session can need: one per section of a description.
@@ -87,7 +87,6 @@ fn datagram<'a>(choices: &mut Choices<'a>) -> Step<'a> {
 }
 
 fn tracks(choice: u8) -> Tracks {
-    const AVCC: &[u8] = include_bytes!("../../tests/corpus/h264/avcc");
     let picture = |codec, config| {
         let shape = TrackShape::Video { width: 640, height: 360, frames_per_second: 25.0 };
         Some(Track { id: TrackId(0), codec, config: Bytes::from_static(config), shape })

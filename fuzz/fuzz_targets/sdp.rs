@@ -8,7 +8,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::rtp::RtpPayload;
 use shardcast::format::rtp::demux::{DemuxOptions, OnLoss, RtpDemuxer};
-use shardcast::format::rtp::payload::outgoing;
+use shardcast::format::rtp::payload::{CLOCK_RATES, outgoing};
 use shardcast::media::{Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
 use shardcast::protocol::common::sdp::{self, CONTROL_BYTES_MAX, Description, MEDIA_MAX, Unusable};
 use shardcast_fuzz::check_config;
@@ -21,7 +21,7 @@ fn check_limits(description: &Description) {
         match &media.payload {
             Ok(payload) => {
                 assert_eq!(Some(payload.codec.kind()), media.kind);
-                assert!(payload.payload_type <= 127 && payload.clock_rate > 0);
+                assert!(payload.payload_type <= 127 && CLOCK_RATES.contains(&payload.clock_rate));
                 if !payload.config.is_empty() {
                     check_config(payload.codec, &payload.config);
                 }

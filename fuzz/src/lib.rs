@@ -10,6 +10,10 @@ use shardcast::media::h264::AvcConfig;
 use shardcast::media::h265::HevcConfig;
 use shardcast::media::{Codec, Stamp};
 
+/// Records of real encoders.
+pub const AVCC: &[u8] = include_bytes!("../../tests/corpus/h264/avcc");
+pub const HVCC: &[u8] = include_bytes!("../../tests/corpus/h265/hvcc");
+
 /// Bytes that one run feeds at most, repetitions included: more than five units in progress may have.
 const FED_BYTES_MAX: usize = 44 * 1024 * 1024;
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::TrackShape;
 use super::bits::BitReader;
 
-/// Table 1.18
-const SAMPLE_RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+/// By index (Table 1.18).
+pub const SAMPLE_RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
 const RATE_INDEX_EXPLICIT: u32 = 15;
 
 const OBJECT_LC: u8 = 2;
@@ -16,7 +16,9 @@ const OBJECT_SBR: u8 = 5;
 const OBJECT_SCALABLE: u8 = 6;
 const OBJECT_ER_SCALABLE: u8 = 20;
 const OBJECT_ER_BSAC: u8 = 22;
+const OBJECT_ER_LD: u8 = 23;
 const OBJECT_PS: u8 = 29;
+const OBJECT_ER_ELD: u8 = 39;
 const OBJECT_ESCAPE: u32 = 31;
 
 /// What the backward-compatible extensions begin with (§1.6.5.3).
@@ -30,8 +32,10 @@ pub struct AacConfig {
     pub object_type: u8,
     /// Output rate in Hz: with SBR, twice the core's as a rule.
     pub sample_rate: u32,
-    /// Rate of the core, which raw frames of 1024 samples and ADTS headers count in.
+    /// Rate of the core, which raw frames and ADTS headers count in.
     pub core_sample_rate: u32,
+    /// Samples of a raw frame, at the core's rate.
+    pub frame_samples: u16,
     /// Output channels: 2 with parametric stereo. 0: not said.
     pub channels: u8,
 }
@@ -39,33 +43,7 @@ pub struct AacConfig {
 impl AacConfig {
     /// Bytes behind the config are not looked at.
     pub fn parse(config: &[u8]) -> Option<AacConfig> {
-        let mut bits = BitReader::new(config);
-        let mut object_type = object_type(&mut bits)?;
-        let core_sample_rate = sample_rate(&mut bits)?;
-        let channel_configuration = bits.bits(4)?;
-        let mut sample_rate_out = core_sample_rate;
-        let mut parametric_stereo = object_type == OBJECT_PS;
-        let explicit_sbr = matches!(object_type, OBJECT_SBR | OBJECT_PS);
-        if explicit_sbr {
-            sample_rate_out = sample_rate(&mut bits)?;
-            object_type = self::object_type(&mut bits)?;
-            if object_type == OBJECT_ER_BSAC {
-                bits.skip(4)?;
-            }
-        }
-        let mut channels = channel_count(channel_configuration);
-        // What follows is optional detail: a config that ends here is still of use.
-        if let Some(in_program) = general_config(&mut bits, object_type, channel_configuration) {
-            channels = channels.max(in_program);
-            if let (false, Some((rate, stereo))) = (explicit_sbr, sync_extension(&mut bits)) {
-                sample_rate_out = rate;
-                parametric_stereo = stereo;
-            }
-        }
-        if parametric_stereo && channels == 1 {
-            channels = 2;
-        }
-        Some(AacConfig { object_type, sample_rate: sample_rate_out, core_sample_rate, channels })
+        read_config(&mut BitReader::new(config)).map(|(config, _)| config)
     }
 
     /// Builds a config without SBR. Object types up to 30; a rate outside the table is written out (24 bits).
@@ -104,6 +82,16 @@ fn object_type(bits: &mut BitReader<'_>) -> Option<u8> {
     (object_type != 0).then_some(object_type as u8)
 }
 
+/// `frameLengthFlag`, which GASpecificConfig (§4.4.1) and ELDSpecificConfig (§4.6.20) begin with.
+fn frame_samples(mut bits: BitReader<'_>, object_type: u8) -> u16 {
+    match (object_type, bits.flag().unwrap_or(false)) {
+        (OBJECT_ER_LD | OBJECT_ER_ELD, false) => 512,
+        (OBJECT_ER_LD | OBJECT_ER_ELD, true) => 480,
+        (_, false) => 1_024,
+        (_, true) => 960,
+    }
+}
+
 fn sample_rate(bits: &mut BitReader<'_>) -> Option<u32> {
     let index = bits.bits(4)?;
     if index == RATE_INDEX_EXPLICIT { bits.bits(24) } else { SAMPLE_RATES.get(index as usize).copied() }
@@ -120,33 +108,36 @@ fn channel_count(configuration: u32) -> u8 {
     }
 }
 
-/// Reads over an AudioSpecificConfig with its backward-compatible extension, where something may follow it.
-pub(crate) fn skip_config(bits: &mut BitReader<'_>) -> Option<()> {
+/// Reads an AudioSpecificConfig with its backward-compatible extension, and says whether all of it was understood, so that what follows
+/// it begins here.
+pub(crate) fn read_config(bits: &mut BitReader<'_>) -> Option<(AacConfig, bool)> {
     let mut kind = object_type(bits)?;
-    sample_rate(bits)?;
+    let core_sample_rate = sample_rate(bits)?;
     let channel_configuration = bits.bits(4)?;
-    if matches!(kind, OBJECT_SBR | OBJECT_PS) {
-        sample_rate(bits)?;
+    let mut sample_rate_out = core_sample_rate;
+    let mut parametric_stereo = kind == OBJECT_PS;
+    let explicit_sbr = matches!(kind, OBJECT_SBR | OBJECT_PS);
+    if explicit_sbr {
+        sample_rate_out = sample_rate(bits)?;
         kind = object_type(bits)?;
         if kind == OBJECT_ER_BSAC {
             bits.skip(4)?;
         }
     }
-    general_config(bits, kind, channel_configuration)?;
-    let mut ahead = bits.clone();
-    if ahead.bits(11) == Some(SBR_SYNC) {
-        object_type(&mut ahead)?;
-        if ahead.flag()? {
-            sample_rate(&mut ahead)?;
-            let mut stereo = ahead.clone();
-            if stereo.bits(11) == Some(PS_SYNC) {
-                stereo.skip(1)?;
-                ahead = stereo;
-            }
-        }
-        *bits = ahead;
+    let frame_samples = frame_samples(bits.clone(), kind);
+    let mut channels = channel_count(channel_configuration);
+    // What follows is optional detail: a config that ends here is still of use.
+    let in_program = general_config(bits, kind, channel_configuration);
+    channels = channels.max(in_program.unwrap_or(0));
+    if in_program.is_some() && !explicit_sbr {
+        let (rate, stereo) = sync_extension(bits);
+        (sample_rate_out, parametric_stereo) = (rate.unwrap_or(core_sample_rate), stereo);
     }
-    Some(())
+    if parametric_stereo && channels == 1 {
+        channels = 2;
+    }
+    let config = AacConfig { object_type: kind, sample_rate: sample_rate_out, core_sample_rate, frame_samples, channels };
+    Some((config, in_program.is_some()))
 }
 
 /// GASpecificConfig (§4.4.1): reads to its end and returns the channels of its program config, if it has one.
@@ -197,14 +188,20 @@ fn program_config(bits: &mut BitReader<'_>) -> Option<u8> {
     Some(channels as u8)
 }
 
-/// §1.6.5.3, backward compatible signalling: the output rate and whether there is parametric stereo.
-fn sync_extension(bits: &mut BitReader<'_>) -> Option<(u32, bool)> {
-    if bits.bits(11)? != SBR_SYNC || bits.bits(5)? != u32::from(OBJECT_SBR) || !bits.flag()? {
-        return None;
+/// §1.6.5.3, backward compatible signalling: the output rate, if it says one, and whether there is parametric stereo. Reads over what is
+/// there and nothing else.
+fn sync_extension(bits: &mut BitReader<'_>) -> (Option<u32>, bool) {
+    let mut ahead = bits.clone();
+    let is_sbr = ahead.bits(11) == Some(SBR_SYNC) && ahead.bits(5) == Some(OBJECT_SBR.into());
+    let Some(has_rate) = ahead.flag().filter(|_| is_sbr) else { return (None, false) };
+    *bits = ahead.clone();
+    let Some(rate) = has_rate.then(|| sample_rate(&mut ahead)).flatten() else { return (None, false) };
+    *bits = ahead.clone();
+    let stereo = ahead.bits(11).filter(|sync| *sync == PS_SYNC).and_then(|_| ahead.flag());
+    if stereo.is_some() {
+        *bits = ahead;
     }
-    let rate = sample_rate(bits)?;
-    let stereo = bits.bits(11) == Some(PS_SYNC) && bits.flag() == Some(true);
-    Some((rate, stereo))
+    (Some(rate), stereo == Some(true))
 }
 
 #[cfg(test)]
@@ -226,7 +223,7 @@ mod tests {
             ("7.1", &[0x11, 0xB8], (2, 48000, 48000, 8)),
         ];
         for (name, config, (object_type, sample_rate, core_sample_rate, channels)) in cases {
-            let expected = AacConfig { object_type, sample_rate, core_sample_rate, channels };
+            let expected = AacConfig { object_type, sample_rate, core_sample_rate, frame_samples: 1_024, channels };
             assert_eq!(AacConfig::parse(config), Some(expected), "{name}");
             for cut in 0..config.len() {
                 let _ = AacConfig::parse(&config[..cut]);

@@ -5,21 +5,30 @@
 
 /// Parameter sets have some hundred bytes; what lies beyond this is not looked at.
 const RBSP_BYTES_MAX: usize = 4096;
+/// The profiles and levels of seven layers, and some.
+const RBSP_START_BYTES: usize = 160;
 
 /// The raw byte sequence payload of a NAL unit's bytes: without the 03 of each 00 00 03 (H.264 §7.4.1).
 pub(crate) fn rbsp(nal: &[u8]) -> Vec<u8> {
     let nal = &nal[..nal.len().min(RBSP_BYTES_MAX)];
     let mut payload = Vec::with_capacity(nal.len());
-    let mut zeros = 0;
-    for &byte in nal {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        payload.push(byte);
-    }
+    payload.extend(rbsp_bytes(nal));
     payload
+}
+
+/// As [`rbsp`], byte by byte and to the end.
+pub(crate) fn rbsp_bytes(nal: &[u8]) -> impl Iterator<Item = u8> {
+    let mut zeros = 0;
+    nal.iter().copied().filter(move |byte| {
+        let is_prevention = zeros >= 2 && *byte == 3;
+        zeros = if *byte == 0 { zeros + 1 } else { 0 };
+        !is_prevention
+    })
+}
+
+/// As [`rbsp`], of the first bytes only: enough for the ids that parameter sets begin with.
+pub(crate) fn rbsp_start(nal: &[u8]) -> Vec<u8> {
+    rbsp(&nal[..nal.len().min(RBSP_START_BYTES)])
 }
 
 #[derive(Clone)]

@@ -6,14 +6,38 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::TrackShape;
-use super::bits::{BitReader, rbsp};
+use super::bits::{BitReader, rbsp, rbsp_start};
 pub use super::nal::{BrokenFrame, ConfigError, canonical_access_unit};
 
-const NAL_TYPE_AUD: u8 = 9;
+/// `nal_unit_type` (Table 7-1), as far as the server tells them apart.
+pub const NAL_IDR: u8 = 5;
+pub const NAL_SEI: u8 = 6;
+pub const NAL_SPS: u8 = 7;
+pub const NAL_PPS: u8 = 8;
+pub const NAL_AUD: u8 = 9;
+
+/// `nal_unit_type` of a NAL unit with this header.
+pub const fn nal_type(header: u8) -> u8 {
+    header & 0x1F
+}
 
 /// Whether a NAL unit is an access unit delimiter.
 pub fn is_aud(nal: &[u8]) -> bool {
-    nal.first().is_some_and(|header| header & 0x1F == NAL_TYPE_AUD)
+    nal.first().is_some_and(|header| nal_type(*header) == NAL_AUD)
+}
+
+/// The id of a sequence parameter set.
+pub fn sps_id(nal: &[u8]) -> Option<u32> {
+    // Profile, constraints and level stand in front.
+    let payload = rbsp_start(nal.get(4..)?);
+    BitReader::new(&payload).ue()
+}
+
+/// The id of a picture parameter set, and that of the sequence parameter set it refers to.
+pub fn pps_ids(nal: &[u8]) -> Option<(u32, u32)> {
+    let payload = rbsp_start(nal.get(1..)?);
+    let mut bits = BitReader::new(&payload);
+    Some((bits.ue()?, bits.ue()?))
 }
 
 /// What a sequence parameter set says.

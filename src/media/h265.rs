@@ -6,23 +6,48 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::TrackShape;
-use super::bits::{BitReader, rbsp};
+use super::bits::{BitReader, rbsp, rbsp_start};
 use super::h264::{frame_rate, parameter_sets, put_parameter_sets, skip_vui_colours, take};
 use super::nal::ConfigError;
 
-const NAL_TYPE_VPS: u8 = 32;
-const NAL_TYPE_SPS: u8 = 33;
-const NAL_TYPE_PPS: u8 = 34;
-const NAL_TYPE_AUD: u8 = 35;
+/// `nal_unit_type` (Table 7-1), as far as the server tells them apart.
+pub const NAL_VPS: u8 = 32;
+pub const NAL_SPS: u8 = 33;
+pub const NAL_PPS: u8 = 34;
+pub const NAL_AUD: u8 = 35;
+pub const NAL_PREFIX_SEI: u8 = 39;
 
-/// `nal_unit_type` of a NAL unit with its two header bytes.
-fn nal_type(header: u8) -> u8 {
+/// `nal_unit_type` of a NAL unit whose header begins with this byte.
+pub const fn nal_type(header: u8) -> u8 {
     header >> 1 & 0x3F
 }
 
 /// Whether a NAL unit is an access unit delimiter.
 pub fn is_aud(nal: &[u8]) -> bool {
-    nal.first().is_some_and(|header| nal_type(*header) == NAL_TYPE_AUD)
+    nal.first().is_some_and(|header| nal_type(*header) == NAL_AUD)
+}
+
+/// The id of a video parameter set.
+pub fn vps_id(nal: &[u8]) -> Option<u32> {
+    BitReader::new(nal.get(2..)?).bits(4)
+}
+
+/// The id of a sequence parameter set.
+pub fn sps_id(nal: &[u8]) -> Option<u32> {
+    let payload = rbsp_start(nal.get(2..)?);
+    let mut bits = BitReader::new(&payload);
+    bits.skip(4)?;
+    let sub_layers = bits.bits(3)?;
+    bits.skip(1)?;
+    skip_profile_tier_level(&mut bits, sub_layers)?;
+    bits.ue()
+}
+
+/// The id of a picture parameter set, and that of the sequence parameter set it refers to.
+pub fn pps_ids(nal: &[u8]) -> Option<(u32, u32)> {
+    let payload = rbsp_start(nal.get(2..)?);
+    let mut bits = BitReader::new(&payload);
+    Some((bits.ue()?, bits.ue()?))
 }
 
 /// What a sequence parameter set says.
@@ -245,9 +270,9 @@ impl HevcConfig {
             let head = take(&mut rest, 3)?;
             let sets = parameter_sets(&mut rest, usize::from(u16::from_be_bytes([head[1], head[2]])))?;
             match head[0] & 0x3F {
-                NAL_TYPE_VPS => config.vps.extend(sets),
-                NAL_TYPE_SPS => config.sps.extend(sets),
-                NAL_TYPE_PPS => config.pps.extend(sets),
+                NAL_VPS => config.vps.extend(sets),
+                NAL_SPS => config.sps.extend(sets),
+                NAL_PPS => config.pps.extend(sets),
                 _ => {}
             }
         }
@@ -269,7 +294,7 @@ impl HevcConfig {
         let layers = first.map_or(1, |sps| sps.temporal_layers);
         let nested = first.is_some_and(|sps| sps.temporal_id_nested);
         record.put_u8(layers << 3 | u8::from(nested) << 2 | 3);
-        let kinds = [(NAL_TYPE_VPS, vps), (NAL_TYPE_SPS, sps), (NAL_TYPE_PPS, pps)];
+        let kinds = [(NAL_VPS, vps), (NAL_SPS, sps), (NAL_PPS, pps)];
         record.put_u8(kinds.len() as u8);
         for (kind, sets) in kinds {
             let sets: Vec<&Bytes> = sets.iter().filter(|set| set.len() <= usize::from(u16::MAX)).take(0xFF).collect();

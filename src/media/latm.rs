@@ -17,6 +17,14 @@ pub struct StreamMux {
     other_data_bits: usize,
 }
 
+/// What an element holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Element {
+    pub frames: Vec<Vec<u8>>,
+    /// Bytes that nothing accounts for: none, as a rule.
+    pub bytes_behind: usize,
+}
+
 impl StreamMux {
     /// One frame per element of a stream with this AudioSpecificConfig: what a StreamMuxConfig outside the stream nearly always says.
     pub fn of_config(config: Bytes) -> StreamMux {
@@ -27,12 +35,12 @@ impl StreamMux {
         read_stream_mux(&mut BitReader::new(config), config)
     }
 
-    /// The frames of an element (`AudioMuxElement`) without a StreamMuxConfig of its own; `None` if it is broken or cut off.
-    pub fn frames_of(&self, element: &[u8]) -> Option<Vec<Vec<u8>>> {
-        self.read_frames(&mut BitReader::new(element))
+    /// Reads an element (`AudioMuxElement`) without a StreamMuxConfig of its own; `None` if it is broken or cut off.
+    pub fn element(&self, element: &[u8]) -> Option<Element> {
+        self.read(&mut BitReader::new(element))
     }
 
-    fn read_frames(&self, bits: &mut BitReader<'_>) -> Option<Vec<Vec<u8>>> {
+    fn read(&self, bits: &mut BitReader<'_>) -> Option<Element> {
         let mut frames = Vec::new();
         for _ in 0..self.frames {
             let mut length = 0;
@@ -46,18 +54,18 @@ impl StreamMux {
             frames.push(bits.bytes(length)?);
         }
         bits.skip(self.other_data_bits)?;
-        Some(frames)
+        Some(Element { frames, bytes_behind: bits.bits_left() / 8 })
     }
 }
 
 /// Reads an element that may carry its StreamMuxConfig (`muxConfigPresent`); `mux` is the one in force, and is replaced.
-pub fn read_element(element: &[u8], mux: &mut Option<StreamMux>) -> Option<Vec<Vec<u8>>> {
+pub fn read_element(element: &[u8], mux: &mut Option<StreamMux>) -> Option<Element> {
     let mut bits = BitReader::new(element);
     let same = bits.flag()?;
     if !same {
         *mux = Some(read_stream_mux(&mut bits, element)?);
     }
-    mux.as_ref()?.read_frames(&mut bits)
+    mux.as_ref()?.read(&mut bits)
 }
 
 fn read_stream_mux(bits: &mut BitReader<'_>, all: &[u8]) -> Option<StreamMux> {
@@ -76,7 +84,8 @@ fn read_stream_mux(bits: &mut BitReader<'_>, all: &[u8]) -> Option<StreamMux> {
     }
     let config = if version == 0 {
         let start = bits.position();
-        aac::skip_config(bits)?;
+        // Its length is not said: all of it has to be understood.
+        aac::read_config(bits).filter(|(_, is_whole)| *is_whole)?;
         bits_of(all, start, bits.position() - start)?
     } else {
         let length = latm_value(bits)?;
@@ -166,12 +175,16 @@ mod tests {
     #[test]
     fn frames_behind_their_lengths() {
         let mux = StreamMux { config: Bytes::new(), frames: 1, other_data_bits: 0 };
-        assert_eq!(mux.frames_of(&[2, 7, 8]), Some(vec![vec![7, 8]]));
-        assert_eq!(mux.frames_of(&[2, 7]), None);
+        let found = |frames: &[&[u8]], bytes_behind| {
+            Some(Element { frames: frames.iter().map(|frame| frame.to_vec()).collect(), bytes_behind })
+        };
+        assert_eq!(mux.element(&[2, 7, 8]), found(&[&[7, 8]], 0));
+        assert_eq!(mux.element(&[2, 7, 8, 9]), found(&[&[7, 8]], 1));
+        assert_eq!(mux.element(&[2, 7]), None);
         let long = [&[255, 1][..], &[9; 256]].concat();
-        assert_eq!(mux.frames_of(&long), Some(vec![vec![9; 256]]));
+        assert_eq!(mux.element(&long), found(&[&[9; 256]], 0));
         let two = StreamMux { frames: 2, ..mux };
-        assert_eq!(two.frames_of(&[1, 7, 1, 8]), Some(vec![vec![7], vec![8]]));
+        assert_eq!(two.element(&[1, 7, 1, 8]), found(&[&[7], &[8]], 0));
     }
 
     #[test]
@@ -189,7 +202,8 @@ mod tests {
         bits.resize(bits.len().next_multiple_of(8), false);
         let element: Vec<u8> = bits.chunks(8).map(|byte| byte.iter().fold(0, |value, bit| value << 1 | u8::from(*bit))).collect();
         let mut mux = None;
-        assert_eq!(read_element(&element, &mut mux), Some(vec![vec![0xAB, 0xCD]]));
+        let found = read_element(&element, &mut mux).unwrap();
+        assert_eq!((found.frames, found.bytes_behind), (vec![vec![0xAB, 0xCD]], 0));
         assert_eq!(mux, Some(wanted));
         for cut in 0..element.len() {
             assert_eq!(read_element(&element[..cut], &mut None), None, "cut at {cut}");

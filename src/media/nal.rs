@@ -1,9 +1,15 @@
 //! NAL units of H.264 and H.265: whatever framing an encoder uses becomes the canonical access unit of [`crate::media`].
 //!
 //! Spec: ISO/IEC 14496-15 §5.3.3/§8.3.3 (length prefix), H.264/H.265 Annex B (start codes). Canonical input is passed on as the same
-//! memory; everything else is copied once, into at most two and a half times its size. Not here: what is inside a NAL unit.
+//! memory; everything else is copied once, into at most two and a half times its size. Not here: what is inside a NAL unit,
+//! but for one message that makes a picture a place to begin.
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+/// Parameter sets of one kind that are kept of a stream.
+pub const SETS_MAX: usize = 32;
+/// A longer parameter set is left out.
+pub const SET_BYTES_MAX: usize = 4_096;
 
 /// A decoder configuration record that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +125,36 @@ fn after_start_code(data: &[u8]) -> Option<&[u8]> {
     Some(&data[at + 3..])
 }
 
+/// Whether decoding may begin at the picture of this supplemental enhancement information, of which `body` is what stands behind the
+/// header: one of its messages is a recovery point (H.264 §D.1.8, H.265 §D.2.8). Also one from which the picture only builds up counts:
+/// a stream that refreshes itself bit by bit has no other place to begin.
+pub fn has_recovery_point(body: &[u8]) -> bool {
+    const RECOVERY_POINT: usize = 6;
+    // Behind the last message stands the stop bit, a byte of its own.
+    let messages = body.iter().rposition(|byte| *byte == 0x80).map_or(body, |stop| &body[..stop]);
+    let mut bytes = super::bits::rbsp_bytes(messages);
+    // Type and size are sums of bytes, up to the first that is not 255 (H.264 §7.3.2.3.1).
+    let number = |bytes: &mut dyn Iterator<Item = u8>| {
+        let mut sum = 0;
+        for byte in bytes {
+            sum += usize::from(byte);
+            if byte != 255 {
+                return Some(sum);
+            }
+        }
+        None
+    };
+    while let (Some(kind), Some(size)) = (number(&mut bytes), number(&mut bytes)) {
+        if kind == RECOVERY_POINT {
+            return true;
+        }
+        if size > 0 && bytes.nth(size - 1).is_none() {
+            return false;
+        }
+    }
+    false
+}
+
 fn rewrite<'a>(nals: impl Iterator<Item = &'a [u8]>, size_hint: usize) -> Option<Bytes> {
     let mut out = BytesMut::with_capacity(size_hint + 64);
     for nal in nals {
@@ -154,6 +190,25 @@ mod tests {
         for (name, length_bytes, data) in cases {
             let unit = canonical_access_unit(Bytes::copy_from_slice(data), length_bytes, is_aud);
             assert_eq!(unit, Ok(Some(Bytes::from_static(canonical))), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_recovery_point_may_be_any_of_the_messages() {
+        let cases: [(&str, &[u8], bool); 10] = [
+            ("alone", &[6, 1, 0x80, 0x80], true),
+            ("behind others", &[0, 1, 0x80, 1, 2, 9, 9, 6, 1, 0x80, 0x80], true),
+            ("behind one without content", &[1, 0, 6, 1, 0x80, 0x80], true),
+            ("behind emulation prevention", &[5, 4, 0, 0, 3, 0, 6, 6, 1, 0x80, 0x80], true),
+            ("behind one of type 128", &[128, 1, 7, 6, 1, 0x80, 0x80], true),
+            ("another", &[5, 2, 6, 6, 0x80], false),
+            ("a long type", &[255, 6, 1, 0x80, 0x80], false),
+            ("a size that is not there", &[5, 9, 6, 1, 0x80], false),
+            ("cut off", &[255], false),
+            ("nothing", &[], false),
+        ];
+        for (name, body, expected) in cases {
+            assert_eq!(has_recovery_point(body), expected, "{name}");
         }
     }
 

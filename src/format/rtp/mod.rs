@@ -8,6 +8,7 @@ pub mod demux;
 pub mod depacketize;
 mod header;
 pub mod mux;
+mod nal_packets;
 mod obu;
 pub mod payload;
 pub mod rtcp;

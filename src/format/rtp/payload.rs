@@ -2,6 +2,8 @@
 //!
 //! One format per codec, with a payload type of its own: the static one of RFC 3551 where there is one, else from the dynamic range.
 
+use std::ops::RangeInclusive;
+
 use super::{PayloadForm, RtpPayload};
 use crate::media::aac::AacConfig;
 use crate::media::opus::OpusHead;
@@ -10,8 +12,15 @@ use crate::media::{Codec, Track, TrackShape};
 /// Ticks per second of every video payload, and of MPEG audio.
 pub const VIDEO_CLOCK_RATE: u32 = 90_000;
 
-/// The payload format for a track; `None`: its codec has none, or its config cannot be read.
+/// Ticks per second that a clock may have: no codec has others, and times stay far from the limits of their types.
+pub const CLOCK_RATES: RangeInclusive<u32> = 1_000..=1_000_000;
+
+/// The payload format for a track; `None`: its codec has none, or its config cannot be read or is absurd.
 pub fn outgoing(track: &Track) -> Option<RtpPayload> {
+    described(track).filter(|payload| CLOCK_RATES.contains(&payload.clock_rate))
+}
+
+fn described(track: &Track) -> Option<RtpPayload> {
     let shape_channels = match track.shape {
         TrackShape::Audio { channels, .. } => channels,
         TrackShape::Video { .. } | TrackShape::Data => 0,
@@ -82,6 +91,8 @@ mod tests {
         let aac = AacConfig::build_lc(44_100, 2);
         let cases = [
             ("AAC", track(Codec::Aac, aac, 44_100, 2), Some((98, 44_100, 2))),
+            ("AAC at an absurd rate", track(Codec::Aac, AacConfig::build_lc(10_000_000, 2), 0, 0), None),
+            ("AAC at no rate", track(Codec::Aac, AacConfig::build_lc(0, 2), 0, 0), None),
             ("AAC without config", track(Codec::Aac, Bytes::new(), 0, 0), None),
             ("Opus", track(Codec::Opus, Bytes::new(), 48_000, 1), Some((99, 48_000, 1))),
             ("static G.711", track(Codec::G711A, Bytes::new(), 8_000, 1), Some((8, 8_000, 1))),

@@ -228,7 +228,7 @@ impl Recording {
             return;
         }
         if rtcp {
-            self.demuxer.rtcp(now, track, bytes, &mut self.demuxed);
+            self.demuxer.rtcp(now, track, bytes);
         } else {
             self.last_media = now;
             self.demuxer.rtp(now, track, bytes, &mut self.demuxed);
@@ -241,8 +241,6 @@ impl Recording {
             match item {
                 Demuxed::Event(event) => out.push(Output::Media(event)),
                 Demuxed::Discarded(discard) => out.push(Output::Discarded(discard)),
-                // Its source may go on under another number; the end of the stream is TEARDOWN, or silence.
-                Demuxed::Bye { .. } => {}
             }
         }
     }

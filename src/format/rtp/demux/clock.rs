@@ -3,8 +3,8 @@
 //! Every track has a clock of its own with a random zero. Until the sender says more, a track's zero is where its first packet came,
 //! counted from the first packet of all. Sender reports give each clock's relation to one wall clock (RFC 3550 §6.4.1); once two tracks
 //! have one, the sound is moved so that both agree: exactly when that becomes known, later only by more than
-//! [`SKEW_MICROS_MAX`] and if two reports in a row say so, because jitter in reports is no drift. A clock that jumps goes on where its
-//! packets say by their arrival.
+//! [`SKEW_MICROS_MAX`] and if two reports in a row say so, because jitter in reports is no drift. A clock that jumps, or steps back by
+//! more than pictures can be out of order, goes on where its packets say by their arrival.
 
 use crate::format::rtp::payload::micros_of_ticks;
 use crate::format::rtp::rtcp::SenderReport;
@@ -12,12 +12,16 @@ use crate::media::Stamp;
 
 /// Less than a listener notices.
 const SKEW_MICROS_MAX: i64 = 20_000;
-/// A wall clock before this is not set: 2000-01-01 in seconds of NTP.
-const PLAUSIBLE_NTP_SECONDS: u64 = 3_155_673_600;
+/// A wall clock between the two is not set: 1968-01-20, when the upper bit of NTP's seconds came in, and 2000-01-01.
+const UNSET_NTP_SECONDS: std::ops::Range<u64> = 0x8000_0000..3_155_673_600;
+/// Seconds in an era of NTP. Without the upper bit they are of the next one, which begins in 2036 (RFC 4330 §3).
+const NTP_ERA_SECONDS: u64 = 1 << 32;
 /// Reports of two tracks that differ by more are not of one clock.
 const WALL_DIFFERENCE_MICROS_MAX: i64 = 3_600_000_000;
 /// A clock that is off its arrivals by more has jumped.
 const JUMP_MICROS: i64 = 5_000_000;
+/// No clock runs so long, but one that jumps all the time may come there. Far from the limits of microseconds at any rate.
+const TICKS_MAX: u64 = 1 << 50;
 
 /// One track's clock.
 #[derive(Debug)]
@@ -42,10 +46,9 @@ impl TrackClock {
 
     /// The timestamp with its wraps counted.
     pub fn unwrap(&mut self, timestamp: u32) -> i64 {
-        let ticks = match self.last_ticks {
-            None => i64::from(timestamp),
-            Some(last) => last + i64::from(timestamp.wrapping_sub(last as u32).cast_signed()),
-        };
+        let from_last = |last: i64| last + i64::from(timestamp.wrapping_sub(last as u32).cast_signed());
+        let ticks = self.last_ticks.map(from_last).filter(|ticks| ticks.unsigned_abs() <= TICKS_MAX);
+        let ticks = ticks.unwrap_or(timestamp.into());
         self.last_ticks = Some(ticks);
         ticks
     }
@@ -60,9 +63,9 @@ impl TrackClock {
         Some(self.offset_micros? + stamp - wall)
     }
 
-    /// Another source: its clock has nothing to do with the last one's.
+    /// Another source: its clock has nothing to do with the last one's, but its media goes on behind that one's.
     pub fn restart(&mut self) {
-        *self = TrackClock::new(self.clock_rate);
+        *self = TrackClock { last: self.last, ..TrackClock::new(self.clock_rate) };
     }
 }
 
@@ -82,31 +85,33 @@ impl Clocks {
         Clocks { tracks: clock_rates.map(TrackClock::new).collect(), origin: None, leader }
     }
 
-    /// The timeline position of a packet's timestamp.
-    pub fn place(&mut self, track: usize, ticks: i64, arrival: Stamp) -> i64 {
+    /// The timeline position of a packet's timestamp. `back_micros_max`: a larger step back is none of pictures out of order.
+    pub fn place(&mut self, track: usize, ticks: i64, arrival: Stamp, back_micros_max: i64) -> i64 {
         let origin = *self.origin.get_or_insert(arrival);
-        let by_arrival = micros_between(origin, arrival);
         let agreed = self.other_wall_zero(track);
         let clock = &mut self.tracks[track];
         let stamp = clock.micros(ticks);
-        let offset = match (clock.offset_micros, clock.last) {
-            (Some(offset), Some((last, last_arrival))) => {
-                let passed = micros_between(last_arrival, arrival);
-                if (offset + stamp - last - passed).abs() > JUMP_MICROS {
+        let by_arrival = match clock.last {
+            Some((last, last_arrival)) => last + micros_between(last_arrival, arrival),
+            None => micros_between(origin, arrival),
+        };
+        let offset = match (clock.offset_micros, agreed, clock.report) {
+            (Some(offset), ..) => {
+                let position = offset + stamp;
+                let is_back = clock.last.is_some_and(|(last, _)| last - position > back_micros_max);
+                if is_back || (position - by_arrival).abs() > JUMP_MICROS {
                     // The old reports speak of another clock.
                     (clock.report, clock.synced) = (None, false);
-                    last + passed - stamp
+                    by_arrival - stamp
                 } else {
                     offset
                 }
             }
-            _ => match (agreed, clock.report) {
-                (Some(zero), Some((reported, wall))) => {
-                    clock.synced = true;
-                    zero + wall - reported
-                }
-                _ => by_arrival - stamp,
-            },
+            (None, Some(zero), Some((reported, wall))) => {
+                clock.synced = true;
+                zero + wall - reported
+            }
+            _ => by_arrival - stamp,
         };
         clock.offset_micros = Some(offset);
         clock.last = Some((offset + stamp, arrival));
@@ -115,16 +120,19 @@ impl Clocks {
 
     /// Takes a sender report of a track.
     pub fn report(&mut self, track: usize, report: &SenderReport) {
-        if report.ntp >> 32 < PLAUSIBLE_NTP_SECONDS {
+        let seconds = report.ntp >> 32;
+        if report.ntp == 0 || UNSET_NTP_SECONDS.contains(&seconds) {
             return;
         }
+        let era_seconds = if seconds < UNSET_NTP_SECONDS.start { NTP_ERA_SECONDS } else { 0 };
         let clock = &mut self.tracks[track];
         let last = clock.last_ticks;
         let ticks = clock.unwrap(report.rtp_timestamp);
         // A report may speak of a moment ahead: it must not move what packets are unwrapped against, once there are some.
         clock.last_ticks = last.or(Some(ticks));
         // Rounded: the fraction was cut off once already.
-        let wall = ((u128::from(report.ntp) * 1_000_000 + (1 << 31)) >> 32) as i64;
+        let ntp = u128::from(report.ntp) + (u128::from(era_seconds) << 32);
+        let wall = ((ntp * 1_000_000 + (1 << 31)) >> 32) as i64;
         clock.report = Some((clock.micros(ticks), wall));
         self.agree(track);
     }
@@ -178,7 +186,7 @@ mod tests {
 
     fn place(clocks: &mut Clocks, track: usize, timestamp: u32, arrival_ms: u64) -> i64 {
         let ticks = clocks.tracks[track].unwrap(timestamp);
-        clocks.place(track, ticks, Stamp::from_millis(arrival_ms)) / 1000
+        clocks.place(track, ticks, Stamp::from_millis(arrival_ms), 1_000_000) / 1000
     }
 
     #[test]
@@ -242,6 +250,52 @@ mod tests {
         assert_eq!((place(&mut clocks, 0, 0, 0), place(&mut clocks, 1, 0, 40)), (0, 40));
         clocks.report(0, &report(7_200_000, 0));
         assert_eq!(place(&mut clocks, 1, 160, 60), 60, "two hours apart");
+    }
+
+    #[test]
+    fn the_wall_clock_may_enter_its_next_era() {
+        // 2036-02-07, half a second before NTP's seconds begin at zero again and half a second behind.
+        let ntp = u64::from(u32::MAX) << 32 | 1 << 31;
+        let mut clocks = Clocks::new([90_000, 8_000].into_iter(), 0);
+        clocks.report(0, &SenderReport { ntp, ..report(0, 0) });
+        clocks.report(1, &SenderReport { ntp: ntp.wrapping_add(1 << 32), ..report(0, 8_000) });
+        assert_eq!((place(&mut clocks, 0, 0, 0), place(&mut clocks, 1, 0, 200)), (0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_goes_on() {
+        for back_ms in [1_100, 3_000, 4_900, 9_000] {
+            let mut clocks = Clocks::new([90_000].into_iter(), 0);
+            let start = 90_000 * 60;
+            let mut last = place(&mut clocks, 0, start, 0);
+            for ms in (40..2_000).step_by(40) {
+                let stepped = if ms > 400 { back_ms } else { 0 };
+                let now = place(&mut clocks, 0, start + 90 * ms as u32 - 90 * stepped, ms);
+                assert_eq!(now - last, 40, "{back_ms} ms back, at {ms}");
+                last = now;
+            }
+        }
+        // Pictures out of order, though the network has held them up.
+        let mut clocks = Clocks::new([90_000].into_iter(), 0);
+        let seen = [(0, 0), (160, 3_000), (80, 3_000), (120, 3_000)].map(|(ms, at)| place(&mut clocks, 0, 90 * ms, at));
+        assert_eq!(seen, [0, 160, 80, 120]);
+    }
+
+    #[test]
+    fn another_source_goes_on_behind_the_last_one() {
+        let mut clocks = Clocks::new([90_000].into_iter(), 0);
+        // The first packet came late, so the timeline is ahead of the arrivals.
+        assert_eq!((place(&mut clocks, 0, 0, 200), place(&mut clocks, 0, 90_000, 1_000)), (0, 1_000));
+        clocks.tracks[0].restart();
+        assert_eq!(place(&mut clocks, 0, 5_000_000, 1_040), 1_040);
+    }
+
+    #[test]
+    fn a_clock_that_only_jumps_stays_within_its_limits() {
+        let mut clocks = Clocks::new([1_000].into_iter(), 0);
+        let clock = &mut clocks.tracks[0];
+        clock.last_ticks = Some((1 << 50) - 5);
+        assert_eq!((clock.unwrap((1 << 31) - 7), clock.unwrap(5)), ((1 << 31) - 7, 5));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! RTP and RTCP of a publisher's tracks → media events on one timeline.
 //!
 //! RFC 3550. Per track: header → source → order ([`reorder`]) → access units ([`super::depacketize`]) → time ([`clock`],
-//! [`decoding_time`]). A source that changes is followed once two packets in a row, or any behind half a second of silence, come from the
-//! new one: a stray packet kills nothing. Tracks are announced when their decoder configuration is known, each without waiting for the
+//! [`decoding_time`]). A source that changes is followed once two packets in a row, or any behind half a second of silence or a goodbye,
+//! come from the new one: a stray packet kills nothing. What came before a change is given out first. Tracks are announced when their decoder configuration is known, each without waiting for the
 //! others. Not here: sockets, addresses, when reports are sent.
 
 mod clock;
@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use self::clock::Clocks;
 use self::decoding_time::DecodingTimes;
 pub use self::reorder::HELD_BYTES_MAX;
-use self::reorder::{Ordered, Sequence};
+use self::reorder::{Ordered, Place, Sequence};
 use self::statistics::Statistics;
 use super::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece};
 use super::rtcp::{self, Report};
@@ -30,8 +30,6 @@ use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, T
 
 /// A source silent for so long may be replaced by any other.
 const SOURCE_SILENT_MS: u64 = 500;
-
-const CNAME: &str = "shardcast";
 
 /// What becomes of video behind a loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -69,10 +67,6 @@ pub struct Received {
 pub enum Demuxed {
     Event(MediaEvent),
     Discarded(Discard),
-    /// The sender says that this track has ended.
-    Bye {
-        track: usize,
-    },
 }
 
 pub struct RtpDemuxer {
@@ -82,6 +76,14 @@ pub struct RtpDemuxer {
     received: Received,
     announced: Tracks,
     units: Vec<Depacketized>,
+}
+
+/// Where a packet comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Known,
+    Another,
+    Stray,
 }
 
 /// One track.
@@ -96,9 +98,9 @@ struct TrackState {
     ssrc: Option<u32>,
     /// A source that would take over with its next packet.
     other_ssrc: Option<u32>,
+    /// The source has said goodbye: any other may take over.
+    is_over: bool,
     last_packet: Stamp,
-    /// Of packets, in ticks, for jitter.
-    last_timestamp: i64,
     /// Something is missing; with `on_loss: drop_gop` nothing goes on until a key.
     after_loss: bool,
 }
@@ -115,7 +117,7 @@ impl RtpDemuxer {
     /// Takes one RTP packet of a track; RTCP too, told by its type.
     pub fn rtp(&mut self, now: Stamp, track: usize, packet: &[u8], out: &mut Vec<Demuxed>) {
         if rtcp::is_rtcp(packet) {
-            return self.rtcp(now, track, packet, out);
+            return self.rtcp(now, track, packet);
         }
         let Some(state) = self.tracks.get_mut(track) else { return };
         let header = match RtpHeader::parse(packet) {
@@ -125,34 +127,54 @@ impl RtpDemuxer {
                 return;
             }
         };
-        if !state.source(now, header.ssrc, &mut self.clocks, track) {
-            self.received.useless += 1;
-            return;
+        match state.source(now, header.ssrc) {
+            Source::Known => {}
+            Source::Another => self.restart(track, out),
+            Source::Stray => {
+                self.received.useless += 1;
+                return;
+            }
         }
-        let units = &mut self.units;
-        let TrackState { depacketizer, sequence, .. } = state;
-        let clock = &mut self.clocks.tracks[track];
-        let belongs = sequence.push(now, header.sequence, packet, &mut self.received, &mut |ordered| {
-            deliver(ordered, depacketizer, clock, units);
-        });
+        let payload = &packet[header.payload.clone()];
+        let mut place = self.order(now, track, &header, payload);
+        if place == Place::Anew {
+            self.restart(track, out);
+            place = self.order(now, track, &header, payload);
+        }
+        let state = &mut self.tracks[track];
         state.last_packet = now;
-        if belongs {
-            let step = header.timestamp.wrapping_sub(state.last_timestamp as u32).cast_signed();
-            state.last_timestamp += i64::from(step);
-            state.statistics.packet(now, header.sequence, state.last_timestamp, state.payload.clock_rate);
+        if place == Place::Inside {
+            state.statistics.packet(now, header.sequence, header.timestamp, state.payload.clock_rate);
         }
         self.settle(track, out);
     }
 
+    fn order(&mut self, now: Stamp, track: usize, header: &RtpHeader, payload: &[u8]) -> Place {
+        let TrackState { depacketizer, sequence, .. } = &mut self.tracks[track];
+        let (clock, units) = (&mut self.clocks.tracks[track], &mut self.units);
+        sequence.push(now, header, payload, &mut self.received, &mut |ordered| deliver(ordered, depacketizer, clock, units))
+    }
+
+    /// Another source, or one whose numbers begin anew: what follows has nothing to do with what came before, which is given out.
+    fn restart(&mut self, track: usize, out: &mut Vec<Demuxed>) {
+        let TrackState { depacketizer, sequence, .. } = &mut self.tracks[track];
+        let (clock, units) = (&mut self.clocks.tracks[track], &mut self.units);
+        sequence.release(&mut self.received, &mut |ordered| deliver(ordered, depacketizer, clock, units));
+        self.settle(track, out);
+        self.clocks.tracks[track].restart();
+        self.tracks[track].restart();
+    }
+
     /// Takes one compound RTCP packet of a track.
-    pub fn rtcp(&mut self, now: Stamp, track: usize, compound: &[u8], out: &mut Vec<Demuxed>) {
+    pub fn rtcp(&mut self, now: Stamp, track: usize, compound: &[u8]) {
         let (Some(state), clocks) = (self.tracks.get_mut(track), &mut self.clocks) else { return };
         let result = rtcp::parse(compound, |report| match report {
             Report::Sender(report) if state.ssrc.is_none_or(|ssrc| ssrc == report.ssrc) => {
                 state.statistics.sender_report(now, &report);
                 clocks.report(track, &report);
             }
-            Report::Bye { ssrc } if state.ssrc.is_none_or(|known| known == ssrc) => out.push(Demuxed::Bye { track }),
+            // Its source may go on under another number; when a stream ends, the session says.
+            Report::Bye { ssrc } => state.is_over |= state.ssrc == Some(ssrc),
             _ => {}
         });
         if result.is_err() {
@@ -186,8 +208,8 @@ impl RtpDemuxer {
         let state = self.tracks.get_mut(track)?;
         let block = state.statistics.block(now, state.ssrc?)?;
         let mut out = BytesMut::with_capacity(64);
-        rtcp::write_receiver_report(&mut out, self.options.ssrc, Some(&block));
-        rtcp::write_cname(&mut out, self.options.ssrc, CNAME);
+        rtcp::write_receiver_report(&mut out, self.options.ssrc, &block);
+        rtcp::write_cname(&mut out, self.options.ssrc);
         Some(out.freeze())
     }
 
@@ -226,8 +248,9 @@ impl RtpDemuxer {
             state.shape = mp3::shape(&unit.data).unwrap_or(UNKNOWN_SOUND);
         }
         self.announce(out);
-        let presentation = self.clocks.place(track, unit.timestamp, unit.arrival);
-        let decoding = if is_video { self.tracks[track].decoding.next(presentation) } else { presentation };
+        let decoding_times = &mut self.tracks[track].decoding;
+        let presentation = self.clocks.place(track, unit.timestamp, unit.arrival, decoding_times.reordering_micros_max());
+        let decoding = if is_video { decoding_times.next(presentation) } else { presentation };
         out.push(Demuxed::Event(MediaEvent::Frame(Frame {
             data: unit.data,
             arrival: unit.arrival,
@@ -267,13 +290,13 @@ impl TrackState {
             depacketizer: Depacketizer::new(&payload),
             sequence: Sequence::new(reorder_ms),
             statistics: Statistics::default(),
-            decoding: DecodingTimes::new(None, 0.0),
+            decoding: DecodingTimes::new(reorder_depth(payload.codec, &Bytes::new()), 0.0),
             config: Bytes::new(),
             shape: UNKNOWN_SOUND,
             ssrc: None,
             other_ssrc: None,
+            is_over: false,
             last_packet: Stamp::ZERO,
-            last_timestamp: 0,
             after_loss: false,
             payload,
         };
@@ -298,33 +321,36 @@ impl TrackState {
             _ => 0.0,
         };
         if config != self.config {
-            self.decoding = DecodingTimes::new(reorder_depth(codec, &config), frames_per_second);
+            self.decoding.configure(reorder_depth(codec, &config), frames_per_second);
         }
         self.config = config;
     }
 
-    /// Whether a packet of this source is to be taken; another source takes over here.
-    fn source(&mut self, now: Stamp, ssrc: u32, clocks: &mut Clocks, track: usize) -> bool {
-        match self.ssrc {
-            Some(known) if known == ssrc => {
-                self.other_ssrc = None;
-                return true;
-            }
-            Some(_) if now.millis_since(self.last_packet) <= SOURCE_SILENT_MS && self.other_ssrc != Some(ssrc) => {
-                self.other_ssrc = Some(ssrc);
-                return false;
-            }
-            Some(_) => {
-                self.sequence.reset();
-                self.statistics = Statistics::default();
-                self.depacketizer.restart();
-                self.after_loss = true;
-                clocks.tracks[track].restart();
-            }
-            None => {}
+    /// What a packet's source is; another one that takes over is the known one from here on.
+    fn source(&mut self, now: Stamp, ssrc: u32) -> Source {
+        let Some(known) = self.ssrc else {
+            self.ssrc = Some(ssrc);
+            return Source::Known;
+        };
+        if known == ssrc {
+            (self.other_ssrc, self.is_over) = (None, false);
+            return Source::Known;
         }
-        (self.ssrc, self.other_ssrc) = (Some(ssrc), None);
-        true
+        let is_silent = self.is_over || now.millis_since(self.last_packet) > SOURCE_SILENT_MS;
+        if !is_silent && self.other_ssrc != Some(ssrc) {
+            self.other_ssrc = Some(ssrc);
+            return Source::Stray;
+        }
+        (self.ssrc, self.other_ssrc, self.is_over) = (Some(ssrc), None, false);
+        Source::Another
+    }
+
+    fn restart(&mut self) {
+        self.sequence.reset();
+        self.statistics = Statistics::default();
+        self.depacketizer.restart();
+        self.decoding.restart();
+        self.after_loss = true;
     }
 }
 
@@ -339,17 +365,10 @@ fn reorder_depth(codec: Codec, config: &Bytes) -> Option<u8> {
 
 fn deliver(ordered: Ordered<'_>, depacketizer: &mut Depacketizer, clock: &mut clock::TrackClock, units: &mut Vec<Depacketized>) {
     match ordered {
-        Ordered::Packet(packet, arrival) => {
-            // It was read once before it was put in order.
-            let Ok(header) = RtpHeader::parse(packet) else { return };
+        Ordered::Packet(header, payload, arrival) => {
             let timestamp = clock.unwrap(header.timestamp);
-            let piece = Piece { payload: &packet[header.payload], timestamp, marker: header.marker, arrival };
-            depacketizer.push(piece, units);
+            depacketizer.push(Piece { payload, timestamp, marker: header.marker, arrival }, units);
         }
         Ordered::Lost => depacketizer.lost(units),
-        Ordered::Restarted => {
-            depacketizer.restart();
-            units.push(Depacketized::Lost);
-        }
     }
 }

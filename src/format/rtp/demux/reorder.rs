@@ -3,13 +3,14 @@
 //! A gap is waited for at most `reorder_ms` from the first packet behind it; without a window (a transport that keeps the order) it is a
 //! loss at once. Packets in order pass without a copy; one that came early is copied. Limits: [`HELD_PACKETS_MAX`] and
 //! [`HELD_BYTES_MAX`]; over them the gap is given up. A step that no loss explains restarts the sequence once two packets follow each
-//! other there.
+//! other there; whoever restarts it takes out first what is held.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::Received;
+use crate::format::rtp::RtpHeader;
 use crate::media::Stamp;
 
 const HELD_PACKETS_MAX: usize = 512;
@@ -22,12 +23,21 @@ const MISORDER_MAX: i32 = 100;
 /// What the sequence gives out.
 #[derive(Debug, PartialEq)]
 pub enum Ordered<'a> {
-    /// The next packet, and when it came.
-    Packet(&'a [u8], Stamp),
+    /// The next packet's header and payload, and when it came.
+    Packet(&'a RtpHeader, &'a [u8], Stamp),
     /// Packets are missing here.
     Lost,
-    /// The numbers begin anew: nothing before has to do with what follows.
-    Restarted,
+}
+
+/// What a packet is to the sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Part of it: given out or held.
+    Inside,
+    /// It came twice, too late, or from nowhere.
+    Outside,
+    /// The numbers begin anew with it: it wants to be pushed again once the sequence is released and reset.
+    Anew,
 }
 
 #[derive(Debug)]
@@ -35,7 +45,7 @@ pub struct Sequence {
     window_ms: Option<u64>,
     /// The number that comes next, wrapped-around numbers counted on.
     next: Option<i64>,
-    held: BTreeMap<i64, (Bytes, Stamp)>,
+    held: BTreeMap<i64, (RtpHeader, Bytes, Stamp)>,
     held_bytes: usize,
     /// When the first of those that are held came.
     held_since: Option<Stamp>,
@@ -48,61 +58,66 @@ impl Sequence {
         Sequence { window_ms, next: None, held: BTreeMap::new(), held_bytes: 0, held_since: None, restart_at: None }
     }
 
-    /// Takes a packet with its number. Says whether it belongs to the sequence, for the statistics.
+    /// Takes a packet: its header and its payload.
     pub fn push(
         &mut self,
         now: Stamp,
-        number: u16,
-        packet: &[u8],
+        header: &RtpHeader,
+        payload: &[u8],
         counts: &mut Received,
         give: &mut impl FnMut(Ordered<'_>),
-    ) -> bool {
+    ) -> Place {
         let Some(next) = self.next else {
-            self.next = Some(i64::from(number) + 1);
+            self.next = Some(i64::from(header.sequence) + 1);
             counts.received += 1;
-            give(Ordered::Packet(packet, now));
-            return true;
+            give(Ordered::Packet(header, payload, now));
+            return Place::Inside;
         };
-        let step = i32::from(number.wrapping_sub(next as u16).cast_signed());
+        let step = i32::from(header.sequence.wrapping_sub(next as u16).cast_signed());
         if !(-MISORDER_MAX..=DROPOUT_MAX).contains(&step) {
-            return self.far(now, number, packet, counts, give);
+            return self.far(header.sequence, counts);
         }
         self.restart_at = None;
         let number = next + i64::from(step);
         if step < 0 || self.held.contains_key(&number) {
             counts.useless += 1;
-            return false;
+            return Place::Outside;
         }
         counts.received += 1;
         counts.reordered += u64::from(self.held.last_key_value().is_some_and(|(last, _)| *last > number));
         if step == 0 {
             self.next = Some(next + 1);
-            give(Ordered::Packet(packet, now));
+            give(Ordered::Packet(header, payload, now));
             self.drain(give);
         } else if self.window_ms.is_none() {
             counts.lost += step.unsigned_abs() as u64;
             self.next = Some(number + 1);
             give(Ordered::Lost);
-            give(Ordered::Packet(packet, now));
+            give(Ordered::Packet(header, payload, now));
         } else {
-            self.held_bytes += packet.len();
+            self.held_bytes += payload.len();
             self.held_since.get_or_insert(now);
-            self.held.insert(number, (Bytes::copy_from_slice(packet), now));
+            self.held.insert(number, (header.clone(), Bytes::copy_from_slice(payload), now));
             while self.held.len() > HELD_PACKETS_MAX || self.held_bytes > HELD_BYTES_MAX {
                 self.give_up(counts, give);
             }
         }
-        true
+        Place::Inside
     }
 
-    fn far(&mut self, now: Stamp, number: u16, packet: &[u8], counts: &mut Received, give: &mut impl FnMut(Ordered<'_>)) -> bool {
-        if self.restart_at.replace(number.wrapping_add(1)) != Some(number) {
-            counts.useless += 1;
-            return false;
+    fn far(&mut self, number: u16, counts: &mut Received) -> Place {
+        if self.restart_at.replace(number.wrapping_add(1)) == Some(number) {
+            return Place::Anew;
         }
-        self.reset();
-        give(Ordered::Restarted);
-        self.push(now, number, packet, counts, give)
+        counts.useless += 1;
+        Place::Outside
+    }
+
+    /// Waits for nothing any longer.
+    pub fn release(&mut self, counts: &mut Received, give: &mut impl FnMut(Ordered<'_>)) {
+        while !self.held.is_empty() {
+            self.give_up(counts, give);
+        }
     }
 
     pub fn reset(&mut self) {
@@ -113,15 +128,15 @@ impl Sequence {
     fn drain(&mut self, give: &mut impl FnMut(Ordered<'_>)) {
         let held = self.held.len();
         while let Some(next) = self.next
-            && let Some((packet, arrival)) = self.held.remove(&next)
+            && let Some((header, payload, arrival)) = self.held.remove(&next)
         {
-            self.held_bytes -= packet.len();
+            self.held_bytes -= payload.len();
             self.next = Some(next + 1);
-            give(Ordered::Packet(&packet, arrival));
+            give(Ordered::Packet(&header, &payload, arrival));
         }
         if self.held.len() < held {
             // What is left waits for another gap, which has a time of its own.
-            self.held_since = self.held.values().map(|(_, arrival)| *arrival).min();
+            self.held_since = self.held.values().map(|(.., arrival)| *arrival).min();
         }
     }
 
@@ -150,20 +165,26 @@ impl Sequence {
 mod tests {
     use super::*;
 
+    fn header(number: u16) -> RtpHeader {
+        RtpHeader { payload_type: 96, marker: false, sequence: number, timestamp: 0, ssrc: 0, payload: 12..112 }
+    }
+
     /// Feeds numbers at a packet per millisecond; gives back what came out (`None`: a loss) and the counts.
     fn run(window_ms: Option<u64>, numbers: &[u16]) -> (Vec<Option<u16>>, Received) {
         let mut sequence = Sequence::new(window_ms);
         let mut counts = Received::default();
         let mut out = Vec::new();
         let mut give = |ordered: Ordered<'_>| match ordered {
-            Ordered::Packet(packet, _) => out.push(Some(u16::from_be_bytes([packet[0], packet[1]]))),
+            Ordered::Packet(header, ..) => out.push(Some(header.sequence)),
             Ordered::Lost => out.push(None),
-            Ordered::Restarted => {}
         };
         for (ms, number) in numbers.iter().enumerate() {
             let now = Stamp::from_millis(ms as u64);
             sequence.timeout(now, &mut counts, &mut give);
-            sequence.push(now, *number, &number.to_be_bytes(), &mut counts, &mut give);
+            while sequence.push(now, &header(*number), &[], &mut counts, &mut give) == Place::Anew {
+                sequence.release(&mut counts, &mut give);
+                sequence.reset();
+            }
         }
         sequence.timeout(Stamp::MAX, &mut counts, &mut give);
         (out, counts)
@@ -202,6 +223,10 @@ mod tests {
         let (out, counts) = run(Some(50), &[100, 101, 40_000, 40_001, 40_002]);
         assert_eq!(out, [100, 101, 40_001, 40_002].map(Some));
         assert_eq!((counts.lost, counts.useless), (0, 1));
+        // What was held is given out, and what it has waited for is lost.
+        let (out, counts) = run(Some(50), &[100, 103, 104, 40_000, 40_001]);
+        assert_eq!(out, [Some(100), None, Some(103), Some(104), Some(40_001)]);
+        assert_eq!((counts.received, counts.lost, counts.useless), (4, 2, 1));
     }
 
     #[test]
@@ -210,7 +235,7 @@ mod tests {
         let mut sequence = Sequence::new(Some(1_000_000));
         let (mut counts, mut given) = (Received::default(), 0);
         for number in numbers {
-            sequence.push(Stamp::ZERO, number, &[0; 100], &mut counts, &mut |_| given += 1);
+            sequence.push(Stamp::ZERO, &header(number), &[0; 100], &mut counts, &mut |_| given += 1);
         }
         assert_eq!((counts.lost, sequence.held.len()), (1, 0), "the gap was given up");
         assert_eq!(given, 1 + 1 + 1_997);

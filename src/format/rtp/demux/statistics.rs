@@ -14,13 +14,14 @@ pub struct Statistics {
     received_before: u32,
     /// Sixteen times the jitter, in ticks.
     jitter_16: i64,
-    transit: Option<i64>,
+    /// Arrival minus timestamp, in ticks; both wrap.
+    transit: Option<u32>,
     last_report: Option<(u32, Stamp)>,
 }
 
 impl Statistics {
     /// A packet that belongs to the sequence, as it arrives.
-    pub fn packet(&mut self, now: Stamp, number: u16, timestamp: i64, clock_rate: u32) {
+    pub fn packet(&mut self, now: Stamp, number: u16, timestamp: u32, clock_rate: u32) {
         match self.base {
             None => (self.base, self.highest) = (Some(u32::from(number)), u32::from(number)),
             Some(_) => {
@@ -31,12 +32,12 @@ impl Statistics {
             }
         }
         self.received = self.received.wrapping_add(1);
-        let arrival = (u128::from(now.as_nanos()) * u128::from(clock_rate) / 1_000_000_000) as i64;
-        let transit = arrival - timestamp;
+        let arrival = (u128::from(now.as_nanos()) * u128::from(clock_rate) / 1_000_000_000) as u32;
+        let transit = arrival.wrapping_sub(timestamp);
         if let Some(before) = self.transit.replace(transit) {
             // A step of more than a second is a new clock, not jitter.
-            let difference = (transit - before).abs().min(i64::from(clock_rate));
-            self.jitter_16 += difference - ((self.jitter_16 + 8) >> 4);
+            let difference = transit.wrapping_sub(before).cast_signed().unsigned_abs().min(clock_rate);
+            self.jitter_16 += i64::from(difference) - ((self.jitter_16 + 8) >> 4);
         }
     }
 
@@ -79,7 +80,7 @@ mod tests {
         let mut statistics = Statistics::default();
         assert_eq!(statistics.block(Stamp::ZERO, 9), None);
         for number in (65_500u32..65_600).filter(|number| number % 4 != 0) {
-            statistics.packet(Stamp::from_millis(u64::from(number)), number as u16, i64::from(number) * 90, 90_000);
+            statistics.packet(Stamp::from_millis(u64::from(number)), number as u16, number * 90, 90_000);
         }
         let block = statistics.block(Stamp::ZERO, 9).unwrap();
         assert_eq!((block.highest_sequence, block.cumulative_lost, block.fraction_lost), (65_599, 24, (24 * 256 / 99u32) as u8));
@@ -93,7 +94,7 @@ mod tests {
         let mut statistics = Statistics::default();
         for number in 0..1_000u64 {
             let late = (number % 2) * 10;
-            statistics.packet(Stamp::from_millis(number * 20 + late), number as u16, number as i64 * 1_800, 90_000);
+            statistics.packet(Stamp::from_millis(number * 20 + late), number as u16, number as u32 * 1_800, 90_000);
         }
         let report = SenderReport { ssrc: 1, ntp: 0x1122_3344_5566_7788, rtp_timestamp: 0, packets: 0, octets: 0 };
         statistics.sender_report(Stamp::from_millis(20_000), &report);

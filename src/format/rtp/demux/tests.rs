@@ -201,14 +201,108 @@ fn reports_answer_the_sender() {
         demuxer.rtp(Stamp::from_millis(ms), 0, &packet, &mut out);
     }
     let report = demuxer.receiver_report(Stamp::from_millis(100), 0).unwrap();
-    let mut blocks = Vec::new();
-    rtcp::parse(&report, |report| blocks.push(report)).unwrap();
-    assert!(
-        matches!(blocks[..], [Report::Block { from: 1, block }] if block.cumulative_lost == 0 && Some(block.ssrc) == demuxer.ssrc(0))
-    );
-    let mut goodbye = BytesMut::new();
-    rtcp::write_bye(&mut goodbye, demuxer.ssrc(0).unwrap());
-    out.clear();
-    demuxer.rtp(Stamp::ZERO, 0, &goodbye, &mut out);
-    assert_eq!(out, [Demuxed::Bye { track: 0 }], "RTCP on the port of RTP is told by its type");
+    let block = ReportBlock::of(&report);
+    assert_eq!((block.ssrc, block.lost), (demuxer.ssrc(0).unwrap(), 0));
+    assert!(report.windows(9).any(|name| name == b"shardcast"));
+}
+
+/// What a receiver report says.
+#[derive(Debug, PartialEq)]
+struct ReportBlock {
+    ssrc: u32,
+    fraction_lost: u8,
+    lost: i32,
+    highest: u32,
+    jitter: u32,
+}
+
+impl ReportBlock {
+    fn of(report: &[u8]) -> Self {
+        let word = |at: usize| u32::from_be_bytes(report[at..at + 4].try_into().unwrap());
+        assert_eq!(word(0), 0x81C9_0007, "a receiver report of one block");
+        let lost = word(12);
+        ReportBlock {
+            ssrc: word(8),
+            fraction_lost: (lost >> 24) as u8,
+            lost: (lost << 8).cast_signed() >> 8,
+            highest: word(16),
+            jitter: word(20),
+        }
+    }
+}
+
+/// The packet with another number, timestamp and source.
+fn renumbered(packet: &[u8], number: u16, timestamp: u32, ssrc: u32) -> Vec<u8> {
+    let shifted = u32::from_be_bytes(packet[4..8].try_into().unwrap()).wrapping_add(timestamp);
+    let sequence = u16::from_be_bytes(packet[2..4].try_into().unwrap()).wrapping_add(number);
+    [&packet[..2], &sequence.to_be_bytes(), &shifted.to_be_bytes(), &ssrc.to_be_bytes(), &packet[12..]].concat()
+}
+
+#[test]
+fn a_source_that_begins_anew_is_reported_anew() {
+    // Half of the packets are lost; then the same sender begins again with other numbers and timestamps.
+    let mut demuxer = demuxer(Some(50), OnLoss::Pass);
+    let mut out = Vec::new();
+    let packets = video(60);
+    let total = packets.len() as u64;
+    for (at, (ms, packet)) in packets.iter().enumerate() {
+        let now = Stamp::from_millis(*ms);
+        if at >= 90 {
+            demuxer.rtp(now, 0, &renumbered(packet, 30_000, 1_000_000_000, 7), &mut out);
+        } else if at % 2 == 0 {
+            demuxer.rtp(now, 0, &renumbered(packet, 0, 0, 7), &mut out);
+        }
+    }
+    let block = ReportBlock::of(&demuxer.receiver_report(Stamp::from_millis(2_000), 0).unwrap());
+    assert_eq!((block.fraction_lost, block.lost), (0, 0), "{block:?}");
+    assert!(block.jitter < 3_000, "{block:?}");
+    let received = demuxer.take_received();
+    let reported = (received.received, received.lost, received.useless);
+    assert_eq!(reported, (45 + total - 91, 44, 1), "nothing vanishes");
+}
+
+#[test]
+fn decoding_goes_on_behind_another_source() {
+    // The clock of the second is anywhere, and half of its packets come with the first one's still held for order.
+    for (ssrc, number) in [(7, 0), (9, 5_000)] {
+        let mut demuxer = demuxer(Some(50), OnLoss::Pass);
+        let mut out = Vec::new();
+        let packets = video(60);
+        let total = packets.len() as u64;
+        for (at, (ms, packet)) in packets.into_iter().enumerate() {
+            let packet = match at {
+                88 => continue,
+                0..90 => renumbered(&packet, 0, 0, 7),
+                _ => renumbered(&packet, number + 20_000, 123_456_789, ssrc),
+            };
+            demuxer.rtp(Stamp::from_millis(ms), 0, &packet, &mut out);
+        }
+        let frames = frames(&out);
+        assert!(frames.len() > 55 && frames.windows(2).all(|pair| pair[0].dts < pair[1].dts), "{ssrc}");
+        let received = demuxer.take_received();
+        let reported = (received.received, received.lost, received.useless);
+        assert_eq!(reported, (total - 2, 1, 1), "{ssrc}: nothing vanishes");
+        for frame in frames {
+            let delay = frame.arrival.as_nanos() as i64 / 1000 - frame.dts.as_micros();
+            assert!(frame.cts == 0 && delay.abs() < 1_000, "{ssrc}: {delay} µs");
+        }
+    }
+}
+
+#[test]
+fn behind_a_goodbye_another_source_loses_nothing() {
+    let mut demuxer = demuxer(None, OnLoss::Pass);
+    let mut out = Vec::new();
+    let (first, second): (Vec<_>, Vec<_>) = video(60).into_iter().partition(|(ms, _)| ms / 33 < 30);
+    for (ssrc, packets) in [(7, first), (9, second)] {
+        if ssrc == 9 {
+            let mut goodbye = BytesMut::new();
+            rtcp::write_bye(&mut goodbye, 7);
+            demuxer.rtp(Stamp::from_millis(990), 0, &goodbye, &mut out);
+        }
+        for (ms, packet) in packets {
+            demuxer.rtp(Stamp::from_millis(ms), 0, &renumbered(&packet, 0, 0, ssrc), &mut out);
+        }
+    }
+    assert_eq!((frames(&out).len(), demuxer.take_received().useless), (60, 0), "RTCP on the port of RTP is told by its type");
 }

@@ -5,14 +5,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::{PayloadForm, RtpPayload};
-use crate::media::aac::AacConfig;
+use crate::media::aac::{AacConfig, SAMPLE_RATES};
 use crate::media::latm::{StreamMux, read_element};
 use crate::media::mp3;
 use crate::media::opus::OpusHead;
 use crate::media::{Discard, Stamp};
 
-/// Samples of an AAC frame.
-const AAC_SAMPLES: i64 = 1_024;
 const ADTS_HEADER_BYTES: usize = 7;
 const ADTS_CRC_BYTES: usize = 2;
 /// Access units in one packet: at 13 bits of size there is no room for more.
@@ -30,6 +28,9 @@ pub struct Audio {
     partial: BytesMut,
     partial_bytes: usize,
     partial_timestamp: i64,
+    /// Packets are missing before the next one; or before what is at hand, which may be the end of something.
+    gap: bool,
+    doubtful: bool,
 }
 
 impl Audio {
@@ -45,13 +46,16 @@ impl Audio {
             clock_rate: payload.clock_rate,
             config: Bytes::new(),
             config_due: false,
-            frame_ticks: AAC_SAMPLES,
+            frame_ticks: 0,
             mux: None,
             partial: BytesMut::new(),
             partial_bytes: 0,
             partial_timestamp: 0,
+            gap: false,
+            doubtful: false,
         };
-        if matches!(payload.form, PayloadForm::Latm { config_in_band: false }) {
+        // Where the elements bring the config, it may be long until the first that does.
+        if matches!(payload.form, PayloadForm::Latm { .. }) && !config.is_empty() {
             audio.mux = Some(StreamMux::of_config(config.clone()));
         }
         audio.set_config(config);
@@ -64,12 +68,17 @@ impl Audio {
         }
         if let Some(aac) = AacConfig::parse(&config) {
             let core = i64::from(aac.core_sample_rate.max(1));
-            self.frame_ticks = AAC_SAMPLES * i64::from(self.clock_rate) / core;
+            self.frame_ticks = i64::from(aac.frame_samples) * i64::from(self.clock_rate) / core;
         }
         (self.config, self.config_due) = (config, true);
     }
 
     pub fn lost(&mut self, out: &mut Vec<Depacketized>) {
+        self.gap = true;
+        self.give_up(out);
+    }
+
+    fn give_up(&mut self, out: &mut Vec<Depacketized>) {
         if !self.partial.is_empty() {
             self.partial.clear();
             out.push(Depacketized::Discarded(Discard::Incomplete));
@@ -78,9 +87,17 @@ impl Audio {
 
     pub fn restart(&mut self) {
         self.partial.clear();
+        self.gap = false;
     }
 
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
+        if piece.timestamp != self.partial_timestamp {
+            // The rest never comes: perhaps the end of a frame was taken for its beginning.
+            self.give_up(out);
+        }
+        if self.partial.is_empty() {
+            (self.doubtful, self.partial_timestamp) = (std::mem::take(&mut self.gap), piece.timestamp);
+        }
         let is_understood = match self.form {
             PayloadForm::AacHbr { size_bits, index_bits, index_delta_bits } => {
                 self.aac(piece, [size_bits, index_bits, index_delta_bits], out)
@@ -88,7 +105,7 @@ impl Audio {
             PayloadForm::Latm { config_in_band } => self.latm(piece, config_in_band, out),
             PayloadForm::Mpa => self.mpa(piece, out),
             _ => {
-                self.unit(piece.payload, piece.timestamp, piece.arrival, out);
+                self.copied(piece.payload, piece.timestamp, piece.arrival, out);
                 Some(())
             }
         };
@@ -98,14 +115,17 @@ impl Audio {
         }
     }
 
-    fn unit(&mut self, data: &[u8], timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
+    fn copied(&mut self, data: &[u8], timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
+        self.unit(Bytes::copy_from_slice(data), timestamp, arrival, out);
+    }
+
+    fn unit(&mut self, data: Bytes, timestamp: i64, arrival: Stamp, out: &mut Vec<Depacketized>) {
         if data.is_empty() {
             return;
         }
         if std::mem::take(&mut self.config_due) {
             out.push(Depacketized::Config(self.config.clone()));
         }
-        let data = Bytes::copy_from_slice(data);
         out.push(Depacketized::Unit(AccessUnit { data, timestamp, key: true, arrival }));
     }
 
@@ -127,7 +147,7 @@ impl Audio {
         for (at, size) in sizes.iter().enumerate() {
             if *size > units.len() {
                 // One unit alone may go on in the next packet (§3.2.3.2).
-                return if sizes.len() == 1 { self.aac_begun(units, *size, timestamp) } else { None };
+                return if sizes.len() == 1 { self.aac_begun(units, *size) } else { None };
             }
             let (unit, behind) = units.split_at(*size);
             self.aac_unit(unit, timestamp, piece.arrival, out);
@@ -137,12 +157,12 @@ impl Audio {
         Some(())
     }
 
-    fn aac_begun(&mut self, bytes: &[u8], size: usize, timestamp: i64) -> Option<()> {
+    fn aac_begun(&mut self, bytes: &[u8], size: usize) -> Option<()> {
         if size > UNIT_BYTES_MAX {
             return None;
         }
         self.partial.extend_from_slice(bytes);
-        (self.partial_bytes, self.partial_timestamp) = (size, timestamp);
+        self.partial_bytes = size;
         // An empty first piece would not show as begun.
         (!bytes.is_empty()).then_some(())
     }
@@ -151,7 +171,7 @@ impl Audio {
     fn aac_continued(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) -> Option<()> {
         let (header_bits, rest) = piece.payload.split_first_chunk::<2>()?;
         let bytes = rest.get(usize::from(u16::from_be_bytes(*header_bits)).div_ceil(8)..)?;
-        if piece.timestamp != self.partial_timestamp || self.partial.len() + bytes.len() > self.partial_bytes {
+        if self.partial.len() + bytes.len() > self.partial_bytes {
             return None;
         }
         self.partial.extend_from_slice(bytes);
@@ -171,7 +191,7 @@ impl Audio {
             }
             _ => unit,
         };
-        self.unit(raw, timestamp, arrival, out);
+        self.copied(raw, timestamp, arrival, out);
     }
 
     fn adts_units(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) -> Option<()> {
@@ -179,7 +199,7 @@ impl Audio {
         while !rest.is_empty() {
             let (config, raw, behind) = adts_frame(rest)?;
             self.set_config_if_none(config);
-            self.unit(raw, timestamp, piece.arrival, out);
+            self.copied(raw, timestamp, piece.arrival, out);
             timestamp += self.frame_ticks;
             rest = behind;
         }
@@ -196,42 +216,49 @@ impl Audio {
 
     /// An element may be cut over packets; the last one has the marker (RFC 6416 §6.1).
     fn latm(&mut self, piece: Piece<'_>, config_in_band: bool, out: &mut Vec<Depacketized>) -> Option<()> {
-        if !piece.marker || !self.partial.is_empty() {
-            if self.partial.is_empty() {
-                // Some senders never set the marker: what is whole by itself is not waited with.
-                if let Some(frames) = self.latm_frames(piece.payload, config_in_band) {
-                    self.latm_units(frames, piece, out);
-                    return Some(());
-                }
-                self.partial_timestamp = piece.timestamp;
-            }
-            if self.partial.len() + piece.payload.len() > UNIT_BYTES_MAX || piece.timestamp != self.partial_timestamp {
-                return None;
-            }
-            self.partial.extend_from_slice(piece.payload);
-            if !piece.marker {
-                return Some(());
-            }
-            let element = self.partial.split();
-            let frames = self.latm_frames(&element, config_in_band)?;
+        let frames = if self.partial.is_empty() {
+            // Some senders never set the marker: what is whole by itself is not waited with.
+            self.latm_frames(piece.payload, config_in_band)
+        } else {
+            None
+        };
+        if let Some(frames) = frames {
             self.latm_units(frames, piece, out);
             return Some(());
         }
-        let frames = self.latm_frames(piece.payload, config_in_band)?;
-        self.latm_units(frames, piece, out);
+        if self.partial.len() + piece.payload.len() > UNIT_BYTES_MAX {
+            return None;
+        }
+        self.partial.extend_from_slice(piece.payload);
+        if !piece.marker {
+            return Some(());
+        }
+        let element = self.partial.split();
+        match self.latm_frames(&element, config_in_band) {
+            Some(frames) => self.latm_units(frames, piece, out),
+            None if self.doubtful => out.push(Depacketized::Discarded(Discard::Incomplete)),
+            None => return None,
+        }
         Some(())
     }
 
+    /// `None`: it is no element; or it may be none, as something is missing in front and something is left over behind.
     fn latm_frames(&mut self, element: &[u8], config_in_band: bool) -> Option<Vec<Vec<u8>>> {
-        if config_in_band { read_element(element, &mut self.mux) } else { self.mux.as_ref()?.frames_of(element) }
+        let mut mux = self.mux.clone();
+        let element = if config_in_band { read_element(element, &mut mux)? } else { mux.as_ref()?.element(element)? };
+        if self.doubtful && element.bytes_behind > 0 {
+            return None;
+        }
+        self.mux = mux;
+        Some(element.frames)
     }
 
     fn latm_units(&mut self, frames: Vec<Vec<u8>>, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
         if let Some(mux) = &self.mux {
             self.set_config(mux.config.clone());
         }
-        for (at, frame) in frames.iter().enumerate() {
-            self.unit(frame, piece.timestamp + self.frame_ticks * at as i64, piece.arrival, out);
+        for (at, frame) in frames.into_iter().enumerate() {
+            self.unit(frame.into(), piece.timestamp + self.frame_ticks * at as i64, piece.arrival, out);
         }
     }
 
@@ -247,8 +274,8 @@ impl Audio {
             }
             self.partial.extend_from_slice(data);
             if self.partial.len() >= self.partial_bytes {
-                let frame = self.partial.split();
-                self.unit(&frame, piece.timestamp, piece.arrival, out);
+                let frame = self.partial.split().freeze();
+                self.unit(frame, piece.timestamp, piece.arrival, out);
             }
             return Some(());
         }
@@ -261,7 +288,7 @@ impl Audio {
                 return Some(());
             }
             let (whole, behind) = rest.split_at(frame.bytes);
-            self.unit(whole, timestamp, piece.arrival, out);
+            self.copied(whole, timestamp, piece.arrival, out);
             timestamp += i64::from(self.clock_rate) * i64::from(frame.samples) / i64::from(frame.sample_rate);
             rest = behind;
         }
@@ -292,11 +319,10 @@ fn is_adts(bytes: &[u8]) -> bool {
 
 /// One ADTS frame: its AudioSpecificConfig, the raw frame, and what is behind.
 fn adts_frame(bytes: &[u8]) -> Option<(Bytes, &[u8], &[u8])> {
-    const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
     let header = bytes.first_chunk::<ADTS_HEADER_BYTES>().filter(|header| is_adts(&header[..]))?;
     let crc_bytes = if header[1] & 1 == 0 { ADTS_CRC_BYTES } else { 0 };
     let object_type = (header[2] >> 6) + 1;
-    let sample_rate = *RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
+    let sample_rate = *SAMPLE_RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
     let channels = (header[2] & 1) << 2 | header[3] >> 6;
     let length = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
     let (frame, behind) = bytes.split_at_checked(length)?;

@@ -1,15 +1,17 @@
 //! RTP payloads in sequence order → canonical access units (see [`crate::media`]).
 //!
-//! `nal` H.264 (RFC 6184) and H.265 (RFC 7798) · `audio` AAC (RFC 3640), LATM (RFC 6416), Opus (RFC 7587), G.711 (RFC 3551), MPEG audio
+//! `nal` H.264 (RFC 6184) and H.265 (RFC 7798), with `parameter_sets` · `audio` AAC (RFC 3640), LATM (RFC 6416), Opus (RFC 7587), G.711 (RFC 3551), MPEG audio
 //! (RFC 2250) · `video` AV1, VP8 (RFC 7741), VP9 (RFC 9628). A unit is given out when it is known to be whole, without waiting for the
 //! next one where the sender allows that; a unit of which a packet is missing is never given out.
 //!
-//! Limits: a unit in progress has [`UNIT_BYTES_MAX`]. Each payload is copied once, into the unit's buffer.
+//! Limits: a unit in progress has [`UNIT_BYTES_MAX`]. Each payload is copied once, into the unit's buffer; what is only understood as a
+//! whole and comes in pieces (an AAC frame, an element of LATM, an OBU) once more.
 //!
 //! Not here: sequence numbers, clocks, loss counting ([`super::demux`]).
 
 mod audio;
 mod nal;
+mod parameter_sets;
 #[cfg(test)]
 mod tests;
 mod video;

@@ -14,18 +14,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::parameter_sets::{ParameterSets, SetKind};
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
-use crate::media::Discard;
-use crate::media::h264::AvcConfig;
-use crate::media::h265::HevcConfig;
-use crate::media::nal::{annex_b_units, starts_with_start_code};
+use crate::format::rtp::nal_packets::{FU_END, FU_START, H264_FU_A, H264_STAP_A, H265_AP, H265_FU};
+use crate::media::nal::{annex_b_units, has_recovery_point, starts_with_start_code};
+use crate::media::{Discard, h264, h265};
 
 const LENGTH_BYTES: usize = 4;
 /// Units in a row that show a sender's habit.
 const HABIT: u32 = 8;
-/// Parameter sets of one kind, and bytes of one of them.
-const SETS_MAX: usize = 16;
-const SET_BYTES_MAX: usize = 4_096;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -39,9 +36,7 @@ enum Class {
     Slice {
         key: bool,
     },
-    Vps,
-    Sps,
-    Pps,
+    Set(SetKind),
     /// A delimiter, or of a type that means a packet in RTP.
     LeftOut,
     /// A sei message that says: decoding may begin here.
@@ -56,20 +51,10 @@ enum Ending {
     Slices(u32),
 }
 
-#[derive(Default)]
-struct Sets {
-    vps: Vec<Bytes>,
-    sps: Vec<Bytes>,
-    pps: Vec<Bytes>,
-}
-
 pub struct NalUnits {
     dialect: Dialect,
-    sets: Sets,
-    /// Come since the last slice.
-    new_sets: Sets,
-    /// The present record; empty: none.
-    record: Bytes,
+    sets: ParameterSets,
+    /// The record that is known from outside has not been given out yet.
     record_due: bool,
     unit: Unit,
     buffer: BytesMut,
@@ -99,20 +84,11 @@ struct Unit {
 
 impl NalUnits {
     pub fn new(dialect: Dialect, config: &Bytes) -> Self {
-        let sets = match dialect {
-            Dialect::H264 => AvcConfig::parse(config)
-                .map(|config| Sets { vps: Vec::new(), sps: config.sps, pps: config.pps })
-                .unwrap_or_default(),
-            Dialect::H265 { .. } => HevcConfig::parse(config)
-                .map(|config| Sets { vps: config.vps, sps: config.sps, pps: config.pps })
-                .unwrap_or_default(),
-        };
-        let mut nals = NalUnits {
+        let sets = ParameterSets::new(dialect == Dialect::H264, config);
+        NalUnits {
             dialect,
+            record_due: !sets.record().is_empty(),
             sets,
-            new_sets: Sets::default(),
-            record: Bytes::new(),
-            record_due: false,
             unit: Unit::default(),
             buffer: BytesMut::new(),
             gap: false,
@@ -120,9 +96,7 @@ impl NalUnits {
             ending: Ending::Marker,
             unmarked: 0,
             habit: (0, 0),
-        };
-        nals.refresh_record();
-        nals
+        }
     }
 
     pub fn lost(&mut self) {
@@ -136,9 +110,8 @@ impl NalUnits {
     }
 
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
-        if self.record_due {
-            self.record_due = false;
-            out.push(Depacketized::Config(self.record.clone()));
+        if std::mem::take(&mut self.record_due) {
+            out.push(Depacketized::Config(self.sets.record().clone()));
         }
         if self.unit.timestamp != Some(piece.timestamp) {
             self.end_by_timestamp(out);
@@ -189,9 +162,8 @@ impl NalUnits {
         let Some(timestamp) = self.unit.timestamp else { return };
         if !self.unit.broken && self.unit.slices > 0 {
             self.learn(self.unit.slices);
-            if self.refresh_record() {
-                self.record_due = false;
-                out.push(Depacketized::Config(self.record.clone()));
+            if self.sets.take_effect() {
+                out.push(Depacketized::Config(self.sets.record().clone()));
             }
             let data = self.buffer.split().freeze();
             let Unit { key, arrival, .. } = self.unit;
@@ -237,15 +209,17 @@ impl NalUnits {
         }
         let Some(first) = payload.first() else { return };
         match self.dialect {
-            Dialect::H264 => match first & 0x1F {
-                1..=23 => self.whole(payload, out),
-                24 => self.aggregate(&payload[1..], false, out),
-                28 => self.h264_fragment(payload, out),
+            Dialect::H264 => match h264::nal_type(*first) {
+                1..H264_STAP_A => self.whole(payload, out),
+                H264_STAP_A => self.aggregate(&payload[1..], false, out),
+                H264_FU_A => self.h264_fragment(payload, out),
+                // Reserved, and to be ignored (RFC 6184 §5.4).
+                0 | 30.. => {}
                 _ => self.refuse(out),
             },
-            Dialect::H265 { donl } => match first >> 1 & 0x3F {
-                48 if payload.len() > 2 => self.aggregate(&payload[2..], donl, out),
-                49 => self.h265_fragment(payload, donl, out),
+            Dialect::H265 { donl } => match h265::nal_type(*first) {
+                H265_AP if payload.len() > 2 => self.aggregate(&payload[2..], donl, out),
+                H265_FU => self.h265_fragment(payload, donl, out),
                 // PACI (§4.4.4) wraps hints that may be ignored, but also the unit: nobody sends it.
                 50.. => self.refuse(out),
                 _ if donl && payload.len() > 4 => self.nal(&payload[..2], &payload[4..], out),
@@ -274,20 +248,20 @@ impl NalUnits {
 
     fn h264_fragment(&mut self, payload: &[u8], out: &mut Vec<Depacketized>) {
         let [indicator, fu, body @ ..] = payload else { return self.refuse(out) };
-        let header = [(indicator & 0xE0) | (fu & 0x1F)];
+        let header = [(indicator & 0xE0) | h264::nal_type(*fu)];
         self.fragment(&header, *fu, body, out);
     }
 
     fn h265_fragment(&mut self, payload: &[u8], donl: bool, out: &mut Vec<Depacketized>) {
         let [first, second, fu, body @ ..] = payload else { return self.refuse(out) };
         let header = [(first & 0x81) | (fu & 0x3F) << 1, *second];
-        let body = if donl && fu & 0x80 != 0 { body.get(2..).unwrap_or_default() } else { body };
+        let body = if donl && fu & FU_START != 0 { body.get(2..).unwrap_or_default() } else { body };
         self.fragment(&header, *fu, body, out);
     }
 
     /// `fu`: start bit, end bit, type.
     fn fragment(&mut self, header: &[u8], fu: u8, body: &[u8], out: &mut Vec<Depacketized>) {
-        let (start, end) = (fu & 0x80 != 0, fu & 0x40 != 0);
+        let (start, end) = (fu & FU_START != 0, fu & FU_END != 0);
         if start {
             if !self.begin_nal(header, body, out) {
                 return;
@@ -387,58 +361,29 @@ impl NalUnits {
         let header_bytes = self.header_bytes();
         let nal = &self.buffer[at + LENGTH_BYTES..];
         let class = self.class(&nal[..header_bytes], &nal[header_bytes..]);
-        let sets = match class {
-            Class::Vps => &mut self.new_sets.vps,
-            Class::Sps => &mut self.new_sets.sps,
-            Class::Pps => &mut self.new_sets.pps,
-            Class::LeftOut => return self.buffer.truncate(at),
+        match class {
+            Class::Set(kind) => {
+                if self.sets.add(kind, nal).is_err() {
+                    out.push(Depacketized::Discarded(Discard::BrokenFrame));
+                }
+                self.buffer.truncate(at);
+            }
+            Class::LeftOut => self.buffer.truncate(at),
             Class::Slice { key } => {
                 self.unit.slices += 1;
                 self.unit.key |= key;
-                return self.set_length(at, length);
+                self.set_length(at, length);
             }
             Class::RecoveryPoint => {
                 self.unit.key = true;
-                return self.set_length(at, length);
+                self.set_length(at, length);
             }
-            Class::Other => return self.set_length(at, length),
-        };
-        let set = Bytes::copy_from_slice(nal);
-        self.buffer.truncate(at);
-        if set.len() > SET_BYTES_MAX || sets.len() >= SETS_MAX {
-            return out.push(Depacketized::Discarded(Discard::BrokenFrame));
-        }
-        if !sets.contains(&set) {
-            sets.push(set);
+            Class::Other => self.set_length(at, length),
         }
     }
 
     fn set_length(&mut self, at: usize, length: usize) {
         self.buffer[at..at + LENGTH_BYTES].copy_from_slice(&(length as u32).to_be_bytes());
-    }
-
-    /// Takes the sets that have come; says whether the record is another one now.
-    fn refresh_record(&mut self) -> bool {
-        let Sets { vps, sps, pps } = std::mem::take(&mut self.new_sets);
-        for (present, new) in [(&mut self.sets.vps, vps), (&mut self.sets.sps, sps), (&mut self.sets.pps, pps)] {
-            if !new.is_empty() {
-                *present = new;
-            }
-        }
-        let Sets { vps, sps, pps } = &self.sets;
-        let complete = !sps.is_empty() && !pps.is_empty() && (self.dialect == Dialect::H264 || !vps.is_empty());
-        if !complete {
-            return false;
-        }
-        let record = match self.dialect {
-            Dialect::H264 => AvcConfig::record(sps, pps),
-            Dialect::H265 { .. } => HevcConfig::record(vps, sps, pps),
-        };
-        let changed = record != self.record;
-        if changed {
-            (self.record, self.record_due) = (record, true);
-        }
-        changed
     }
 
     fn header_bytes(&self) -> usize {
@@ -447,22 +392,21 @@ impl NalUnits {
 
     fn class(&self, header: &[u8], body: &[u8]) -> Class {
         match self.dialect {
-            Dialect::H264 => match header[0] & 0x1F {
-                kind @ 1..=5 => Class::Slice { key: kind == 5 },
-                // recovery_point (§D.1.8), also one from which the picture only builds up: a stream that refreshes itself bit by bit
-                // has no other place to begin.
-                6 if matches!(body, [6, ..]) => Class::RecoveryPoint,
-                7 => Class::Sps,
-                8 => Class::Pps,
-                9 | 0 | 24.. => Class::LeftOut,
+            Dialect::H264 => match h264::nal_type(header[0]) {
+                kind @ 1..=h264::NAL_IDR => Class::Slice { key: kind == h264::NAL_IDR },
+                h264::NAL_SEI if has_recovery_point(body) => Class::RecoveryPoint,
+                h264::NAL_SPS => Class::Set(SetKind::Sps),
+                h264::NAL_PPS => Class::Set(SetKind::Pps),
+                h264::NAL_AUD | 0 | H264_STAP_A.. => Class::LeftOut,
                 _ => Class::Other,
             },
-            Dialect::H265 { .. } => match header[0] >> 1 & 0x3F {
+            Dialect::H265 { .. } => match h265::nal_type(header[0]) {
                 kind @ 0..=31 => Class::Slice { key: (16..=21).contains(&kind) },
-                32 => Class::Vps,
-                33 => Class::Sps,
-                34 => Class::Pps,
-                35 | 48.. => Class::LeftOut,
+                h265::NAL_VPS => Class::Set(SetKind::Vps),
+                h265::NAL_SPS => Class::Set(SetKind::Sps),
+                h265::NAL_PPS => Class::Set(SetKind::Pps),
+                h265::NAL_PREFIX_SEI if has_recovery_point(body) => Class::RecoveryPoint,
+                h265::NAL_AUD | H265_AP.. => Class::LeftOut,
                 _ => Class::Other,
             },
         }

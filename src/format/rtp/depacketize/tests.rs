@@ -60,7 +60,12 @@ fn run(depacketizer: &mut Depacketizer, packets: &[Option<(&[u8], i64, bool)>]) 
 fn h264_units_end_where_they_should() {
     type Case<'a> = (&'a str, &'a [Option<(&'a [u8], i64, bool)>], &'a str);
     let (idr, p, p2): (&[u8], &[u8], &[u8]) = (&[0x65, 0x88, 1], &[0x41, 0x9A, 2], &[0x41, 0x40, 3]);
-    let cases: [Case<'_>; 19] = [
+    let cases: [Case<'_>; 21] = [
+        (
+            "reserved types",
+            &[Some((&[0x00, 1], 0, false)), Some((&[0x1E, 1], 0, false)), Some((&[0x7F, 1], 0, false)), Some((idr, 0, true))],
+            "CK",
+        ),
         ("marker", &[Some((idr, 0, true)), Some((p, 1, true))], "CKU"),
         ("timestamp", &[Some((idr, 0, false)), Some((p, 1, false)), Some((p, 2, false))], "CKU"),
         ("two slices", &[Some((p, 0, false)), Some((p2, 0, true)), Some((p, 1, true))], "CUU"),
@@ -86,6 +91,11 @@ fn h264_units_end_where_they_should() {
         ("start codes inside", &[Some((&[0, 0, 0, 1, 0x65, 0x80, 0, 0, 1, 0x65, 0x40], 0, true))], "CK"),
         ("recovery point", &[Some((&[0x06, 6, 1, 0x80], 0, false)), Some((p, 0, true))], "CK"),
         ("gradual refresh", &[Some((&[0x06, 6, 1, 0x08], 0, false)), Some((p, 0, true))], "CK"),
+        (
+            "recovery point behind other messages",
+            &[Some((&[0x06, 1, 1, 0x80, 6, 1, 0x80, 0x80], 0, false)), Some((p, 0, true))],
+            "CK",
+        ),
         ("another message", &[Some((&[0x06, 5, 1, 0x80], 0, false)), Some((p, 0, true))], "CU"),
         ("nothing but SEI", &[Some((&[0x06, 5, 1, 0x80], 0, true)), Some((p, 1, true))], "CU"),
     ];
@@ -110,12 +120,31 @@ fn a_unit_has_arrived_when_its_last_packet_has() {
 
 #[test]
 fn new_parameter_sets_come_before_their_picture() {
-    let sets: &[u8] = &[0x78, 0, 4, 0x67, 0x42, 0xC0, 0x1F, 0, 2, 0x68, 0xCF];
+    let sets: &[u8] = &[0x78, 0, 5, 0x67, 0x42, 0xC0, 0x1F, 0x80, 0, 2, 0x68, 0xCF];
     let out = run(&mut h264(), &[Some((&[0x65, 0x80], 0, true)), Some((sets, 1, false)), Some((&[0x65, 0x80], 1, true))]);
     assert_eq!(letters(&out), "CKCK");
-    let expected = AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F])], &[Bytes::from_static(&[0x68, 0xCF])]);
+    let expected =
+        AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F, 0x80])], &[Bytes::from_static(&[0x68, 0xCF])]);
     assert_eq!(out[2], Depacketized::Config(expected));
     assert_eq!(units(&out)[1].data, unit(&[&[0x65, 0x80]]), "they do not stand in the unit");
+}
+
+#[test]
+fn a_parameter_set_alone_deletes_no_other() {
+    let config = |pps: &[&'static [u8]]| {
+        let pps: Vec<Bytes> = pps.iter().copied().map(Bytes::from_static).collect();
+        AvcConfig::record(&[Bytes::from_static(&[0x67, 0x42, 0xC0, 0x1F, 0x80])], &pps)
+    };
+    // Pictures of two kinds, each with a set of its own.
+    let payload = RtpPayload {
+        config: config(&[&[0x68, 0xC0], &[0x68, 0x50]]),
+        ..outgoing(&track(0, Codec::H264, h264_config())).unwrap()
+    };
+    let mut depacketizer = Depacketizer::new(&payload);
+    let packets: [(&[u8], i64, bool); 3] = [(&[0x65, 0x80], 0, true), (&[0x68, 0x50, 7], 1, false), (&[0x65, 0x80], 1, true)];
+    let out = run(&mut depacketizer, &packets.map(Some));
+    assert_eq!(letters(&out), "CKCK");
+    assert_eq!(out[2], Depacketized::Config(config(&[&[0x68, 0xC0], &[0x68, 0x50, 7]])));
 }
 
 /// A viewer would take them for a packet of that type, once they are sent alone.
@@ -180,7 +209,13 @@ fn h265_payloads() {
         ..outgoing(&track(0, Codec::H264, h264_config())).unwrap()
     };
     type Case<'a> = (&'a str, bool, &'a [&'a [u8]], Bytes);
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case<'_>; 8] = [
+        (
+            "recovery point",
+            false,
+            &[&[0x4E, 1, 1, 1, 0x80, 6, 1, 0x80, 0x80], &[0x02, 1, 0x80, 7]],
+            unit(&[&[0x4E, 1, 1, 1, 0x80, 6, 1, 0x80, 0x80], &[0x02, 1, 0x80, 7]]),
+        ),
         ("single", false, &[&[0x26, 1, 0x80, 7]], unit(&[&[0x26, 1, 0x80, 7]])),
         ("single with DONL", true, &[&[0x26, 1, 0, 9, 0x80, 7]], unit(&[&[0x26, 1, 0x80, 7]])),
         ("AP", false, &[&[0x60, 1, 0, 3, 0x4E, 1, 5, 0, 3, 0x26, 1, 0x80]], unit(&[&[0x4E, 1, 5], &[0x26, 1, 0x80]])),
@@ -282,15 +317,86 @@ fn aac_in_every_dress() {
     }
 }
 
+/// Two frames in a packet: how many ticks the second is behind the first.
+#[test]
+fn frames_of_aac_have_as_many_samples_as_their_config_says() {
+    let hbr = PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 };
+    let cases: [(&str, &'static [u8], i64); 6] = [
+        ("LC", &[0x11, 0x90], 1_024),
+        ("LC, short frames", &[0x11, 0x94], 960),
+        ("HE, whose core has half the rate", &[0x2B, 0x11, 0x88, 0x00], 2_048),
+        ("LD", &[0xB9, 0x90], 512),
+        ("LD, short frames", &[0xB9, 0x94], 480),
+        ("ELD", &[0xF8, 0xE6, 0x20, 0x00], 512),
+    ];
+    for (name, config, ticks) in cases {
+        let mut depacketizer = aac(hbr, Bytes::from_static(config));
+        let mut out = Vec::new();
+        depacketizer.push(piece(&[0, 32, 0, 8, 0, 8, 1, 2], 0, true), &mut out);
+        let seen: Vec<i64> = units(&out).iter().map(|unit| unit.timestamp).collect();
+        assert_eq!(seen, [0, ticks], "{name}");
+    }
+}
+
+/// The description may say what the elements say only now and then.
+#[test]
+fn latm_begins_with_the_config_that_is_known() {
+    let form = PayloadForm::Latm { config_in_band: true };
+    // The bit that says "as before", then the length and a frame, all shifted by it.
+    let same: &[u8] = &[0x81, 0x03, 0x84, 0x00];
+    for (config, expected) in [(AacConfig::build_lc(48_000, 2), "CK"), (Bytes::new(), "b")] {
+        let mut depacketizer = aac(form, config);
+        let mut out = Vec::new();
+        depacketizer.push(piece(same, 0, true), &mut out);
+        assert_eq!(letters(&out), expected);
+        assert!(units(&out).iter().all(|unit| unit.data[..] == [7, 8]));
+    }
+}
+
+/// A frame whose beginning is lost costs no other, and its end is not taken for a frame.
 #[test]
 fn a_lost_piece_of_sound_is_counted_once() {
-    let mut depacketizer = aac(PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 }, Bytes::new());
-    let whole: &[u8] = &[0, 16, 0, 8, 9];
-    let out = run(
-        &mut depacketizer,
-        &[Some((&[0, 16, 0, 24, 1, 2], 0, false)), None, Some((whole, 1, true)), None, Some((whole, 2, true))],
-    );
-    assert_eq!(letters(&out), "iKK");
+    let hbr = PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 };
+    let latm = PayloadForm::Latm { config_in_band: false };
+    let config = AacConfig::build_lc(48_000, 2);
+    type Case<'a> = (&'a str, PayloadForm, [&'a [u8]; 3]);
+    // The pieces of a frame, and a whole one.
+    let cases: [Case<'_>; 2] = [
+        ("AAC", hbr, [&[0, 16, 0, 24, 1, 2], &[0, 16, 0, 24, 3], &[0, 16, 0, 8, 9]]),
+        ("LATM", latm, [&[6, 7, 8], &[1, 9, 9, 9], &[1, 9]]),
+    ];
+    for (name, form, [first, last, whole]) in cases {
+        let out = run(
+            &mut aac(form, config.clone()),
+            &[Some((first, 0, false)), None, Some((whole, 1, true)), None, Some((whole, 2, true))],
+        );
+        assert_eq!(letters(&out), "iCKK", "{name}: the end");
+        let out =
+            run(&mut aac(form, config.clone()), &[Some((whole, 0, true)), None, Some((last, 1, true)), Some((whole, 2, true))]);
+        assert_eq!(letters(&out), "CKiK", "{name}: the beginning");
+        let out = run(&mut aac(form, config.clone()), &[Some((first, 0, false)), Some((whole, 1, true))]);
+        assert_eq!(letters(&out), "iCK", "{name}: the end, unseen");
+    }
+}
+
+/// Of the first byte only the number of the partition and its start say where a frame begins; the rest is reserved (RFC 7741 §4.2).
+#[test]
+fn vp8_frames_begin_with_their_first_partition() {
+    let cases: [(&str, &[u8], &str); 7] = [
+        ("a key", &[0x10, 0x00, 7], "K"),
+        ("no key", &[0x10, 0x01, 7], "U"),
+        ("reserved bits", &[0x58, 0x00, 7], "K"),
+        ("not referred to", &[0x30, 0x01, 7], "U"),
+        ("the second partition", &[0x11, 0x00, 7], "i"),
+        ("inside a partition", &[0x00, 0x00, 7], "i"),
+        ("every extension", &[0x90, 0xF0, 0x81, 0x02, 3, 4, 0x00, 7], "K"),
+    ];
+    for (name, payload, expected) in cases {
+        let mut depacketizer = Depacketizer::new(&outgoing(&track(0, Codec::Vp8, Bytes::new())).unwrap());
+        let mut out = Vec::new();
+        depacketizer.push(piece(payload, 0, true), &mut out);
+        assert_eq!(letters(&out), expected, "{name}");
+    }
 }
 
 /// ffmpeg sets neither P nor E; a descriptor may have a picture number, layers and a scalability structure.

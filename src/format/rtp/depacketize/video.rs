@@ -154,17 +154,22 @@ impl Video {
             (length, rest) = if count > 0 && at == count { (rest.len(), rest) } else { obu::take_leb128(rest)? };
             let (element, behind) = rest.split_at_checked(length)?;
             rest = behind;
+            let is_whole = !(rest.is_empty() && continued);
+            if is_whole && self.obu.is_empty() {
+                self.put_obu(element)?;
+                continue;
+            }
             self.obu.put_slice(element);
-            if !(rest.is_empty() && continued) {
-                self.end_obu()?;
+            if is_whole {
+                let element = self.obu.split();
+                self.put_obu(&element)?;
             }
         }
         Some(())
     }
 
-    fn end_obu(&mut self) -> Option<()> {
-        let element = self.obu.split();
-        let (obu, behind) = Obu::take(&element)?;
+    fn put_obu(&mut self, element: &[u8]) -> Option<()> {
+        let (obu, behind) = Obu::take(element)?;
         if obu.kind() != obu::TEMPORAL_DELIMITER {
             obu.write(&mut self.buffer);
         }
@@ -177,7 +182,8 @@ impl Video {
 /// RFC 7741 §4.2, §4.3.
 fn vp8(payload: &[u8]) -> Option<Described<'_>> {
     let (first, mut rest) = payload.split_first()?;
-    let begins = first & 0x10 != 0 && first & 0x0F == 0;
+    // S and the partition's number; the bit in between is reserved, and to be ignored.
+    let begins = first & 0x10 != 0 && first & 0x07 == 0;
     if first & 0x80 != 0 {
         let (extension, behind) = rest.split_first()?;
         rest = behind;

@@ -7,7 +7,8 @@
 //!
 //! Sender reports stand in the ring as its config, so every viewer gets them before its first packet; they are renewed with keyframes and
 //! at least every [`REPORT_MS`]. All tracks share one map from media time to wall clock, taken from the first frame: that is what keeps
-//! sound and picture together. Reports are for a moment a little ahead, because GStreamer heeds none for a moment before the first packet
+//! sound and picture together. When it is off, the picture makes it anew, or the sound where there is no picture: tracks may come
+//! seconds apart. Reports are for a moment a little ahead, because GStreamer heeds none for a moment before the first packet
 //! that it got of a track. At the end of the stream every track says goodbye.
 //!
 //! Limits: [`DATAGRAM_BYTES_MAX`], [`INTERLEAVED_BYTES_MAX`], [`TRAIN_DATAGRAMS_MAX`], [`TRAIN_BYTES_MAX`]. One video and one audio track are
@@ -45,8 +46,6 @@ const REPORT_MS: u64 = 5_000;
 const REPORT_MS_MIN: u64 = 500;
 /// The map from media time to wall clock is made anew when it is off by more.
 const CLOCK_STEP_NANOS: u64 = 1_000_000_000;
-
-const CNAME: &str = "shardcast";
 
 pub struct RtpMuxer {
     carriage: RtpCarriage,
@@ -159,12 +158,14 @@ impl RtpMuxer {
     fn report_if_due(&mut self, frame: &Frame, out: &mut Vec<Packet>) {
         let wall_nanos = self.epoch_nanos.saturating_add(frame.arrival.as_nanos());
         let is_off = |map: &WallMap| map.wall_nanos(frame.dts).abs_diff(wall_nanos) > CLOCK_STEP_NANOS;
-        if self.map.as_ref().is_none_or(is_off) {
+        let is_video = self.video.as_ref().is_some_and(|video| video.track == frame.track);
+        let leads = is_video || self.video.is_none();
+        let age_ms = frame.arrival.millis_since(self.reported);
+        if self.map.as_ref().is_none_or(|map| leads && age_ms >= REPORT_MS_MIN && is_off(map)) {
             self.map = Some(WallMap { media: frame.dts, wall_nanos });
             self.report_due = true;
         }
-        let begins = frame.key && self.video.as_ref().is_some_and(|video| video.track == frame.track);
-        let age_ms = frame.arrival.millis_since(self.reported);
+        let begins = frame.key && is_video;
         if self.report_due || age_ms >= REPORT_MS || (begins && age_ms >= REPORT_MS_MIN) {
             self.report_due = false;
             self.reported = frame.arrival;
@@ -268,7 +269,7 @@ impl Sender {
             octets: self.octets,
         };
         write_sender_report(&mut out, &report);
-        write_cname(&mut out, self.ssrc, CNAME);
+        write_cname(&mut out, self.ssrc);
         if bye {
             write_bye(&mut out, self.ssrc);
         }

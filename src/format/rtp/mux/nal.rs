@@ -8,24 +8,19 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::writer::Writer;
+use crate::format::rtp::nal_packets::{FU_END, FU_START, H264_FU_A, H264_STAP_A, H265_AP, H265_FU};
 use crate::media::nal::canonical_units;
-
-const H264_STAP_A: u8 = 24;
-const H264_FU_A: u8 = 28;
-const H265_AP: u8 = 48;
-const H265_FU: u8 = 49;
-const FU_START: u8 = 0x80;
-const FU_END: u8 = 0x40;
+use crate::media::{h264, h265};
 
 type Units<'a> = SmallVec<[&'a [u8]; 16]>;
 
 pub fn h264(parameter_sets: &[Bytes], unit: &Bytes, writer: &mut Writer) {
-    let is_carried = |nal: &[u8]| matches!(nal, [header, ..] if (1..=23).contains(&(header & 0x1F)));
+    let is_carried = |nal: &[u8]| matches!(nal, [header, ..] if (1..H264_STAP_A).contains(&h264::nal_type(*header)));
     packetize(parameter_sets, unit, writer, is_carried, 1, h264_aggregate, h264_fragments);
 }
 
 pub fn h265(parameter_sets: &[Bytes], unit: &Bytes, writer: &mut Writer) {
-    let is_carried = |nal: &[u8]| matches!(nal, [header, _, ..] if header >> 1 & 0x3F < H265_AP);
+    let is_carried = |nal: &[u8]| matches!(nal, [header, _, ..] if h265::nal_type(*header) < H265_AP);
     packetize(parameter_sets, unit, writer, is_carried, 2, h265_aggregate, h265_fragments);
 }
 
@@ -89,7 +84,7 @@ fn h264_aggregate(nals: &[&[u8]], writer: &mut Writer) {
 /// RFC 6184 §5.8.
 fn h264_fragments(nal: &[u8], writer: &mut Writer) {
     let indicator = (nal[0] & 0xE0) | H264_FU_A;
-    fragments(&nal[1..], writer, &[indicator], nal[0] & 0x1F);
+    fragments(&nal[1..], writer, &[indicator], h264::nal_type(nal[0]));
 }
 
 /// RFC 7798 §4.4.2: the lowest layer and temporal id of the units.
@@ -105,7 +100,7 @@ fn h265_aggregate(nals: &[&[u8]], writer: &mut Writer) {
 /// RFC 7798 §4.4.3.
 fn h265_fragments(nal: &[u8], writer: &mut Writer) {
     let header = [(nal[0] & 0x81) | H265_FU << 1, nal[1]];
-    fragments(&nal[2..], writer, &header, nal[0] >> 1 & 0x3F);
+    fragments(&nal[2..], writer, &header, h265::nal_type(nal[0]));
 }
 
 fn fragments(body: &[u8], writer: &mut Writer, header: &[u8], nal_type: u8) {

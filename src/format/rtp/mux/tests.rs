@@ -164,6 +164,27 @@ fn reports_map_both_clocks_to_one_wall() {
 }
 
 #[test]
+fn tracks_that_come_seconds_apart_are_reported_as_seldom_as_others() {
+    // How far the sound is ahead, and how much of the picture comes at once.
+    for (ahead_ms, burst_ms) in [(1_500, 40), (-1_500, 40), (-3_000, 40), (0, 2_000), (1_500, 2_000)] {
+        let mut muxer = muxer(RtpCarriage::Datagrams, av());
+        let mut reports: Vec<Stamp> = Vec::new();
+        for ms in (4_000..24_000).step_by(40) {
+            let arrival = Stamp::from_millis(ms as u64 / burst_ms * burst_ms);
+            let picture = frame(0, ms, ms % 2_000 == 0, unit(&[&[0x41]]));
+            let sound = frame(1, ms + ahead_ms, true, Bytes::from_static(&[0xD5; 160]));
+            for frame in [picture, sound] {
+                let out = push(&mut muxer, Frame { arrival, ..frame });
+                let count = out.iter().filter(|packet| packet.kind == PacketKind::Config).count();
+                reports.extend(std::iter::repeat_n(arrival, count));
+            }
+        }
+        let is_seldom = reports.windows(2).all(|pair| pair[1].millis_since(pair[0]) >= REPORT_MS_MIN);
+        assert!(is_seldom && reports.len() <= 12, "{ahead_ms}, {burst_ms}: {}", reports.len());
+    }
+}
+
+#[test]
 fn the_end_says_goodbye_to_each_track() {
     for carriage in [INTERLEAVED, RtpCarriage::Datagrams] {
         let mut muxer = muxer(carriage, av());

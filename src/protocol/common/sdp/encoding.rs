@@ -1,7 +1,7 @@
 //! One payload type's `rtpmap` and `fmtp` → [`RtpPayload`].
 //!
 //! The RFCs are those that [`super`] names. Parameter sets and configs from here only help a player to begin sooner: what is missing or
-//! broken is left out, because the packets may bring it. Limits: [`SETS_MAX`] parameter sets of a kind, of [`SET_BYTES_MAX`]; names of
+//! broken is left out, because the packets may bring it. Limits: [`CLOCK_RATES`]; [`SETS_MAX`] parameter sets of a kind, of [`SET_BYTES_MAX`]; names of
 //! unknown codecs are cut at [`NAME_CHARS_MAX`].
 
 use base64::Engine as _;
@@ -10,23 +10,19 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
 use super::Unusable;
+use crate::format::rtp::payload::{CLOCK_RATES, VIDEO_CLOCK_RATE};
 use crate::format::rtp::{PayloadForm, RtpPayload};
 use crate::media::Codec;
 use crate::media::aac::AacConfig;
 use crate::media::h264::{self, AvcConfig};
 use crate::media::h265::{self, HevcConfig};
 use crate::media::latm::StreamMux;
-use crate::media::nal::{annex_b_units, starts_with_start_code};
+use crate::media::nal::{SET_BYTES_MAX, SETS_MAX, annex_b_units, starts_with_start_code};
 use crate::media::opus::{OpusHead, SAMPLE_RATE};
 
-/// How many parameter sets of a kind are read.
-const SETS_MAX: usize = 32;
-/// A longer set is left out.
-const SET_BYTES_MAX: usize = 4_096;
 const NAME_CHARS_MAX: usize = 64;
 
-/// Of video, if it is not said, and of MPEG audio, in Hz.
-const VIDEO_CLOCK_RATE: u32 = 90_000;
+/// Of G.711, if it is not said, in Hz.
 const G711_CLOCK_RATE: u32 = 8_000;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -129,7 +125,7 @@ pub(super) fn payload(payload_type: u8, map: Option<&str>, parameters: &Paramete
         let clock_rate = encoding.clock_rate_or(G711_CLOCK_RATE);
         audio(codec, PayloadForm::G711, clock_rate, encoding.channels.max(1), Bytes::new())
     };
-    Ok(match encoding.name.to_ascii_uppercase().as_str() {
+    let payload = match encoding.name.to_ascii_uppercase().as_str() {
         "H264" if parameters.number("packetization-mode") == Some(2) => return Err(Unusable::Interleaved),
         "H264" => video(Codec::H264, PayloadForm::H264, avc_record(parameters)),
         "H265" | "HEVC" => {
@@ -155,7 +151,8 @@ pub(super) fn payload(payload_type: u8, map: Option<&str>, parameters: &Paramete
         "PCMA" => g711(Codec::G711A),
         "MPA" => audio(Codec::Mp3, PayloadForm::Mpa, encoding.clock_rate_or(VIDEO_CLOCK_RATE), encoding.channels, Bytes::new()),
         _ => return Err(Unusable::Codec(shown(encoding.name))),
-    })
+    };
+    if CLOCK_RATES.contains(&payload.clock_rate) { Ok(payload) } else { Err(Unusable::Parameters) }
 }
 
 /// A name as it may stand in a message.
@@ -165,24 +162,19 @@ fn shown(name: &str) -> String {
 
 /// Empty unless there is a readable SPS and a PPS.
 fn avc_record(parameters: &Parameters<'_>) -> Bytes {
-    const SPS: u8 = 7;
-    const PPS: u8 = 8;
     let units = parameters.nal_units("sprop-parameter-sets");
-    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| unit[0] & 0x1F == kind).cloned().collect() };
-    let (sps, pps) = (of_type(SPS), of_type(PPS));
+    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| h264::nal_type(unit[0]) == kind).cloned().collect() };
+    let (sps, pps) = (of_type(h264::NAL_SPS), of_type(h264::NAL_PPS));
     let is_readable = sps.first().is_some_and(|sps| h264::Sps::parse(sps).is_some());
     if is_readable && !pps.is_empty() { AvcConfig::record(&sps, &pps) } else { Bytes::new() }
 }
 
 /// Empty unless there is a VPS, a readable SPS and a PPS. What a set is says its header, not the parameter it stands in.
 fn hevc_record(parameters: &Parameters<'_>) -> Bytes {
-    const VPS: u8 = 32;
-    const SPS: u8 = 33;
-    const PPS: u8 = 34;
     let names = ["sprop-vps", "sprop-sps", "sprop-pps"];
     let units: Vec<Bytes> = names.iter().flat_map(|name| parameters.nal_units(name)).collect();
-    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| unit[0] >> 1 & 0x3F == kind).cloned().collect() };
-    let (vps, sps, pps) = (of_type(VPS), of_type(SPS), of_type(PPS));
+    let of_type = |kind| -> Vec<Bytes> { units.iter().filter(|unit| h265::nal_type(unit[0]) == kind).cloned().collect() };
+    let (vps, sps, pps) = (of_type(h265::NAL_VPS), of_type(h265::NAL_SPS), of_type(h265::NAL_PPS));
     let is_readable = sps.first().is_some_and(|sps| h265::Sps::parse(sps).is_some());
     if is_readable && !vps.is_empty() && !pps.is_empty() { HevcConfig::record(&vps, &sps, &pps) } else { Bytes::new() }
 }

@@ -174,6 +174,8 @@ fn single_video_formats() {
         ("VP8", "rtpmap:96 VP8/90000", Ok(found(96, Codec::Vp8, PayloadForm::Vp8, 90_000, 0, &[]))),
         ("VP9", "rtpmap:96 vp9/90000\na=fmtp:96 profile-id=0", Ok(found(96, Codec::Vp9, PayloadForm::Vp9, 90_000, 0, &[]))),
         ("AV1", "rtpmap:96 AV1/90000", Ok(found(96, Codec::Av1, PayloadForm::Av1, 90_000, 0, &[]))),
+        ("a clock of one tick", "rtpmap:96 H264/1", Err(Parameters)),
+        ("the fastest clock that can be said", "rtpmap:96 VP8/4294967295", Err(Parameters)),
         ("unknown", "rtpmap:96 H263-1998/90000", Err(Codec("H263-1998".into()))),
         ("no rtpmap", "rtpmap:97 H264/90000", Err(Codec("payload type 96".into()))),
         ("audio in a section of video", "rtpmap:96 PCMU/8000", Err(Codec("G711U".into()))),
@@ -234,6 +236,10 @@ fn single_audio_formats() {
         ("Opus, wrong clock", "opus/16000/1", "", Ok(opus(1))),
         ("dynamic G.711", "PCMA/16000/2", "", Ok(found(96, Codec::G711A, PayloadForm::G711, 16_000, 2, &[]))),
         ("dynamic MPA", "mpa/90000", "", Ok(found(96, Codec::Mp3, PayloadForm::Mpa, 90_000, 0, &[]))),
+        ("the slowest clock", "PCMA/1000", "", Ok(found(96, Codec::G711A, PayloadForm::G711, 1_000, 1, &[]))),
+        ("a slower one", "PCMA/999", "", Err(Unusable::Parameters)),
+        ("a faster one than there is", "mpa/1000001", "", Err(Unusable::Parameters)),
+        ("AAC whose config alone says an absurd clock", "mpeg4-generic", "config=1780000110", Err(Unusable::Parameters)),
         ("G.726", "G726-32/8000", "", Err(Unusable::Codec("G726-32".into()))),
     ];
     for (name, map, parameters, expected) in cases {
