@@ -486,6 +486,7 @@ fn users_are_asked_for() {
         ("Basic, wrong", get("/live/a.flv", "Basic YW5uOm9vcHM="), unauthorized.clone()),
         ("another scheme", get("/live/a.flv", "Bearer x"), unauthorized.clone()),
         ("query", get("/live/a.flv?user=ann&pass=secret", ""), PLAY.to_owned()),
+        ("another scheme, and a query", get("/live/a.flv?user=ann&pass=secret", "Bearer x"), PLAY.to_owned()),
         ("query, wrong", get("/live/a.flv?user=ann&pass=x", ""), unauthorized.clone()),
         ("not that stream", get("/live/a.flv?user=bob&pass=secret", ""), forbidden),
         ("HEAD", request("HEAD /live/a.flv", ""), unauthorized.split_once('{').unwrap().0.to_owned()),
@@ -493,6 +494,20 @@ fn users_are_asked_for() {
     ];
     for (name, said, expected) in rows {
         assert_eq!(feed(&mut session_with(config.clone()), [said.as_bytes()]), expected, "{name}");
+    }
+    let mut digest_only = config.clone();
+    digest_only.auth.basic = false;
+    let not_asked =
+        cors_error("403 Forbidden", false, "this stream needs a name, and passwords in clear are not taken (auth.basic)");
+    let rows = [
+        ("nobody", get("/live/a.flv", ""), not_asked.clone()),
+        ("nobody, open", get("/open/a.flv", ""), PLAY.replace("live/a", "open/a")),
+        ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), not_asked.clone()),
+        ("Digest", get("/live/a.flv", "Digest username=\"ann\""), not_asked.clone()),
+        ("query", get("/live/a.flv?user=ann&pass=secret", ""), not_asked),
+    ];
+    for (name, said, expected) in rows {
+        assert_eq!(feed(&mut session_with(digest_only.clone()), [said.as_bytes()]), expected, "without Basic: {name}");
     }
     let mut session = session_with(config);
     let wrong = get("/live/a.flv?user=ann&pass=x", "");
