@@ -7,6 +7,7 @@
 //! | `GET /{app}/{name}.flv` | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
 //! | `HEAD` of such a path | the headers, whether the stream is there or not |
 //! | `OPTIONS` | 204 and the CORS headers |
+//! | a half of an RTSP tunnel | none: the connection goes on as RTSP, if that is served in the clear |
 //! | else | 404, 405 or 400 with `{"error": …}` |
 //!
 //! Query: `start=live|gop`, `hevc=legacy|enhanced`; other values count as absent. `Range` is ignored: a live stream has no ranges.
@@ -140,6 +141,10 @@ impl HttpSession {
             Request::parse(&self.head)?
         };
         match parsed {
+            Some((request, _)) if request.tunnel && self.config.rtsp.listen.is_empty() => {
+                self.refuse_for_good(Status::NotFound, "nothing is here", out);
+                Ok(&[])
+            }
             Some((request, _)) if request.tunnel => {
                 // What the client said so far is for the other protocol, this head included.
                 let mut said = std::mem::take(&mut self.head);

@@ -517,3 +517,22 @@ fn users_are_asked_for() {
     let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");
     assert_eq!(feed(&mut session, [get("/live/a.flv?user=ann&pass=secret", "").as_bytes()]), throttled, "even the right one");
 }
+
+/// A tunnel is a way to RTSP: where nobody listens for RTSP in the clear, the HTTP port leads there neither.
+#[test]
+fn halves_of_a_tunnel_become_rtsp_where_that_is_served() {
+    let said = b"GET /live/a HTTP/1.0\r\nx-sessioncookie: c\r\n\r\n";
+    for cut in 0..said.len() {
+        let mut session = session();
+        let mut out = Vec::new();
+        for piece in [&said[..cut], &said[cut..]] {
+            session.handle(Stamp::ZERO, Input::Bytes(piece), &mut out).unwrap();
+        }
+        let [Output::Become { protocol: "rtsp", bytes }] = &out[..] else { panic!("cut at {cut}: {out:?}") };
+        assert_eq!(bytes, &said[..], "cut at {cut}");
+    }
+    let mut config = Config::default();
+    config.rtsp.tls_listen = std::mem::take(&mut config.rtsp.listen);
+    let refused = format!("{}[close]", cors_error("404 Not Found", true, "nothing is here"));
+    assert_eq!(feed(&mut session_with(config), [&said[..]]), refused);
+}

@@ -136,11 +136,12 @@ impl Player {
         true
     }
 
-    /// The channels of a track: those that the client wishes if they are free, else the first free ones.
+    /// The channels of a track: those that the client wishes if they are two and free, else the first free ones.
     fn free_channels(&self, kind: TrackKind, wish: Option<Channels>) -> Option<Channels> {
         let other = if kind == TrackKind::Video { &self.audio } else { &self.video };
         let taken: Vec<Channels> = other.iter().filter_map(Path::channels).collect();
-        wish.filter(|wish| path::are_free(&taken, *wish)).or_else(|| path::free_channels(&taken))
+        let is_good = |wish: &Channels| wish.rtp != wish.rtcp && path::are_free(&taken, *wish);
+        wish.filter(is_good).or_else(|| path::free_channels(&taken))
     }
 
     /// How the shard is to send; the name under which the viewer is counted.
@@ -285,6 +286,8 @@ impl RtspSession {
     fn end_player(&mut self, out: &mut Vec<Output>) {
         let Role::Play(player) = std::mem::replace(&mut self.role, Role::None) else { return };
         self.id = None;
+        // What had ended was that session's stream.
+        self.close_at = None;
         if player.group().is_some() {
             out.push(Output::LeaveGroup);
         } else if player.state != State::Ready {
@@ -405,7 +408,10 @@ impl RtspSession {
 /// Asks the shard what a stream consists of.
 fn ask(key: StreamKey, request: &Request, out: &mut Vec<Output>) -> Answer {
     out.push(Output::Describe(key.clone()));
-    Answer::Wait(Wait::Described { key, request: request.clone() })
+    let mut request = request.clone();
+    // It says nothing, and would be kept while the stream is waited for.
+    request.body = Vec::new();
+    Answer::Wait(Wait::Described { key, request })
 }
 
 /// A live stream is played now and at its own speed, whatever was asked for. Who begins at zero is told its own words.

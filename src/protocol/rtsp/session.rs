@@ -58,7 +58,7 @@ pub struct RtspSession {
     stray_frames: u32,
     tunnel: Option<Half>,
     /// The stream is over; closed then at the latest.
-    close_at: Option<Stamp>,
+    pub(super) close_at: Option<Stamp>,
     opened: Stamp,
     last_bytes: Stamp,
     /// When a request, RTCP or the like came last.

@@ -270,6 +270,14 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             vec![("SETUP rtsp://h/live/a/trackID=1\nSession: ID\nTransport: RTP/AVP;unicast;client_port=6-7", "<461 #2 ID>")],
         ),
         (
+            "one channel for two flows",
+            &[],
+            vec![
+                ("SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP/TCP;interleaved=4-4", "[describe live/a]"),
+                ("!described va", "<200 #1 ID | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>"),
+            ],
+        ),
+        (
             "another transport for the only track",
             READY,
             vec![
@@ -416,6 +424,22 @@ fn times() {
                 ("GET_PARAMETER *", "<200 #3 ID>"),
                 ("!after 65999", ""),
                 ("!after 1", "[error session_timeout]"),
+            ],
+        ),
+        (
+            "another session behind the end of a stream",
+            PLAYING,
+            &[
+                ("!ended", ""),
+                ("!due", "5000"),
+                ("TEARDOWN rtsp://h/live/b", "<404 #4 ID>"),
+                ("PAUSE rtsp://h/live/a", "[pause]<200 #5 ID>"),
+                (
+                    "SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP/TCP",
+                    "[stop]<200 #6 ID2 | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>",
+                ),
+                ("!due", "66000"),
+                ("!after 5000", ""),
             ],
         ),
         ("paused over TCP", PLAYING, &[("PAUSE rtsp://h/live/a", "[pause]<200 #4 ID>"), ("!due", "66000")]),
