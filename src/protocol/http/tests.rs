@@ -72,7 +72,7 @@ const PLAY: &str = "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Gop
 const FLV_HEAD: &str = "HTTP/1.1 200 OK\nConnection: close\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
 const HEAD_ANSWER: &str = "HTTP/1.1 200 OK\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
 const OPTIONS_ANSWER: &str = "HTTP/1.1 204 No Content\nAccess-Control-Allow-Origin: *\nAllow: GET, HEAD, OPTIONS\n\
-     Access-Control-Allow-Methods: GET, HEAD, OPTIONS\nAccess-Control-Allow-Headers: *\nAccess-Control-Max-Age: 86400\n";
+     Access-Control-Allow-Methods: GET, HEAD, OPTIONS\nAccess-Control-Allow-Headers: *, Authorization\nAccess-Control-Max-Age: 86400\n";
 
 fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
