@@ -54,6 +54,8 @@ pub(super) struct Publisher {
     /// Of all sections together, as the description says.
     control: Option<String>,
     sections: Vec<Section>,
+    /// Why some of them cannot be received.
+    left_out: Option<String>,
     recording: Option<Recording>,
     /// Datagrams that came from elsewhere.
     strange: u64,
@@ -61,6 +63,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     fn new(key: StreamKey, base: Url, description: Description) -> Self {
+        let left_out = left_out(&description);
         let mut kinds: Vec<TrackKind> = Vec::new();
         let mut sections = Vec::new();
         for media in description.media {
@@ -74,7 +77,14 @@ impl Publisher {
             };
             sections.push(Section { control: media.control, payload, path: None, track: None });
         }
-        Publisher { key, base, control: description.control, sections, recording: None, strange: 0 }
+        Publisher { key, base, control: description.control, sections, left_out, recording: None, strange: 0 }
+    }
+
+    /// The name is the publisher's.
+    pub fn granted(&mut self, out: &mut Vec<Output>) {
+        if let Some(why) = self.left_out.take() {
+            out.push(Output::Note { reason: None, message: format!("{}: left out: {why}", self.key) });
+        }
     }
 
     /// The section that a URL names.
@@ -254,11 +264,8 @@ impl RtspSession {
         }
         let description = read_description(&request.body).map_err(|(status, reason, why)| {
             out.push(Output::Note { reason: Some(reason), message: format!("ANNOUNCE of {key}: {why}") });
-            status
+            Response::from(status).last()
         })?;
-        if let Some(why) = left_out(&description) {
-            out.push(Output::Note { reason: None, message: format!("{key}: left out: {why}") });
-        }
         let publisher = Publisher::new(key.clone(), base, description);
         out.push(Output::Publish(key));
         Ok(Answer::Wait(Wait::Publishing(Box::new(publisher))))

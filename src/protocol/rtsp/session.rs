@@ -276,7 +276,8 @@ impl RtspSession {
         };
         let Waiting { cseq, wait } = *waiting;
         let answer = match (input, wait) {
-            (Input::Publishing, Wait::Publishing(publisher)) => {
+            (Input::Publishing, Wait::Publishing(mut publisher)) => {
+                publisher.granted(out);
                 self.role = Role::Publish(publisher);
                 Ok(Answer::Reply(Response::ok()))
             }
@@ -415,13 +416,15 @@ impl RtspSession {
 
 /// The answer to a request that the shard has refused.
 fn refused(refusal: Refusal, wait: &Wait) -> Response {
-    match (refusal, wait) {
+    let status = match (refusal, wait) {
         (Refusal::NameInUse, _) => Status::Forbidden,
         (Refusal::NotFound, _) => Status::NotFound,
         (Refusal::LimitReached, Wait::Pair { .. } | Wait::Group { .. }) => Status::NotEnoughBandwidth,
+        // Each is a line of the log, so a connection has one.
+        (Refusal::LimitReached, Wait::Playing { .. }) => return Response::from(Status::ServiceUnavailable).last(),
         (Refusal::LimitReached | Refusal::ShuttingDown, _) => Status::ServiceUnavailable,
-    }
-    .into()
+    };
+    status.into()
 }
 
 impl Session for RtspSession {

@@ -362,8 +362,8 @@ fn a_camera_pushes_with_metadata_and_absolute_controls() {
         "camera",
         Config::default(),
         &[
-            (ANNOUNCE_CAMERA, "[note -: cam/1: left out: vnd.onvif.metadata is not carried][publish cam/1]"),
-            ("!publishing", "<200 #1>"),
+            (ANNOUNCE_CAMERA, "[publish cam/1]"),
+            ("!publishing", "[note -: cam/1: left out: vnd.onvif.metadata is not carried]<200 #1>"),
             (
                 "SETUP rtsp://10.1.1.1/cam/1/trackID=1\nTransport: RTP/AVP/TCP;unicast;interleaved=7-9;mode=receive",
                 "<200 #2 ID | Transport: RTP/AVP/TCP;unicast;interleaved=7-9;mode=record>",

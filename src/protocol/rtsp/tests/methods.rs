@@ -123,13 +123,29 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             &[],
             vec![
                 ("ANNOUNCE rtsp://h/live/a\nContent-Type: text/plain\n\nv=0\r\n", "<415 #1>"),
+                // Said once, as each is a line of the log.
                 (
                     "ANNOUNCE rtsp://h/live/a\nContent-Type: application/sdp\n\nhello",
-                    "[note bad_description: ANNOUNCE of live/a: no session description]<400 #2>",
+                    "[note bad_description: ANNOUNCE of live/a: no session description]<400 #2 | Connection: close>[close]",
                 ),
-                ("ANNOUNCE rtsp://h/live/a", "[note bad_description: ANNOUNCE of live/a: no session description]<400 #3>"),
-                ("ANNOUNCE rtsp://h/live/a\n\nv=0\r\n", "[note bad_description: ANNOUNCE of live/a: no media section]<400 #4>"),
+                ("ANNOUNCE rtsp://h/live/a", ""),
             ],
+        ),
+        (
+            "ANNOUNCE of nothing",
+            &[],
+            vec![(
+                "ANNOUNCE rtsp://h/live/a",
+                "[note bad_description: ANNOUNCE of live/a: no session description]<400 #1 | Connection: close>[close]",
+            )],
+        ),
+        (
+            "ANNOUNCE without media",
+            &[],
+            vec![(
+                "ANNOUNCE rtsp://h/live/a\n\nv=0\r\n",
+                "[note bad_description: ANNOUNCE of live/a: no media section]<400 #1 | Connection: close>[close]",
+            )],
         ),
         (
             "ANNOUNCE of codecs that are not carried",
@@ -138,8 +154,16 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
                 "ANNOUNCE rtsp://h/live/a\n\nv=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 theora/90000\r\n\
                  m=video 0 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\na=fmtp:97 packetization-mode=2\r\n",
                 "[note unsupported_media: ANNOUNCE of live/a: theora is not carried; interleaved packetization (mode 2) is not \
-                 supported]<415 #1>",
+                 supported]<415 #1 | Connection: close>[close]",
             )],
+        ),
+        (
+            "PLAY at the limit",
+            READY,
+            vec![
+                ("PLAY rtsp://h/live/a", "[play live/a channels 0/1 - Gop rtsp-tcp]"),
+                ("!refused limit", "<503 #2 ID | Connection: close>[close]"),
+            ],
         ),
         (
             "ANNOUNCE of metadata only",
@@ -147,7 +171,7 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             vec![(
                 "ANNOUNCE rtsp://h/live/a\nContent-Type: application/sdp\n\nv=0\r\no=- 1 1 IN IP4 1.1.1.1\r\ns=x\r\nt=0 0\r\n\
              m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\na=control:x\r\n",
-                "[note unsupported_media: ANNOUNCE of live/a: vnd.onvif.metadata is not carried]<415 #1>",
+                "[note unsupported_media: ANNOUNCE of live/a: vnd.onvif.metadata is not carried]<415 #1 | Connection: close>[close]",
             )],
         ),
         // Sessions and states.
@@ -329,7 +353,11 @@ fn a_body_that_is_too_large_is_refused_by_its_head() {
     let mut peer = Peer::new(Config::default());
     let head = b"ANNOUNCE rtsp://h/live/a RTSP/1.0\nCSeq: 1\nContent-Length: 60000\n\n";
     let shown = peer.input(Input::Bytes(&[&head[..], &[0xFF; 60_000]].concat()));
-    assert!(shown.starts_with("[note bad_description: ANNOUNCE of live/a: ") && shown.ends_with("<413 #1>"), "{shown}");
+    assert!(
+        shown.starts_with("[note bad_description: ANNOUNCE of live/a: ")
+            && shown.ends_with("<413 #1 | Connection: close>[close]"),
+        "{shown}"
+    );
 }
 
 #[test]
