@@ -98,11 +98,6 @@ impl Format {
         matches!(self, Format::Rtp(carriage) if carriage.is_made_up())
     }
 
-    /// Whether its packets hold copies of the media, and not the frames themselves.
-    pub const fn copies(self) -> bool {
-        matches!(self, Format::Rtp(_))
-    }
-
     pub fn muxer(self, context: MuxerContext) -> Box<dyn Muxer> {
         match self {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),

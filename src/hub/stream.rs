@@ -158,12 +158,9 @@ impl Stream {
         }
     }
 
-    /// Bytes of media that the stream keeps here. Its GOP and most rings share the frames, so the largest of them counts, and each ring
-    /// with copies.
+    /// Bytes of media that the stream keeps here. Its GOP and its rings share the frames, so the largest of them counts.
     pub fn media_bytes(&self) -> usize {
-        let (copied, shared): (Vec<&Fanout>, Vec<&Fanout>) = self.fanouts.iter().partition(|fanout| fanout.format.copies());
-        let shared = shared.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max);
-        shared + copied.iter().map(|fanout| fanout.ring.bytes()).sum::<usize>()
+        self.fanouts.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max)
     }
 
     /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
