@@ -8,7 +8,15 @@ cd "$(dirname "$0")/.."
 need_build_tools
 apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
-    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 chromium nodejs
+    gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 nodejs \
+    obs-studio xvfb libgl1-mesa-dri
+# Ubuntu has Chromium as a snap only: there the browser's tests are left out.
+if apt-cache show chromium >/dev/null 2>&1; then
+    apt_need chromium
+else
+    say "no chromium among this system's packages: the browser's tests are left out"
+    export SHARDCAST_E2E_WITHOUT=chromium
+fi
 
 # A newer ffmpeg for Enhanced RTMP, and the browser's player, each from its registry, into target/clients.
 clients=target/clients

@@ -34,7 +34,8 @@ Environment:
   RUST_LOG   What is logged to standard error: error, warn, info (default), debug, trace, or per module,
              for example RUST_LOG=info,shardcast::control=debug.
 
-Exit codes: 0 ended on a signal; 1 could not start, or `check` found a fault; 2 the command line makes no sense.";
+Exit codes: 0 ended on a signal; 1 could not start, `check` found a fault, a shard died, or a second signal cut the end short;
+            2 the command line makes no sense.";
 
 /// Real-time live media server: RTMP and RTSP in; RTMP, RTSP, HTTP-FLV and WebSocket-FLV out.
 #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
 //! The `shardcast` program: reads the configuration, starts the shards and the control plane, and waits for the end.
 //!
-//! Exit codes: 0 after a drain, 1 when it could not start or the shards died, 2 for a command line that makes no sense. Everything
-//! that serves is in the library; what is printed for a person is in `cli.rs`.
+//! Exit codes: 0 after a drain, 1 when it could not start, a shard died or a second signal cut the drain short, 2 for a command line
+//! that makes no sense. Everything that serves is in the library; what is printed for a person is in `cli.rs`.
 
 mod cli;
 

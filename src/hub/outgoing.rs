@@ -29,7 +29,10 @@ pub struct Subscription {
     seen: u64,
     /// Why the viewer waits for a key, if it skipped.
     skipping: Option<DropReason>,
-    /// When the viewer got the burst of a GOP that was there before it: what arrived earlier counts neither as lag nor as latency.
+    /// While a newcomer has not caught up with the stream since it got a GOP that was there before it: how old what it needed was at
+    /// best, in milliseconds. That is no lag, as long as it shrinks.
+    behind_ms: Option<u64>,
+    /// When the viewer had caught up: what arrived earlier does not count as latency.
     since: Stamp,
     /// Head and config have been queued.
     begun: bool,
@@ -47,6 +50,7 @@ impl Subscription {
             cursor: ring.begin(start),
             seen: ring.end(),
             skipping: None,
+            behind_ms: None,
             since: Stamp::ZERO,
             begun: false,
             datagrams,
@@ -59,6 +63,17 @@ impl Subscription {
     /// The place that is next.
     pub fn cursor(&self) -> Cursor {
         self.cursor
+    }
+
+    /// Everything that is there has been sent.
+    fn caught_up(&mut self, now: Stamp) {
+        if self.behind_ms.take().is_some() {
+            self.since = now;
+        }
+    }
+
+    fn counts(&self, packet: &Packet) -> bool {
+        self.behind_ms.is_none() && packet.arrival > self.since
     }
 }
 
@@ -133,21 +148,27 @@ impl Outgoing {
             }
             subscription.skipping = None;
             subscription.cursor = Cursor::NextKey(ring.end());
+            subscription.behind_ms = None;
         } else if !paused && subscription.paused {
             subscription.cursor = Cursor::NextKey(ring.end());
         }
         subscription.paused = paused;
     }
 
-    /// Age of the oldest packet in the ring that this viewer still needs.
+    /// How far the viewer has fallen back: the age of the oldest packet in the ring that it still needs. What was there before it
+    /// came is no lag, unless it falls back from there.
     pub fn lag_ms(&self, ring: &Ring, now: Stamp) -> u64 {
-        // Who has not begun has not had a chance to send: the age of the GOP is not its lag.
-        let Some(subscription) = self.subscription.as_ref().filter(|s| !s.paused && s.begun) else { return 0 };
-        let Cursor::At(at) = subscription.cursor else { return 0 };
+        let behind_ms = self.subscription.as_ref().and_then(|subscription| subscription.behind_ms).unwrap_or(0);
+        self.age_ms(ring, now).saturating_sub(behind_ms)
+    }
+
+    /// Age of the oldest packet in the ring that this viewer still needs. Who has not begun has had no chance to send.
+    fn age_ms(&self, ring: &Ring, now: Stamp) -> u64 {
+        let Some(at) = self.ready_at() else { return 0 };
         // A config has no age of its own: what counts is the frame behind it.
         let mut packets = (at.max(ring.base())..ring.end()).filter_map(|number| ring.get(number));
         let frame = packets.find(|packet| packet.arrival != Stamp::ZERO);
-        frame.map_or(0, |packet| now.millis_since(packet.arrival.max(subscription.since)))
+        frame.map_or(0, |packet| now.millis_since(packet.arrival))
     }
 
     /// Whether everything of the ring has been sent, or nothing of it can be any more.
@@ -163,16 +184,22 @@ impl Outgoing {
 
     /// Applies the rules for slow viewers; says whether this one skips.
     pub fn skip_if_late(&mut self, ring: &Ring, now: Stamp, lag_ms_max: u64) -> bool {
-        let lag_ms = self.lag_ms(ring, now);
+        let age_ms = self.age_ms(ring, now);
         let Some(subscription) = self.subscription.as_mut().filter(|s| !s.paused) else { return false };
         let Cursor::At(at) = subscription.cursor else { return false };
-        let reason = if at < ring.base() {
+        let is_newcomer = subscription.behind_ms.is_some();
+        let at_best_ms = subscription.behind_ms.as_mut().map_or(0, |best| {
+            *best = age_ms.min(*best);
+            *best
+        });
+        let reason = if at < ring.base() && !is_newcomer {
             DropReason::RingFull
-        } else if lag_ms > lag_ms_max {
+        } else if at < ring.base() || age_ms - at_best_ms > lag_ms_max {
             DropReason::ViewerLag
         } else {
             return false;
         };
+        subscription.caught_up(now);
         subscription.cursor = ring.skip_from(at, now, lag_ms_max);
         subscription.seen = at;
         subscription.skipping = Some(reason);
@@ -201,12 +228,13 @@ impl Outgoing {
     ) -> Pump {
         for _ in 0..SENDS_PER_TURN {
             if let Some(fanout) = fanout {
-                self.begin_if_due(fanout, now);
+                self.begin_if_due(fanout);
             }
             let ring = fanout.map(|fanout| &fanout.ring);
             let slices = self.gather(ring);
             if slices.is_empty() {
-                return Pump::Idle;
+                drop(slices);
+                return self.idle(now);
             }
             let result = send(&slices);
             drop(slices);
@@ -237,12 +265,12 @@ impl Outgoing {
     ) -> Pump {
         let mut bytes = 0;
         loop {
-            self.begin_if_due(fanout, now);
+            self.begin_if_due(fanout);
             let Some(at) = self.ready_at() else { return Pump::Idle };
             let Some(subscription) = self.subscription.as_mut() else { return Pump::Idle };
             let config = subscription.config_due.take();
             let is_config = config.is_some();
-            let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return Pump::Idle };
+            let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return self.idle(now) };
             match send(packet) {
                 Ok(count) => {
                     bytes += count;
@@ -257,7 +285,7 @@ impl Outgoing {
             }
             if !is_config {
                 subscription.cursor = Cursor::At(at + 1);
-                if packet.arrival > subscription.since {
+                if subscription.counts(packet) {
                     sent.add(packet.arrival);
                 }
             }
@@ -265,6 +293,13 @@ impl Outgoing {
                 return Pump::More;
             }
         }
+    }
+
+    fn idle(&mut self, now: Stamp) -> Pump {
+        if let Some(subscription) = &mut self.subscription {
+            subscription.caught_up(now);
+        }
+        Pump::Idle
     }
 
     fn block(&mut self, now: Stamp) -> Pump {
@@ -312,11 +347,11 @@ impl Outgoing {
 
     fn advance_ring(&mut self, mut left: usize, ring: Option<&Ring>, sent: &mut SentLog) {
         let (Some(ring), Some(subscription)) = (ring, self.subscription.as_mut()) else { return };
-        let Cursor::At(at) = &mut subscription.cursor else { return };
+        let Cursor::At(mut at) = subscription.cursor else { return };
         while left > 0 {
-            let Some(packet) = ring.get(*at) else { return };
-            *at += 1;
-            let counts = packet.arrival > subscription.since;
+            let Some(packet) = ring.get(at) else { break };
+            at += 1;
+            let counts = subscription.counts(packet);
             if left >= packet.len {
                 left -= packet.len;
                 if counts {
@@ -328,17 +363,18 @@ impl Outgoing {
                 self.partial_arrival = counts.then_some(packet.arrival);
             }
         }
+        subscription.cursor = Cursor::At(at);
     }
 
     /// A viewer whose place to begin has come gets the head and the config that belong to it.
-    fn begin_if_due(&mut self, fanout: &Fanout, now: Stamp) {
+    fn begin_if_due(&mut self, fanout: &Fanout) {
         let ring = &fanout.ring;
         let Some(subscription) = self.subscription.as_mut().filter(|s| !s.paused) else { return };
         let begun = subscription.begun;
         match subscription.cursor {
             Cursor::At(_) if begun => return,
             // The GOP was there before the viewer.
-            Cursor::At(_) => subscription.since = now,
+            Cursor::At(_) => subscription.behind_ms = Some(u64::MAX),
             Cursor::NextKey(from) => {
                 let Some(key) = ring.key_from(from) else { return };
                 if begun {

@@ -9,7 +9,7 @@ use super::stats::{Latency, StreamCounters, merge_latency};
 use crate::config::Config;
 use crate::format::{Format, MuxerContext};
 use crate::media::timeline::Timeline;
-use crate::media::{Codec, Frame, Gop, MediaEvent, MediaTime, Stamp, TrackKind, Tracks};
+use crate::media::{Codec, Frame, Gop, MediaEvent, MediaTime, Stamp, TrackGate, TrackKind, Tracks};
 use crate::session::StreamKey;
 
 /// Without video for this long, a stream counts as audio only.
@@ -31,6 +31,10 @@ pub struct Stream {
     /// Latency of fan-outs that are gone.
     retired: Vec<(&'static str, Latency)>,
     tracks: Tracks,
+    track_changes: u64,
+    gate: TrackGate,
+    /// What came through the gate, for the time of a call.
+    passed: Vec<MediaEvent>,
     timeline: Timeline,
     gop: Gop,
     segment: u32,
@@ -64,6 +68,9 @@ impl Stream {
             watched: false,
             retired: Vec::new(),
             tracks: Tracks::default(),
+            track_changes: 0,
+            gate: TrackGate::new(config.stream.gop_bytes_max),
+            passed: Vec::new(),
             timeline: Timeline::new(),
             gop: Gop::new(config.stream.gop_bytes_max, config.stream.gop_ms_max),
             segment: 0,
@@ -77,6 +84,11 @@ impl Stream {
 
     pub fn tracks(&self) -> &Tracks {
         &self.tracks
+    }
+
+    /// How often the tracks have changed.
+    pub fn track_changes(&self) -> u64 {
+        self.track_changes
     }
 
     pub fn gop(&self) -> &Gop {
@@ -105,6 +117,7 @@ impl Stream {
         if self.counters.publishers > 0 {
             self.segment += 1;
             self.timeline.begin_segment();
+            self.gate.begin_segment();
         }
         self.counters.publishers += 1;
     }
@@ -120,7 +133,19 @@ impl Stream {
             }
             other => other,
         };
-        self.push(event);
+        self.through_gate(|gate, out| gate.push(event, out));
+    }
+
+    /// Lets go what is held for tracks that have not been heard: the stream ends. On the owner only.
+    pub fn release(&mut self) {
+        self.through_gate(TrackGate::open);
+    }
+
+    fn through_gate(&mut self, act: impl FnOnce(&mut TrackGate, &mut Vec<MediaEvent>)) {
+        let mut passed = std::mem::take(&mut self.passed);
+        act(&mut self.gate, &mut passed);
+        passed.drain(..).for_each(|event| self.push(event));
+        self.passed = passed;
     }
 
     /// Takes an event that is placed already.
@@ -133,6 +158,7 @@ impl Stream {
                     self.gop.clear();
                 }
                 self.tracks = tracks.clone();
+                self.track_changes += 1;
             }
             MediaEvent::Frame(frame) => self.keep(frame),
             MediaEvent::End => {}
@@ -146,7 +172,7 @@ impl Stream {
     }
 
     fn keep(&mut self, frame: &Frame) {
-        let kind = self.kind_of(frame);
+        let kind = kind_in(&self.tracks, frame);
         let has_video = self.tracks.has(TrackKind::Video);
         self.gop.push(frame, kind, has_video);
         self.counters.gops_not_kept = self.gop.not_kept();
@@ -160,7 +186,8 @@ impl Stream {
 
     /// Bytes of media that the stream keeps here. Its GOP and its rings share the frames, so the largest of them counts.
     pub fn media_bytes(&self) -> usize {
-        self.fanouts.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max)
+        let kept = self.fanouts.iter().map(|fanout| fanout.ring.bytes()).fold(self.gop.bytes(), usize::max);
+        kept + self.gate.held_bytes()
     }
 
     /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
@@ -224,12 +251,8 @@ impl Stream {
         all
     }
 
-    fn kind_of(&self, frame: &Frame) -> TrackKind {
-        self.tracks.get(frame.track).map_or(TrackKind::Data, |track| track.codec.kind())
-    }
-
     fn place(&mut self, frame: &Frame) -> MediaTime {
-        if self.kind_of(frame) == TrackKind::Data {
+        if kind_in(self.gate.announced(), frame) == TrackKind::Data {
             return self.timeline.place_data(frame.dts);
         }
         let (dts, repair) = self.timeline.place(frame.track, frame.dts, frame.arrival);
@@ -242,7 +265,7 @@ impl Stream {
     fn count_frame(&mut self, frame: &Frame) {
         self.counters.frames_in += 1;
         self.counters.bytes_in += frame.data.len() as u64;
-        let is_video = self.kind_of(frame) == TrackKind::Video;
+        let is_video = kind_in(self.gate.announced(), frame) == TrackKind::Video;
         let began = *self.rate.began.get_or_insert(frame.arrival);
         let passed = frame.arrival.millis_since(began);
         if passed >= RATE_WINDOW_MS {
@@ -276,4 +299,8 @@ impl Stream {
             self.tracks.iter().map(|track| track.codec).filter(|c| *c != Codec::Script).map(Codec::name).collect();
         names.join("+")
     }
+}
+
+fn kind_in(tracks: &Tracks, frame: &Frame) -> TrackKind {
+    tracks.get(frame.track).map_or(TrackKind::Data, |track| track.codec.kind())
 }

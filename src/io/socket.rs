@@ -3,22 +3,20 @@
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 const BACKLOG: i32 = 4096;
+/// How long an address is asked for that is taken. The kernel frees the listeners of a process that used io_uring some milliseconds after
+/// its end (6 to 11 seen on Linux 6), and whoever restarts a server does not wait for that.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Listens on `address` with one socket per shard; the kernel spreads connections over them. Port 0 becomes one free port for all.
 pub fn listen(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     // With SO_REUSEPORT a second server would share the port in silence: ask without it first.
-    let trial = new_socket(address)?;
-    trial.bind(&address.into())?;
-    let address = match address.port() {
-        0 => local(&trial)?,
-        _ => address,
-    };
-    trial.listen(1)?;
-    drop(trial);
+    let address = local(&bind_alone(address)?)?;
     let mut sockets = Vec::with_capacity(shards);
     for _ in 0..shards {
         let socket = new_socket(address)?;
@@ -28,6 +26,19 @@ pub fn listen(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec
         sockets.push(OwnedFd::from(socket));
     }
     Ok((address, sockets))
+}
+
+/// A listener that shares its port with nobody. Waits for it, [`PATIENCE`] at most: for the start only.
+fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let socket = new_socket(address)?;
+        let bound = socket.bind(&address.into()).and_then(|()| socket.listen(1));
+        match bound {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            bound => return bound.map(|()| socket),
+        }
+    }
 }
 
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {

@@ -16,6 +16,7 @@
 
 pub mod aac;
 pub mod frame;
+pub mod gate;
 pub mod gop;
 pub mod h264;
 pub mod h265;
@@ -31,6 +32,7 @@ pub mod vp9;
 mod bits;
 
 pub use frame::{Discard, Frame, MediaEvent};
+pub use gate::TrackGate;
 pub use gop::Gop;
 pub use time::{MediaTime, Stamp};
 pub use track::{Codec, Track, TrackId, TrackKind, TrackShape, Tracks};

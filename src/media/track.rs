@@ -125,6 +125,14 @@ impl Tracks {
         self.first(kind).is_some()
     }
 
+    /// The same without the tracks that `keep` turns down.
+    pub fn only(&self, keep: impl Fn(&Track) -> bool) -> Tracks {
+        if self.iter().all(&keep) {
+            return self.clone();
+        }
+        Tracks::new(self.iter().filter(|track| keep(track)).cloned().collect(), self.metadata().clone())
+    }
+
     pub fn metadata(&self) -> &Bytes {
         &self.0.metadata
     }

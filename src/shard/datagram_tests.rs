@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::conn::Socket;
 use super::core::Datagram;
 use super::sim::{GROUP_ADDRESS, GROUP_SOCKET, World};
-use super::tests::{Actor, key, request, run, sessions, streams, tracks};
+use super::tests::{Actor, frame, key, request, run, sessions, streams, tracks};
 use crate::config::Config;
 use crate::format::Format;
 use crate::format::rtp::rtcp::{self, Report};
@@ -209,8 +209,9 @@ fn a_description_waits_a_moment_for_the_second_track() {
                 if sound_at_ms == Some(ms) {
                     let Output::Media(MediaEvent::Tracks(tracks)) = tracks() else { unreachable!() };
                     let both = tracks.iter().cloned().chain([sound()]).collect();
-                    let event = MediaEvent::Tracks(Tracks::new(both, Default::default()));
-                    publisher.act(&mut world, [Output::Media(event)]);
+                    let announced = MediaEvent::Tracks(Tracks::new(both, Default::default()));
+                    let heard = MediaEvent::Frame(frame(&world, TrackId(1), ms, true));
+                    publisher.act(&mut world, [announced, heard].map(Output::Media));
                 }
                 if described.is_none() && !player.told().is_empty() {
                     described = Some(ms);

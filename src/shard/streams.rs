@@ -144,16 +144,16 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn publish_event(&mut self, index: ConnIndex, now: Stamp, event: MediaEvent) {
         let Some(at) = self.conns[index].publishing else { return };
-        self.push_event(at, now, event, Stream::publish);
+        self.advance(at, now, |stream| stream.publish(event));
     }
 
-    fn push_event(&mut self, at: StreamIndex, now: Stamp, event: MediaEvent, push: impl FnOnce(&mut Stream, MediaEvent)) {
+    /// Brings a stream on; whoever waited for what has come is served.
+    fn advance(&mut self, at: StreamIndex, now: Stamp, act: impl FnOnce(&mut Stream)) {
         let slot = &mut self.streams[at];
-        let was_settled = slot.stream.settled();
-        let is_tracks = matches!(event, MediaEvent::Tracks(_));
-        push(&mut slot.stream, event);
+        let (was_settled, changes) = (slot.stream.settled(), slot.stream.track_changes());
+        act(&mut slot.stream);
         let is_settled = slot.stream.settled();
-        if is_settled && (is_tracks || !was_settled) {
+        if is_settled && (slot.stream.track_changes() != changes || !was_settled) {
             if !was_settled && matches!(slot.source, Source::Owner { .. }) {
                 log::info!("{}: {}", slot.stream.key, slot.stream.describe());
             }
@@ -216,9 +216,15 @@ impl<P: Ports> Core<P> {
     /// Nothing more comes: gives the name up and lets viewers finish.
     fn end_stream(&mut self, at: StreamIndex) {
         let slot = &mut self.streams[at];
-        if std::mem::replace(&mut slot.ended, true) {
+        if slot.ended {
             return;
         }
+        if matches!(slot.source, Source::Owner { .. }) {
+            let now = self.ports.now();
+            self.advance(at, now, Stream::release);
+        }
+        let slot = &mut self.streams[at];
+        slot.ended = true;
         slot.stream.push(MediaEvent::End);
         let key = slot.stream.key.clone();
         if self.by_key.get(&key) == Some(&at) {
@@ -618,7 +624,7 @@ impl<P: Ports> Core<P> {
                 break;
             }
             let event = event.clone();
-            self.push_event(at, now, event, Stream::push);
+            self.advance(at, now, |stream| stream.push(event));
         }
         if !self.streams[at].stream.settled() && !self.streams[at].ended {
             self.streams[at].stream.settle();

@@ -11,7 +11,7 @@ use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
 use crate::format::rtp::{Channels, RtpCarriage};
 use crate::format::{Envelope, Format, HevcForm};
 use crate::hub::stats::DropReason;
-use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
+use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
 
 /// A session under a test's thumb: each byte that it gets is a command, and what it is told is written down.
@@ -125,15 +125,27 @@ pub(super) fn tracks() -> Output {
 }
 
 fn video(world: &World, ms: i64, is_key: bool) -> Frame {
+    frame(world, TrackId(0), ms, is_key)
+}
+
+pub(super) fn frame(world: &World, track: TrackId, ms: i64, is_key: bool) -> Frame {
     Frame {
         data: Bytes::from(vec![ms as u8; 1000]),
         arrival: world.now(),
         dts: MediaTime::from_millis(ms),
         cts: 0,
         segment: 0,
-        track: TrackId(0),
+        track,
         key: is_key,
     }
+}
+
+/// [`tracks`] with sound.
+fn tracks_with_sound() -> Output {
+    let Output::Media(MediaEvent::Tracks(tracks)) = tracks() else { unreachable!("tracks() makes tracks") };
+    let shape = TrackShape::Audio { sample_rate: 8_000, channels: 1 };
+    let sound = Track { id: TrackId(1), codec: Codec::G711A, config: Bytes::new(), shape };
+    Output::Media(MediaEvent::Tracks(Tracks::new(tracks.iter().cloned().chain([sound]).collect(), Bytes::new())))
 }
 
 /// Publishes a frame every 40 ms from `from` to below `to`, a key every 1000 ms, while time passes.
@@ -215,6 +227,62 @@ fn a_waiting_viewer_is_served_when_the_stream_begins_on_another_shard() {
     run(&mut world, &publisher, 0, 200);
     assert_eq!(viewer.told(), ["Playing(None)"]);
     assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120, 160]);
+}
+
+#[test]
+fn sound_that_is_announced_and_never_comes_holds_nobody_up_and_is_not_passed_on() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks_with_sound()]);
+    let mut viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 1)];
+    run(&mut world, &publisher, 0, 480);
+    assert!(viewers.iter().all(|viewer| viewer.told().is_empty()), "it may still come");
+    run(&mut world, &publisher, 480, 800);
+    for viewer in &mut viewers {
+        let events = viewer.events(&mut world);
+        let audible = |event: &MediaEvent| matches!(event, MediaEvent::Tracks(t) if t.has(TrackKind::Audio));
+        assert!(!events.iter().any(audible), "{events:?}");
+        let frames = events.iter().filter(|event| matches!(event, MediaEvent::Frame(_)));
+        assert_eq!(frames.count(), 20, "everything since the first keyframe");
+    }
+    let sound = Output::Media(MediaEvent::Frame(frame(&world, TrackId(1), 800, true)));
+    publisher.act(&mut world, [sound]);
+    run(&mut world, &publisher, 800, 1_200);
+    for viewer in &mut viewers {
+        let tracks = |event: &MediaEvent| matches!(event, MediaEvent::Tracks(t) if t.len() == 2);
+        let events = viewer.events(&mut world);
+        assert!(events.iter().any(tracks), "it joins when it comes: {events:?}");
+    }
+}
+
+#[test]
+fn a_picture_that_is_announced_and_never_comes_does_not_keep_the_sound_back() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks_with_sound()]);
+    let viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 1)];
+    for ms in (0..1_200).step_by(40) {
+        let sound = Output::Media(MediaEvent::Frame(frame(&world, TrackId(1), ms, true)));
+        publisher.act(&mut world, [sound]);
+        world.pass(40);
+    }
+    for viewer in &viewers {
+        assert_eq!(viewer.told(), ["Playing(None)"]);
+    }
+}
+
+#[test]
+fn a_stream_that_ends_before_all_its_tracks_were_heard_is_still_played() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks_with_sound()]);
+    let mut viewers = [Actor::viewer(&mut world, 0), Actor::viewer(&mut world, 1)];
+    run(&mut world, &publisher, 0, 200);
+    publisher.act(&mut world, [Output::Unpublish]);
+    for viewer in &mut viewers {
+        assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120, 160]);
+        assert_eq!(viewer.told(), ["Playing(None)", "Ended"]);
+    }
 }
 
 #[test]
@@ -502,6 +570,69 @@ fn a_viewer_that_joins_in_the_turn_of_a_frame_begins_with_the_old_gop() {
     world.settle();
     assert_eq!(viewer.frames(&mut world).len(), 24, "the age of the GOP is not the newcomer's lag");
     assert_eq!(streams(&mut world, 0)[0].counters.skips, 0);
+}
+
+#[test]
+fn a_newcomer_on_a_narrow_link_catches_up_with_a_long_gop_without_a_jump() {
+    // Bytes that the link takes in the time of a frame of a little more than 1,000, and whether the newcomer gets everything.
+    for (link_bytes, gets_all) in [(1_500, true), (1_200, true), (900, false)] {
+        let mut world = World::new(1, Config::default());
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        let mut next_ms = 0;
+        let mut step = |world: &mut World, is_key: bool| {
+            publisher.publish_video(world, next_ms, is_key);
+            world.pass(40);
+            next_ms += 40;
+        };
+        step(&mut world, true);
+        (1..100).for_each(|_| step(&mut world, false));
+        let mut viewer = Actor::new(&mut world, 0);
+        world.set_window(viewer.peer, Some(0));
+        viewer.act(&mut world, [Output::Play(request(Start::Gop))]);
+        let (mut frames, mut lag_ms_max) = (Vec::new(), 0);
+        for _ in 0..600 {
+            world.set_window(viewer.peer, Some(link_bytes));
+            step(&mut world, false);
+            frames.extend(viewer.frames(&mut world));
+            lag_ms_max = viewer_session(&mut world, 0).lag_ms.max(lag_ms_max);
+        }
+        let has_all = frames.iter().enumerate().all(|(at, ms)| *ms == 40 * at as i64);
+        let skips = streams(&mut world, 0)[0].counters.skips;
+        assert_eq!(
+            (has_all && skips == 0, lag_ms_max <= 500),
+            (gets_all, true),
+            "{link_bytes}: lag {lag_ms_max} ms, {skips} skips"
+        );
+        // From the next keyframe on it is live in any case.
+        step(&mut world, true);
+        world.set_window(viewer.peer, None);
+        step(&mut world, false);
+        frames.extend(viewer.frames(&mut world));
+        assert_eq!(frames.last(), Some(&(next_ms - 40)), "{link_bytes}");
+    }
+}
+
+#[test]
+fn a_newcomer_that_is_still_catching_up_goes_on_at_the_next_keyframe() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 920);
+    let mut viewer = Actor::new(&mut world, 0);
+    world.set_window(viewer.peer, Some(0));
+    viewer.act(&mut world, [Output::Play(request(Start::Gop))]);
+    for from in (920..2_000).step_by(40) {
+        world.set_window(viewer.peer, Some(1_100));
+        run(&mut world, &publisher, from, from + 40);
+    }
+    let frames = viewer.frames(&mut world);
+    let jump = frames.windows(2).position(|pair| pair[1] != pair[0] + 40).expect("a jump");
+    assert_eq!((frames[0], frames[jump + 1]), (0, 1_000), "{frames:?}");
+    let counters = &streams(&mut world, 0)[0].counters;
+    let dropped = counters.dropped[DropReason::ViewerLag as usize];
+    assert_eq!(dropped as i64, (frames[jump + 1] - frames[jump]) / 40 - 1, "{frames:?}");
+    assert_eq!(counters.skips, 1);
 }
 
 #[test]

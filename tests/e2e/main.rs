@@ -27,6 +27,7 @@ mod limits;
 mod lip_sync;
 mod loss;
 mod multicast;
+mod obs;
 mod peers;
 mod preempted;
 mod pull;

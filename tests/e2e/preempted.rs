@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::harness::api::request;
-use crate::harness::{Options, Runtime, Server};
+use crate::harness::{Options, Runtime, Server, skip};
 
 on_both_runtimes!(shards_wake_up_again);
 
@@ -55,8 +55,7 @@ fn shards_wake_up_again(runtime: Runtime) {
     let hogs: Vec<_> = (0..cores).map(|core| hog(core, stop.clone())).collect();
     if hogs.iter().any(Option::is_none) {
         stop.store(true, Ordering::Relaxed);
-        println!("skipped: real-time priority is not allowed here");
-        return;
+        return skip("real-time priority is not allowed here");
     }
     // Nothing is asked of the server meanwhile: a question would wake its shards.
     thread::sleep(HOG_TIME);

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::harness::flv::VIDEO;
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder};
 
-on_both_runtimes!(port_in_use, the_control_plane_speaks_json, the_way_of_datagrams_is_said_once);
+on_both_runtimes!(port_in_use, starts_again_at_once, the_control_plane_speaks_json, the_way_of_datagrams_is_said_once);
 
 /// What it printed, and that it ended with code 1.
 fn refuses_to_start(mut command: Command) -> String {
@@ -28,6 +28,24 @@ fn port_in_use(runtime: Runtime) {
         assert_eq!(complaints.len(), 1, "{listener}: {output}");
         assert!(complaints[0].contains(listener) && complaints[0].contains(&address.to_string()), "{complaints:?}");
         let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// The kernel keeps the ports of a process that used io_uring for some milliseconds after its end.
+fn starts_again_at_once(runtime: Runtime) {
+    // On an address that no client of another test gets, because the ports must stay free for a moment.
+    let listeners = ["rtmp", "http", "rtsp", "control"];
+    let with = |address_of: &dyn Fn(&str) -> String| {
+        let options = Options::new(runtime).shards(2);
+        listeners.iter().fold(options, |options, name| options.set(&format!("{name}.listen"), format!("[{}]", address_of(name))))
+    };
+    let mut server = Server::start(with(&|_| "127.0.0.77:0".to_owned()));
+    for round in 0..12 {
+        let addresses = listeners.map(|name| (name, server.address(name).to_string()));
+        // In order, and as after a crash.
+        server.signal(if round % 2 == 0 { libc::SIGTERM } else { libc::SIGKILL });
+        server.wait_exit();
+        server = Server::start(with(&|name| addresses.iter().find(|(of, _)| *of == name).unwrap().1.clone()));
     }
 }
 

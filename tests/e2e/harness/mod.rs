@@ -28,7 +28,7 @@ pub use crowd::Crowd;
 pub use flv::Tag;
 pub use publisher::Publisher;
 pub use server::{Options, Server};
-pub use viewer::{Over, Viewer};
+pub use viewer::{Over, Seen, Viewer};
 
 /// For anything that should happen soon: generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(45);
