@@ -433,7 +433,7 @@ impl Default for Rtsp {
 impl Default for Multicast {
     fn default() -> Self {
         let first_address = Ipv4Addr::new(239, 255, 42, 1);
-        Multicast { first_address, addresses: 254, first_port: 30_000, ttl: 16, interface: None }
+        Multicast { first_address, addresses: SHARDS_MAX, first_port: 30_000, ttl: 16, interface: None }
     }
 }
 

@@ -246,6 +246,12 @@ pub enum Output {
     Received(Received),
     /// Who the peer says it is (user agent, flash version), for the operator. Sent at most once.
     Agent(String),
+    /// For the log: what of the peer's is refused or left out; the connection goes on. `reason`: counted under that name, as the reason of
+    /// a [`SessionError`] is.
+    Note {
+        reason: Option<&'static str>,
+        message: String,
+    },
     /// Close once everything before this has been sent.
     Close,
 }

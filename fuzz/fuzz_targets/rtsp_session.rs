@@ -156,6 +156,7 @@ impl Shard {
             Output::OpenTunnel(name) => assert!(!name.is_empty()),
             Output::Tunnel { name, bytes } => assert!(!name.is_empty() && !bytes.is_empty()),
             Output::Become { .. } => panic!("RTSP stays RTSP"),
+            Output::Note { message, .. } => assert!(message.len() < 8_192 && !message.contains(char::is_control), "{message:?}"),
             Output::Agent(_) => assert!(!std::mem::replace(&mut self.agent, true)),
             Output::Close => self.closed = true,
         }

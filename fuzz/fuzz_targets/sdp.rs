@@ -45,7 +45,7 @@ fn describe_again(text: &str, payloads: &[RtpPayload]) {
     let tracks: Vec<Track> = payloads.iter().zip(0..).map(|(payload, id)| track(payload, id)).collect();
     let tracks = Tracks::new(tracks, Bytes::new());
     let name = text.get(..40).unwrap_or(text);
-    let Some(written) = sdp::write(&tracks, name, IpAddr::V4(Ipv4Addr::LOCALHOST), None) else { return };
+    let Some(written) = sdp::write(&tracks, name, IpAddr::V4(Ipv4Addr::LOCALHOST)) else { return };
     assert!(written.split_terminator("\r\n").all(|line| line.as_bytes().get(1) == Some(&b'=') && !line.contains('\n')));
     let description = sdp::parse(&written).expect("what is written can be read");
     check_limits(&description);

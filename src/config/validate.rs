@@ -41,6 +41,18 @@ pub enum Problem {
     NotMulticast(u16),
     #[error("must be even, and leave four ports for each of the {0} addresses")]
     GroupPorts(u16),
+    #[error("must be at least the number of shards ({0}), or 0")]
+    FewerThanShards(u16),
+    #[error("must hold, for each of the {0} shards, an even port and the one behind it")]
+    TooFewPorts(u16),
+    #[error("must be without quotes, backslashes and control characters")]
+    NoRealm,
+    #[error("a name must not be empty")]
+    NoName,
+    #[error("a name must be without colons and control characters: {0:?}")]
+    BadName(String),
+    #[error("{0:?} is there twice")]
+    NameTwice(String),
 }
 
 impl Config {
@@ -49,7 +61,9 @@ impl Config {
         self.check_ranges()?;
         self.check_relations()?;
         self.check_listeners()?;
+        self.check_udp_ports()?;
         self.check_multicast()?;
+        self.check_auth()?;
         if !self.rtsp.tls_listen.is_empty() {
             let files = [("tls.certificate", &self.tls.certificate), ("tls.private_key", &self.tls.private_key)];
             if let Some((key, _)) = files.into_iter().find(|(_, file)| file.as_os_str().is_empty()) {
@@ -107,7 +121,7 @@ impl Config {
     }
 
     fn check_relations(&self) -> Result<(), Invalid> {
-        let Config { stream, viewer, limits, rtsp, .. } = self;
+        let Config { stream, viewer, limits, .. } = self;
         let at_least = [
             ("viewer.stall_ms_max", viewer.stall_ms_max, "viewer.lag_ms_max", viewer.lag_ms_max),
             // A newcomer begins in the ring: the GOP that is kept for it must fit in.
@@ -118,9 +132,9 @@ impl Config {
                 return Err(Invalid { key, problem: Problem::Less { than, value: least } });
             }
         }
-        let has_rtsp = !(rtsp.listen.is_empty() && rtsp.tls_listen.is_empty());
         // What has waited is as old for a viewer as what it was late to take: it would be skipped at once.
-        let waits = [("viewer.merge_ms", viewer.merge_ms), ("rtsp.reorder_ms", if has_rtsp { rtsp.reorder_ms } else { 0 })];
+        let reorder_ms = if self.has_rtsp() { self.rtsp.reorder_ms } else { 0 };
+        let waits = [("viewer.merge_ms", viewer.merge_ms), ("rtsp.reorder_ms", reorder_ms)];
         for (key, value) in waits {
             if value >= viewer.lag_ms_max {
                 let problem = Problem::NotBelow { than: "viewer.lag_ms_max", value: viewer.lag_ms_max };
@@ -131,7 +145,7 @@ impl Config {
     }
 
     fn check_listeners(&self) -> Result<(), Invalid> {
-        if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && self.rtsp.listen.is_empty() {
+        if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && !self.has_rtsp() {
             return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
         }
         let sections = [
@@ -155,10 +169,28 @@ impl Config {
 }
 
 impl Config {
+    fn has_rtsp(&self) -> bool {
+        !(self.rtsp.listen.is_empty() && self.rtsp.tls_listen.is_empty())
+    }
+
+    /// Each shard gives out ports of its own.
+    fn check_udp_ports(&self) -> Result<(), Invalid> {
+        let (range, shards) = (self.rtsp.udp_ports, self.server.shards.count());
+        let pairs = (range.first..range.last).filter(|port| port.is_multiple_of(2)).count();
+        if self.has_rtsp() && pairs < usize::from(shards) {
+            return Err(Invalid { key: "rtsp.udp_ports", problem: Problem::TooFewPorts(shards) });
+        }
+        Ok(())
+    }
+
     fn check_multicast(&self) -> Result<(), Invalid> {
         let multicast = &self.rtsp.multicast;
         if multicast.addresses == 0 {
             return Ok(());
+        }
+        let shards = self.server.shards.count();
+        if self.has_rtsp() && multicast.addresses < shards {
+            return Err(Invalid { key: "rtsp.multicast.addresses", problem: Problem::FewerThanShards(shards) });
         }
         let (lowest, highest) = (Ipv4Addr::new(224, 0, 1, 0).to_bits(), Ipv4Addr::new(239, 255, 255, 255).to_bits());
         let first = multicast.first_address.to_bits();
@@ -175,6 +207,26 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What stands in a challenge between quotes, and names as `Basic` can carry them (RFC 7617 §2).
+    fn check_auth(&self) -> Result<(), Invalid> {
+        if self.auth.realm.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')) {
+            return Err(Invalid { key: "auth.realm", problem: Problem::NoRealm });
+        }
+        for (at, user) in self.auth.users.iter().enumerate() {
+            let name = &user.name;
+            let problem = match name.as_str() {
+                "" => Problem::NoName,
+                _ if name.contains(|c: char| c.is_control() || c == ':') => Problem::BadName(name.clone()),
+                _ if self.auth.users[..at].iter().any(|other| other.name == *name) => Problem::NameTwice(name.clone()),
+                _ => continue,
+            };
+            return Err(Invalid { key: "auth.users", problem });
+        }
+        Ok(())
+    }
+}
+
 /// Whether two listeners would get each other's connections: the same port on the same address, or on all addresses of the family.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let address = a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
@@ -184,8 +236,13 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{PortRange, Tls, User};
 
     type Change = fn(&mut Config);
+
+    fn user(name: &str) -> User {
+        User { name: name.to_owned(), password: "secret".to_owned(), publish: vec![], play: vec![] }
+    }
 
     #[test]
     fn the_defaults_are_valid() {
@@ -194,7 +251,7 @@ mod tests {
 
     #[test]
     fn good_values_at_the_edges() {
-        let cases: [(&str, Change); 6] = [
+        let cases: [(&str, Change); 12] = [
             ("no control plane", |c| c.control.listen.clear()),
             ("only http", |c| c.rtmp.listen.clear()),
             ("any port, often", |c| {
@@ -203,6 +260,30 @@ mod tests {
                 c.control.listen = c.rtmp.listen.clone();
             }),
             ("both families on one port", |c| c.rtmp.listen.push("[::]:1935".parse().unwrap())),
+            ("only RTSPS", |c| {
+                for listen in [&mut c.rtmp.listen, &mut c.http.listen, &mut c.rtsp.listen] {
+                    listen.clear();
+                }
+                c.rtsp.tls_listen = vec![([0, 0, 0, 0], 322).into()];
+                c.tls = Tls { certificate: "c.pem".into(), private_key: "k.pem".into() };
+            }),
+            ("a pair of ports for each shard", |c| {
+                c.server.shards = Shards::Fixed(2);
+                c.rtsp.udp_ports = PortRange { first: 20_001, last: 20_005 };
+            }),
+            ("no ports, as nobody needs them", |c| {
+                c.rtsp.listen.clear();
+                c.rtsp.udp_ports = PortRange { first: 20_001, last: 20_002 };
+            }),
+            ("a group for each shard", |c| {
+                c.server.shards = Shards::Fixed(2);
+                c.rtsp.multicast.addresses = 2;
+            }),
+            ("no multicast", |c| c.rtsp.multicast.addresses = 0),
+            ("users and a realm", |c| {
+                c.auth.users = vec![user("ann"), user("摄 \"x\"")];
+                c.auth.realm = "die Kameras – (1)".into();
+            }),
             ("no CORS", |c| c.http.allow_origin.clear()),
             ("stall as soon as lag", |c| c.viewer.stall_ms_max = c.viewer.lag_ms_max),
         ];
@@ -215,7 +296,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 21] = [
+        let cases: [(Change, &str); 30] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
@@ -228,16 +309,43 @@ mod tests {
             (|c| c.limits.ring_bytes_max = 1 << 20, "limits.ring_bytes_max: must be at least stream.gop_bytes_max (16777216)"),
             (
                 |c| c.rtsp.multicast.first_address = [192, 168, 0, 1].into(),
-                "rtsp.multicast.first_address: must begin, with all its 254 neighbours, in 224.0.1.0 to 239.255.255.255",
+                "rtsp.multicast.first_address: must begin, with all its 256 neighbours, in 224.0.1.0 to 239.255.255.255",
             ),
             (
                 |c| c.rtsp.multicast.first_address = [239, 255, 255, 3].into(),
-                "rtsp.multicast.first_address: must begin, with all its 254 neighbours, in 224.0.1.0 to 239.255.255.255",
+                "rtsp.multicast.first_address: must begin, with all its 256 neighbours, in 224.0.1.0 to 239.255.255.255",
             ),
             (
                 |c| c.rtsp.multicast.first_port = 64_521,
-                "rtsp.multicast.first_port: must be even, and leave four ports for each of the 254 addresses",
+                "rtsp.multicast.first_port: must be even, and leave four ports for each of the 256 addresses",
             ),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(3);
+                    c.rtsp.udp_ports = PortRange { first: 20_001, last: 20_005 };
+                },
+                "rtsp.udp_ports: must hold, for each of the 3 shards, an even port and the one behind it",
+            ),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(3);
+                    c.rtsp.multicast.addresses = 2;
+                },
+                "rtsp.multicast.addresses: must be at least the number of shards (3), or 0",
+            ),
+            (|c| c.auth.realm = "a \"b\"".into(), "auth.realm: must be without quotes, backslashes and control characters"),
+            (|c| c.auth.realm = "a\\b".into(), "auth.realm: must be without quotes, backslashes and control characters"),
+            (|c| c.auth.realm = "a\r\nb: c".into(), "auth.realm: must be without quotes, backslashes and control characters"),
+            (|c| c.auth.users = vec![user("")], "auth.users: a name must not be empty"),
+            (
+                |c| c.auth.users = vec![user("ann"), user("a:b")],
+                "auth.users: a name must be without colons and control characters: \"a:b\"",
+            ),
+            (
+                |c| c.auth.users = vec![user("a\nb")],
+                "auth.users: a name must be without colons and control characters: \"a\\nb\"",
+            ),
+            (|c| c.auth.users = vec![user("ann"), user("bob"), user("ann")], "auth.users: \"ann\" is there twice"),
             (|c| c.rtsp.tls_listen = vec![([0, 0, 0, 0], 322).into()], "tls.certificate: give a file: rtsp.tls_listen wants TLS"),
             (|c| c.limits.connections_per_shard_max = 0, "limits.connections_per_shard_max: must be 1 to 1000000"),
             (

@@ -102,6 +102,11 @@ pub struct MuxerContext {
 }
 
 impl Format {
+    /// Whether it is one of very many, with numbers that a client has made up: a stream serves few of those at a time.
+    pub fn is_made_up(self) -> bool {
+        matches!(self, Format::Rtp(carriage) if carriage.is_made_up())
+    }
+
     pub fn muxer(self, context: MuxerContext) -> Box<dyn Muxer> {
         match self {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),

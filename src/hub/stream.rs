@@ -16,6 +16,8 @@ use crate::session::StreamKey;
 const SETTLE_MS: u64 = 1_000;
 /// A stream that has sound or picture only is described so when it is this old: the other may be on its way.
 const COMPLETE_MS: u64 = 500;
+/// Formats of which clients have made up the numbers: each costs a muxer and a ring, whoever asks for it.
+pub const MADE_UP_FORMATS_MAX: usize = 8;
 /// The bit rate is taken over at least this time.
 const RATE_WINDOW_MS: u64 = 1_000;
 
@@ -200,6 +202,13 @@ impl Stream {
     pub fn catch_up(&self) -> Vec<MediaEvent> {
         let frames = self.gop.frames().iter().cloned().map(MediaEvent::Frame);
         std::iter::once(MediaEvent::Tracks(self.tracks.clone())).chain(frames).collect()
+    }
+
+    /// Whether a viewer of this format can be served: its fan-out is there, or there may be another one.
+    pub fn has_room_for(&self, format: Format) -> bool {
+        let mut formats = self.fanouts.iter().map(|fanout| fanout.format);
+        let made_up = || self.fanouts.iter().filter(|fanout| fanout.format.is_made_up()).count();
+        !format.is_made_up() || formats.any(|other| other == format) || made_up() < MADE_UP_FORMATS_MAX
     }
 
     /// The index of the fan-out for a format, made and filled if it is not there yet.

@@ -476,10 +476,15 @@ impl<P: Ports> Core<P> {
     }
 
     fn session_failed(&mut self, index: ConnIndex, now: Stamp, error: &SessionError) {
-        let Some(conn) = self.conns.get(index) else { return };
-        log::warn!("{} {}: {} ({})", conn.protocol, conn.peer_text(), error.message, error.reason);
-        *self.counters.session_errors.entry((conn.protocol, error.reason)).or_default() += 1;
+        self.blame(index, error.reason, &error.message);
         self.close(index, now);
+    }
+
+    /// Logs and counts what a peer has done wrong.
+    fn blame(&mut self, index: ConnIndex, reason: &'static str, message: &str) {
+        let Some(conn) = self.conns.get(index) else { return };
+        log::warn!("{} {}: {message} ({reason})", conn.protocol, conn.peer_text());
+        *self.counters.session_errors.entry((conn.protocol, reason)).or_default() += 1;
     }
 
     fn apply_all(&mut self, index: ConnIndex, now: Stamp, outputs: impl IntoIterator<Item = Output>) {
@@ -515,6 +520,11 @@ impl<P: Ports> Core<P> {
             Output::OpenTunnel(name) => self.open_tunnel(index, name),
             Output::Tunnel { name, bytes } => self.tunnel(index, now, name, bytes),
             Output::Become { protocol, bytes } => self.become_other(index, now, protocol, bytes),
+            Output::Note { reason: Some(reason), message } => self.blame(index, reason, &message),
+            Output::Note { reason: None, message } => {
+                let conn = &self.conns[index];
+                log::info!("{} {}: {message}", conn.protocol, conn.peer_text());
+            }
             Output::Received(received) => self.count_received(index, received),
         }
     }

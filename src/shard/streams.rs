@@ -340,6 +340,12 @@ impl<P: Ports> Core<P> {
     }
 
     fn attach(&mut self, index: ConnIndex, at: StreamIndex, request: PlayRequest) {
+        let stream = &self.streams[at].stream;
+        if !stream.has_room_for(request.format) {
+            let (key, label) = (&stream.key, request.protocol);
+            log::warn!("{key}: {label} to {} refused, too many channel numbers at once", self.conns[index].peer_text());
+            return self.answer(index, Answer::Refused(Refusal::LimitReached));
+        }
         let datagrams = self.datagrams_of(index, request.delivery);
         self.attach_with(index, at, request, datagrams);
     }

@@ -8,6 +8,7 @@ use super::message::{Command, SessionRole, SessionSnapshot, StreamSnapshot};
 use super::sim::{Peer, World};
 use crate::config::{Config, PublishConflict};
 use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
+use crate::format::rtp::{Channels, RtpCarriage};
 use crate::format::{Envelope, Format, HevcForm};
 use crate::hub::stats::DropReason;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
@@ -722,6 +723,36 @@ fn a_viewer_whose_network_is_gone_takes_its_fan_out_along_and_nothing_else() {
             assert_eq!(viewer.frames(&mut world), [0, 40, 80, 120]);
         }
     }
+}
+
+#[test]
+fn channels_that_viewers_make_up_are_bounded() {
+    let mut world = World::new(1, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 80);
+    let play = |world: &mut World, rtp: u8| {
+        let actor = Actor::new(world, 0);
+        let carriage = RtpCarriage::Interleaved { video: Some(Channels { rtp, rtcp: rtp + 1 }), audio: None };
+        let request = PlayRequest { format: Format::Rtp(carriage), protocol: "rtsp-tcp", ..request(Start::Gop) };
+        actor.act(world, [Output::Play(request)]);
+        let told = actor.told().join(" ");
+        (actor, told)
+    };
+    let refused = format!("Refused({:?})", Refusal::LimitReached);
+    let mut viewers: Vec<Actor> = (0..8)
+        .map(|number| {
+            let (viewer, told) = play(&mut world, 10 + 2 * number);
+            assert!(!told.contains(&refused), "{number}: {told}");
+            viewer
+        })
+        .collect();
+    assert!(play(&mut world, 100).1.contains(&refused));
+    for (name, rtp) in [("the usual", 0), ("the usual of a second track", 2), ("what is there already", 12)] {
+        assert!(!play(&mut world, rtp).1.contains(&refused), "{name}");
+    }
+    world.hang_up(viewers.remove(0).peer);
+    assert!(!play(&mut world, 100).1.contains(&refused), "another one is gone");
 }
 
 #[test]

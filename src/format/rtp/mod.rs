@@ -78,6 +78,19 @@ pub struct Channels {
     pub rtcp: u8,
 }
 
+impl RtpCarriage {
+    /// Whether the channels are numbers that a client has made up: not those that nearly all ask for.
+    pub fn is_made_up(self) -> bool {
+        const USUAL: [Channels; 2] = [Channels { rtp: 0, rtcp: 1 }, Channels { rtp: 2, rtcp: 3 }];
+        match self {
+            RtpCarriage::Interleaved { video, audio } => {
+                [video, audio].iter().flatten().any(|channels| !USUAL.contains(channels))
+            }
+            RtpCarriage::Datagrams => false,
+        }
+    }
+}
+
 /// What a packet that travels as datagrams holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flow {

@@ -143,9 +143,17 @@ impl Authority {
         key: &StreamKey,
     ) -> Verdict {
         let Some((name, password)) = credentials else { return self.check_anonymous(right, key) };
-        if let Some(verdict) = self.before_a_look(now, peer) {
-            return verdict;
-        }
+        self.before_a_look(now, peer).unwrap_or_else(|| self.look_at_password(now, peer, (name, password), right, key))
+    }
+
+    fn look_at_password(
+        &self,
+        now: Stamp,
+        peer: IpAddr,
+        (name, password): (&str, &str),
+        right: Right,
+        key: &StreamKey,
+    ) -> Verdict {
         if !self.config.basic {
             return Verdict::Denied { stale: false };
         }
@@ -177,19 +185,27 @@ impl Authority {
         if let Some(verdict) = self.before_a_look(now, peer) {
             return verdict;
         }
-        let (scheme, rest) = authorization.trim().split_once(' ').unwrap_or((authorization, ""));
-        if scheme.eq_ignore_ascii_case("Basic") {
-            let decoded = BASE64.decode(rest.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            if let Some(credentials) = decoded.as_deref().and_then(|text| text.split_once(':')) {
-                return self.check_password(now, peer, Some(credentials), right, key);
-            }
+        if is_basic(authorization) {
+            return self.look_at_basic(now, peer, authorization, right, key);
         }
-        if scheme.eq_ignore_ascii_case("Digest")
-            && let Some(answer) = Answer::parse(rest)
-        {
-            return self.check_answer(now, peer, &answer, method, right, key);
+        match parameters(authorization, "Digest").and_then(Answer::parse) {
+            Some(answer) => self.look_at_answer(now, peer, &answer, method, right, key),
+            None => Verdict::Denied { stale: false },
         }
-        Verdict::Denied { stale: false }
+    }
+
+    /// The value of an `Authorization` header of the scheme Basic, see [`is_basic`].
+    pub fn check_basic(&self, now: Stamp, peer: IpAddr, authorization: &str, right: Right, key: &StreamKey) -> Verdict {
+        self.before_a_look(now, peer).unwrap_or_else(|| self.look_at_basic(now, peer, authorization, right, key))
+    }
+
+    fn look_at_basic(&self, now: Stamp, peer: IpAddr, authorization: &str, right: Right, key: &StreamKey) -> Verdict {
+        let decoded = parameters(authorization, "Basic").and_then(|text| BASE64.decode(text.trim()).ok());
+        let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+        match text.as_deref().and_then(|text| text.split_once(':')) {
+            Some(credentials) => self.look_at_password(now, peer, credentials, right, key),
+            None => Verdict::Denied { stale: false },
+        }
     }
 
     /// The values of the `WWW-Authenticate` headers of a refusal, in the order in which they are to stand.
@@ -224,7 +240,7 @@ impl Authority {
         is_throttled.then_some(Verdict::Throttled)
     }
 
-    fn check_answer(
+    fn look_at_answer(
         &self,
         now: Stamp,
         peer: IpAddr,
@@ -296,6 +312,18 @@ impl Authority {
         let hash = self.keyed.hash("peer", &[&guard::network(peer)]);
         u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
     }
+}
+
+/// Whether an `Authorization` header is of the scheme Basic.
+pub fn is_basic(authorization: &str) -> bool {
+    parameters(authorization, "Basic").is_some()
+}
+
+/// What stands behind the scheme of an `Authorization` header, if it is `scheme`.
+fn parameters<'a>(authorization: &'a str, scheme: &str) -> Option<&'a str> {
+    let authorization = authorization.trim();
+    let (found, rest) = authorization.split_once(' ').unwrap_or((authorization, ""));
+    found.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 fn any_matches(patterns: &[String], key: &StreamKey) -> bool {

@@ -18,7 +18,7 @@ use crate::format::rtp::RtpPayload;
 use crate::media::TrackKind;
 
 pub use read::parse;
-pub use write::{Multicast, write};
+pub use write::write;
 
 /// A longer text is not read: each payload type is looked up in all of it.
 pub const TEXT_BYTES_MAX: usize = 64 * 1024;

@@ -7,6 +7,8 @@
 //!
 //! Not here: schemes, hosts, ports and paths; each protocol cuts those off in its own way.
 
+use crate::session::Start;
+
 /// A query longer than this, in bytes, is taken as empty.
 pub const QUERY_BYTES_MAX: usize = 4096;
 
@@ -71,6 +73,11 @@ impl Query {
         self.parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// `start=live|gop`: where a viewer wishes to begin; other values count as absent.
+    pub fn start(&self) -> Start {
+        if self.get("start") == Some("live") { Start::Live } else { Start::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.parameters.is_empty()
     }
@@ -128,6 +135,9 @@ mod tests {
             assert_eq!(query.get(key), expected, "{key}");
         }
         assert!(Query::parse("").is_empty());
+        for (text, start) in [("start=live", Start::Live), ("start=gop", Start::Gop), ("start=x", Start::Gop), ("", Start::Gop)] {
+            assert_eq!(Query::parse(text).start(), start, "{text}");
+        }
     }
 
     #[test]

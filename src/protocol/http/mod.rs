@@ -7,6 +7,7 @@
 //! | `GET /{app}/{name}.flv` | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
 //! | `HEAD` of such a path | the headers, whether the stream is there or not |
 //! | `OPTIONS` | 204 and the CORS headers |
+//! | a half of an RTSP tunnel | none: the connection goes on as RTSP, if that is served in the clear |
 //! | else | 404, 405 or 400 with `{"error": …}` |
 //!
 //! Query: `start=live|gop`, `hevc=legacy|enhanced`; other values count as absent. `Range` is ignored: a live stream has no ranges.
@@ -36,8 +37,8 @@ use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
 use crate::format::{Envelope, Format, HevcForm};
 use crate::media::Stamp;
-use crate::protocol::common::auth::{Authority, Right, Verdict};
-use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
+use crate::protocol::common::auth::{Authority, Right, Verdict, is_basic};
+use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, StreamKey};
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "http",
@@ -140,6 +141,10 @@ impl HttpSession {
             Request::parse(&self.head)?
         };
         match parsed {
+            Some((request, _)) if request.tunnel && self.config.rtsp.listen.is_empty() => {
+                self.refuse_for_good(Status::NotFound, "nothing is here", out);
+                Ok(&[])
+            }
             Some((request, _)) if request.tunnel => {
                 // What the client said so far is for the other protocol, this head included.
                 let mut said = std::mem::take(&mut self.head);
@@ -199,19 +204,21 @@ impl HttpSession {
         }
     }
 
-    /// Asks who it is, by `Authorization` or by the query; `false`: refused, and said.
+    /// Asks who it is, by `Authorization: Basic` or by the query; `false`: refused, and said.
     fn may_play(&mut self, now: Stamp, request: &Request, key: &StreamKey, out: &mut Vec<Output>) -> bool {
         let authority = &self.authority;
-        let verdict = match request.authorization.as_deref() {
+        let basic = request.authorization.as_deref().filter(|value| is_basic(value));
+        let verdict = match basic {
+            Some(basic) => authority.check_basic(now, self.address, basic, Right::Play, key),
             None => authority.check_query(now, self.address, &request.query, Right::Play, key),
-            header => {
-                let method = if request.method == Method::Head { "HEAD" } else { "GET" };
-                authority.check_header(now, self.address, header, method, Right::Play, key)
-            }
         };
         let (status, message, challenge) = match verdict {
             Verdict::Granted => return true,
-            Verdict::Denied { .. } => (Status::Unauthorized, "name and password are wanted", authority.basic_challenge()),
+            Verdict::Denied { .. } => match authority.basic_challenge() {
+                Some(challenge) => (Status::Unauthorized, "name and password are wanted", Some(challenge)),
+                // A 401 has to offer a way to go on (RFC 9110 §15.5.2), and this server has no other.
+                None => (Status::Forbidden, "this stream needs a name, and passwords in clear are not taken (auth.basic)", None),
+            },
             Verdict::Forbidden => (Status::Forbidden, "this user may not play this stream", None),
             Verdict::Throttled => (Status::TooManyRequests, "too many wrong passwords", None),
         };
@@ -226,7 +233,6 @@ impl HttpSession {
             Some("enhanced") => HevcForm::Enhanced,
             _ => self.config.http.hevc,
         };
-        let start = if request.query.get("start") == Some("live") { Start::Live } else { Start::Gop };
         let (envelope, protocol) = match (websocket, request.http_1_1) {
             (true, _) => (Envelope::WebSocket, "ws-flv"),
             (false, true) => (Envelope::HttpChunk, "http-flv"),
@@ -236,7 +242,7 @@ impl HttpSession {
         out.push(Output::Play(PlayRequest {
             key,
             format: Format::Flv { hevc, envelope },
-            start,
+            start: request.query.start(),
             delivery: Delivery::Connection,
             protocol,
         }));

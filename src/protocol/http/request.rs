@@ -10,6 +10,7 @@
 
 use super::error::HttpError;
 use crate::format::websocket::{accept_key, is_key};
+use crate::protocol::common::TUNNEL_COOKIE;
 use crate::protocol::common::url::{Query, split_query};
 
 /// The largest request head, from the request line to the empty line.
@@ -69,9 +70,6 @@ pub struct Request {
     /// One half of a tunnel for another protocol; nothing else of the request has been looked at.
     pub tunnel: bool,
 }
-
-/// What a tunnel's two requests have in common.
-const TUNNEL_COOKIE: &str = "x-sessioncookie";
 
 impl Request {
     /// The request at the front of `bytes` and the length of its head; `None` while the head is incomplete.

@@ -72,7 +72,7 @@ const PLAY: &str = "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Gop
 const FLV_HEAD: &str = "HTTP/1.1 200 OK\nConnection: close\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
 const HEAD_ANSWER: &str = "HTTP/1.1 200 OK\nAccess-Control-Allow-Origin: *\nContent-Type: video/x-flv\nCache-Control: no-cache\nTransfer-Encoding: chunked\n\n";
 const OPTIONS_ANSWER: &str = "HTTP/1.1 204 No Content\nAccess-Control-Allow-Origin: *\nAllow: GET, HEAD, OPTIONS\n\
-     Access-Control-Allow-Methods: GET, HEAD, OPTIONS\nAccess-Control-Allow-Headers: *\nAccess-Control-Max-Age: 86400\n";
+     Access-Control-Allow-Methods: GET, HEAD, OPTIONS\nAccess-Control-Allow-Headers: *, Authorization\nAccess-Control-Max-Age: 86400\n";
 
 fn request(line: &str, headers: &str) -> String {
     format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
@@ -486,6 +486,7 @@ fn users_are_asked_for() {
         ("Basic, wrong", get("/live/a.flv", "Basic YW5uOm9vcHM="), unauthorized.clone()),
         ("another scheme", get("/live/a.flv", "Bearer x"), unauthorized.clone()),
         ("query", get("/live/a.flv?user=ann&pass=secret", ""), PLAY.to_owned()),
+        ("another scheme, and a query", get("/live/a.flv?user=ann&pass=secret", "Bearer x"), PLAY.to_owned()),
         ("query, wrong", get("/live/a.flv?user=ann&pass=x", ""), unauthorized.clone()),
         ("not that stream", get("/live/a.flv?user=bob&pass=secret", ""), forbidden),
         ("HEAD", request("HEAD /live/a.flv", ""), unauthorized.split_once('{').unwrap().0.to_owned()),
@@ -494,6 +495,20 @@ fn users_are_asked_for() {
     for (name, said, expected) in rows {
         assert_eq!(feed(&mut session_with(config.clone()), [said.as_bytes()]), expected, "{name}");
     }
+    let mut digest_only = config.clone();
+    digest_only.auth.basic = false;
+    let not_asked =
+        cors_error("403 Forbidden", false, "this stream needs a name, and passwords in clear are not taken (auth.basic)");
+    let rows = [
+        ("nobody", get("/live/a.flv", ""), not_asked.clone()),
+        ("nobody, open", get("/open/a.flv", ""), PLAY.replace("live/a", "open/a")),
+        ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), not_asked.clone()),
+        ("Digest", get("/live/a.flv", "Digest username=\"ann\""), not_asked.clone()),
+        ("query", get("/live/a.flv?user=ann&pass=secret", ""), not_asked),
+    ];
+    for (name, said, expected) in rows {
+        assert_eq!(feed(&mut session_with(digest_only.clone()), [said.as_bytes()]), expected, "without Basic: {name}");
+    }
     let mut session = session_with(config);
     let wrong = get("/live/a.flv?user=ann&pass=x", "");
     for _ in 0..3 {
@@ -501,4 +516,23 @@ fn users_are_asked_for() {
     }
     let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");
     assert_eq!(feed(&mut session, [get("/live/a.flv?user=ann&pass=secret", "").as_bytes()]), throttled, "even the right one");
+}
+
+/// A tunnel is a way to RTSP: where nobody listens for RTSP in the clear, the HTTP port leads there neither.
+#[test]
+fn halves_of_a_tunnel_become_rtsp_where_that_is_served() {
+    let said = b"GET /live/a HTTP/1.0\r\nx-sessioncookie: c\r\n\r\n";
+    for cut in 0..said.len() {
+        let mut session = session();
+        let mut out = Vec::new();
+        for piece in [&said[..cut], &said[cut..]] {
+            session.handle(Stamp::ZERO, Input::Bytes(piece), &mut out).unwrap();
+        }
+        let [Output::Become { protocol: "rtsp", bytes }] = &out[..] else { panic!("cut at {cut}: {out:?}") };
+        assert_eq!(bytes, &said[..], "cut at {cut}");
+    }
+    let mut config = Config::default();
+    config.rtsp.tls_listen = std::mem::take(&mut config.rtsp.listen);
+    let refused = format!("{}[close]", cors_error("404 Not Found", true, "nothing is here"));
+    assert_eq!(feed(&mut session_with(config), [&said[..]]), refused);
 }

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::protocol::common::random::SplitMix64;
+
 /// Length of C1, C2, S1 and S2.
 pub const PACKET_BYTES: usize = 1536;
 /// Plain RTMP.
@@ -133,7 +135,7 @@ fn take(input: &mut &[u8], to: &mut [u8]) -> usize {
 fn answer(c1: &[u8; PACKET_BYTES], time_ms: u32, seed: u64) -> Bytes {
     let mut s1 = [0; PACKET_BYTES];
     s1[..4].copy_from_slice(&time_ms.to_be_bytes());
-    fill(&mut s1[8..], seed);
+    SplitMix64::new(seed).fill(&mut s1[8..]);
     // In simple mode S2 is C1 as it came: the most careful clients compare all of it.
     let mut s2 = *c1;
     if let Some((scheme, c1_digest)) = client_digest(c1) {
@@ -141,7 +143,7 @@ fn answer(c1: &[u8; PACKET_BYTES], time_ms: u32, seed: u64) -> Bytes {
         let at = scheme.digest_position(&s1);
         let digest = packet_digest(&SERVER_KEY[..SERVER_KEY_TEXT_BYTES], &s1, at);
         s1[at..at + DIGEST_BYTES].copy_from_slice(&digest);
-        fill(&mut s2, !seed);
+        SplitMix64::new(!seed).fill(&mut s2);
         let key = hmac(SERVER_KEY, &[&c1_digest]);
         let (signed, signature) = s2.split_at_mut(PACKET_BYTES - DIGEST_BYTES);
         signature.copy_from_slice(&hmac(&key, &[signed]));
@@ -178,19 +180,6 @@ fn hmac(key: &[u8], pieces: &[&[u8]]) -> [u8; DIGEST_BYTES] {
     mac.finalize().into_bytes().into()
 }
 
-/// Fills `bytes` with the splitmix64 sequence of `seed`. Plain RTMP has no secret, so nobody gains by guessing it.
-fn fill(bytes: &mut [u8], seed: u64) {
-    let mut state = seed;
-    for piece in bytes.chunks_mut(8) {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^= word >> 31;
-        piece.copy_from_slice(&word.to_le_bytes()[..piece.len()]);
-    }
-}
-
 /// The client's side, simple mode.
 #[derive(Debug, Default)]
 pub struct ClientHandshake {
@@ -217,7 +206,7 @@ impl ClientHandshake {
                     let mut hello = vec![0; 1 + PACKET_BYTES];
                     hello[0] = VERSION;
                     hello[1..5].copy_from_slice(&time_ms.to_be_bytes());
-                    fill(&mut hello[9..], seed);
+                    SplitMix64::new(seed).fill(&mut hello[9..]);
                     self.state = ClientState::Version;
                     return Ok(Step::Send(Bytes::from(hello)));
                 }
@@ -268,7 +257,7 @@ mod tests {
     /// A C1 that is signed at the position which the four bytes at `offset_at` choose.
     fn signed_c1(offset_at: usize, offset: [u8; 4]) -> [u8; PACKET_BYTES] {
         let mut c1 = [0; PACKET_BYTES];
-        fill(&mut c1, 77);
+        SplitMix64::new(77).fill(&mut c1);
         c1[4..8].copy_from_slice(&[9, 0, 0x7C, 2]);
         c1[offset_at..offset_at + 4].copy_from_slice(&offset);
         let at = offset_at + 4 + offset.iter().map(|byte| usize::from(*byte)).sum::<usize>() % 728;

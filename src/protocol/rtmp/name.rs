@@ -40,10 +40,7 @@ impl Target {
 
     /// `?start=live|gop`.
     pub fn start(&self) -> Start {
-        match self.query.get("start") {
-            Some("live") => Start::Live,
-            _ => Start::default(),
-        }
+        self.query.start()
     }
 }
 

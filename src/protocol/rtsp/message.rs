@@ -16,11 +16,12 @@
 use bytes::Bytes;
 
 use super::error::RtspError;
+use crate::protocol::common::sdp;
 
 /// The largest message head, from the first line to the empty one.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The largest message body.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The largest message body: that of a session description, as nothing else of a body is read.
+pub const BODY_BYTES_MAX: usize = sdp::TEXT_BYTES_MAX;
 /// Headers that are kept of a message; what follows is ignored.
 pub const HEADERS_MAX: usize = 64;
 
@@ -224,9 +225,8 @@ impl Head {
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default().trim();
         let headers = headers(lines);
-        let body_bytes = content_length(&headers)?;
         if first.starts_with("RTSP/") {
-            return Ok(Head::Response { body_bytes });
+            return Ok(Head::Response { body_bytes: content_length(&headers)? });
         }
         let (method, rest) = first.split_once(' ').ok_or(RtspError::BadFirstLine)?;
         // Some clients write spaces into a URL.
@@ -240,6 +240,8 @@ impl Head {
         if method.len() > METHOD_BYTES_MAX || !method.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)) {
             return Err(RtspError::BadFirstLine);
         }
+        // The body of a tunnel has no end, whatever its head says.
+        let body_bytes = if version == Version::Http { 0 } else { content_length(&headers)? };
         let request = Request { method: method.to_owned(), url: clean(url), version, headers, body: Vec::new() };
         Ok(Head::Request { request, body_bytes })
     }
@@ -468,6 +470,7 @@ mod tests {
             }),
             ("tunnel", text("GET /live/a HTTP/1.1\r\nx-sessioncookie: 1\r\n\r\n"), shown("[http GET /live/a]")),
             ("tunnel the other way", text("POST /live/a HTTP/1.0\nContent-Length: 32767\n\n"), shown("[http POST /live/a]")),
+            ("tunnel of any length", text("POST /live/a HTTP/1.0\nContent-Length: 1000000000\n\n"), shown("[http POST /live/a]")),
             ("not RTSP", b"\x16\x03\x01".to_vec(), shown("[not_rtsp]")),
             ("no URL", text("PLAY RTSP/1.0\n\n"), shown("[bad_first_line]")),
             ("no version", text("PLAY u\n\n"), shown("[bad_first_line]")),
@@ -476,7 +479,7 @@ mod tests {
             ("long method", text(&format!("{} u RTSP/1.0\n\n", "X".repeat(33))), shown("[bad_first_line]")),
             ("length that is none", text("PLAY u RTSP/1.0\nContent-Length: -1\n\n"), shown("[bad_content_length]")),
             ("length with a sign", text("PLAY u RTSP/1.0\nContent-Length: +1\n\n"), shown("[bad_content_length]")),
-            ("body too large", text("PLAY u RTSP/1.0\nContent-Length: 1048577\n\n"), shown("[body_too_large]")),
+            ("body too large", text("PLAY u RTSP/1.0\nContent-Length: 65537\n\n"), shown("[body_too_large]")),
             ("body beyond numbers", text(&format!("PLAY u RTSP/1.0\nContent-Length: {}\n\n", "9".repeat(40))), {
                 shown("[body_too_large]")
             }),

@@ -2,8 +2,8 @@
 //!
 //! RFC 2326 (RTSP 1.0). [`message`] cuts the bytes into requests and `$` frames and writes responses, [`transport`] and [`url`] read
 //! what stands in them, [`session`] leads the connection and `requests` what all methods share; `publish` and `play` hold the methods
-//! and the media of either direction, `source` where a peer's datagrams come from, `tunnel`
-//! the way through HTTP. RTP, RTCP and session descriptions are the
+//! and the media of either direction, `path` how a track travels, `source` where a peer's datagrams come from, `tunnel` the way
+//! through HTTP. RTP, RTCP and session descriptions are the
 //! business of `format::rtp` and `protocol::common`.
 //!
 //! Not here: TLS (it stands in front), and RTSP 2.0 (RFC 7826), which is answered by 505.
@@ -14,6 +14,7 @@ pub mod session;
 pub mod transport;
 pub mod url;
 
+mod path;
 mod play;
 mod publish;
 mod requests;

@@ -9,9 +9,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::message::{Request, Response, Status};
+use super::path::{self, Pair, Path};
 use super::requests::Answer;
 use super::session::{Role, RtspSession, Wait, Whose};
-use super::source::{Sender, Source};
+use super::source::Sender;
 use super::transport::{self, Kind, Lower, Offer, PortPair};
 use super::url::Url;
 use crate::format::Format;
@@ -19,7 +20,7 @@ use crate::format::rtp::{Channels, RtpCarriage, RtpPoint, RtpStart, payload};
 use crate::media::{Stamp, TrackKind, Tracks};
 use crate::protocol::common::auth::Right;
 use crate::protocol::common::sdp;
-use crate::session::{Delivery, Group, Output, PairId, PairTarget, PlayRequest, Start, StreamKey};
+use crate::session::{Delivery, Group, Output, PairId, PlayRequest, StreamKey};
 
 /// What a stream was made of when it was described.
 pub(super) struct Offered {
@@ -51,45 +52,6 @@ impl Offered {
     }
 }
 
-/// How one track reaches the viewer.
-#[derive(Clone, Copy)]
-enum Path {
-    Channels(Channels),
-    Pair {
-        pair: PairId,
-        rtp: Source,
-        rtcp: Source,
-        /// The viewer's address has changed and the shard was not yet told.
-        moved: bool,
-    },
-    /// The same group for both tracks, with ports of their own.
-    Group(Group),
-}
-
-impl Path {
-    const fn kind(&self) -> Kind {
-        match self {
-            Path::Channels(_) => Kind::Tcp,
-            Path::Pair { .. } => Kind::Udp,
-            Path::Group(_) => Kind::Multicast,
-        }
-    }
-
-    const fn channels(&self) -> Option<Channels> {
-        match self {
-            Path::Channels(channels) => Some(*channels),
-            Path::Pair { .. } | Path::Group(_) => None,
-        }
-    }
-
-    const fn target(&self) -> Option<PairTarget> {
-        match self {
-            Path::Channels(_) | Path::Group(_) => None,
-            Path::Pair { pair, rtp, rtcp, .. } => Some(PairTarget { pair: *pair, rtp: rtp.address(), rtcp: rtcp.address() }),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ready,
@@ -114,13 +76,18 @@ impl Player {
         self.video.iter().chain(&self.audio)
     }
 
+    fn pairs_mut(&mut self) -> impl Iterator<Item = &mut Pair> {
+        self.video.iter_mut().chain(&mut self.audio).filter_map(Path::pair_mut)
+    }
+
     fn path(&self, kind: TrackKind) -> Option<&Path> {
         if kind == TrackKind::Video { self.video.as_ref() } else { self.audio.as_ref() }
     }
 
-    /// Whether the connection itself shows that the viewer lives. What receivers say of a group is said to the group.
+    /// Whether the connection itself shows that the viewer lives. Of a group's member it shows nothing, and what members report is said
+    /// to the group.
     pub fn takes_stream(&self) -> bool {
-        self.state == State::Playing && self.paths().any(|path| path.kind() != Kind::Udp)
+        self.state == State::Playing && self.paths().any(|path| path.kind() == Kind::Tcp)
     }
 
     fn group(&self) -> Option<Group> {
@@ -132,9 +99,7 @@ impl Player {
     }
 
     pub fn set_pair(&mut self, kind: TrackKind, pair: PairId, address: IpAddr, client: PortPair) {
-        let source = |port| Source::new(SocketAddr::new(address, port));
-        let path = Path::Pair { pair, rtp: source(client.rtp), rtcp: source(client.rtcp), moved: false };
-        *self.path_mut(kind) = Some(path);
+        *self.path_mut(kind) = Some(Path::Pair(Pair::new(pair, address, client)));
     }
 
     /// Gives up how a track travels. The last track of a group leaves it.
@@ -143,43 +108,46 @@ impl Player {
         if matches!(path, Some(Path::Group(_))) && self.group().is_none() {
             out.push(Output::LeaveGroup);
         }
-        close_pair(path, out);
+        path::close(path, out);
     }
 
     /// A datagram from the viewer's IP address: a report, or a small one that opens the way. `false`: not of this session.
-    pub fn datagram(&mut self, now: Stamp, pair: PairId, rtcp: bool, from: SocketAddr, out: &mut Vec<Output>) -> bool {
-        let state = self.state;
-        for path in [&mut self.video, &mut self.audio].into_iter().flatten() {
-            let Path::Pair { pair: own, rtp, rtcp: reports, moved } = path else { continue };
-            if *own != pair {
-                continue;
-            }
-            let source = if rtcp { reports } else { rtp };
-            let sender = source.datagram(now, from, true);
-            *moved |= sender == Sender::Moved;
-            if state != State::Ready {
-                redirect(path, out);
-            }
-            return sender != Sender::Stranger;
+    pub fn datagram(
+        &mut self,
+        now: Stamp,
+        pair: PairId,
+        rtcp: bool,
+        from: SocketAddr,
+        bytes: &[u8],
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let is_ready = self.state == State::Ready;
+        let Some(own) = self.pairs_mut().find(|own| own.id == pair) else { return false };
+        // Others may share the viewer's address, behind a NAT. A report says whose it is; what opens the way for RTP does not.
+        let ssrc = if rtcp { path::ssrc(bytes, rtcp) } else { None };
+        let trusted = ssrc.is_some() && ssrc == own.reporter;
+        if own.datagram(now, rtcp, from, trusted) == Sender::Stranger {
+            return false;
         }
-        false
+        own.reporter = ssrc.or(own.reporter);
+        if !is_ready {
+            redirect(own, out);
+        }
+        true
     }
 
-    /// The channels of a track: those that the client wishes if they are free, else the first free ones.
+    /// The channels of a track: those that the client wishes if they are two and free, else the first free ones.
     fn free_channels(&self, kind: TrackKind, wish: Option<Channels>) -> Option<Channels> {
         let other = if kind == TrackKind::Video { &self.audio } else { &self.video };
-        let taken = other.as_ref().and_then(Path::channels);
-        let is_free = |channels: &Channels| {
-            taken.is_none_or(|taken| [taken.rtp, taken.rtcp].iter().all(|used| *used != channels.rtp && *used != channels.rtcp))
-        };
-        let pairs = (0..=u8::MAX - 1).step_by(2).map(|rtp| Channels { rtp, rtcp: rtp + 1 });
-        wish.into_iter().chain(pairs).find(is_free)
+        let taken: Vec<Channels> = other.iter().filter_map(Path::channels).collect();
+        let is_good = |wish: &Channels| wish.rtp != wish.rtcp && path::are_free(&taken, *wish);
+        wish.filter(is_good).or_else(|| path::free_channels(&taken))
     }
 
     /// How the shard is to send; the name under which the viewer is counted.
     fn carriage(&self) -> (RtpCarriage, Delivery, &'static str) {
         let channels = |path: &Option<Path>| path.as_ref().and_then(Path::channels);
-        let target = |path: &Option<Path>| path.as_ref().and_then(Path::target);
+        let target = |path: &Option<Path>| path.as_ref().and_then(Path::pair).map(Pair::target);
         if self.paths().any(|path| path.kind() == Kind::Tcp) {
             let carriage = RtpCarriage::Interleaved { video: channels(&self.video), audio: channels(&self.audio) };
             (carriage, Delivery::Connection, "rtsp-tcp")
@@ -190,12 +158,9 @@ impl Player {
     }
 }
 
-fn redirect(path: &mut Path, out: &mut Vec<Output>) {
-    let target = path.target();
-    if let Path::Pair { moved, .. } = path
-        && std::mem::take(moved)
-    {
-        out.extend(target.map(Output::Redirect));
+fn redirect(pair: &mut Pair, out: &mut Vec<Output>) {
+    if std::mem::take(&mut pair.moved) {
+        out.push(Output::Redirect(pair.target()));
     }
 }
 
@@ -228,7 +193,7 @@ impl RtspSession {
         let url = Url::parse(&request.url)?;
         // The address at which the client has reached us, if it says so.
         let origin = url.host().parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let text = sdp::write(tracks, &name, origin, None).ok_or(Status::UnsupportedMediaType)?;
+        let text = sdp::write(tracks, &name, origin).ok_or(Status::UnsupportedMediaType)?;
         let base = format!("{}/", url.text());
         Ok(Answer::Reply(Response::ok().header("Content-Base", &base).body("application/sdp", text)))
     }
@@ -240,6 +205,13 @@ impl RtspSession {
         self.authorize(now, request, Right::Play, &key)?;
         if transport::parse(request.header("Transport").unwrap_or_default()).next().is_some_and(|offer| offer.record) {
             return Err(Status::NotValidInThisState.into());
+        }
+        if let Role::Play(player) = &self.role
+            && player.key != key
+            && request.header("Session").is_some()
+        {
+            // A session has one stream (RFC 2326 §10.4).
+            return Err(Status::AggregateNotAllowed.into());
         }
         let kind = match &self.offered {
             Some(offered) if offered.key == key => offered.track(number)?,
@@ -256,11 +228,11 @@ impl RtspSession {
             }
             Lower::Unicast(client) => {
                 player.free_path(kind, out);
-                let used: Vec<PairId> = player.paths().filter_map(Path::target).map(|target| target.pair).collect();
+                let used: Vec<PairId> = player.paths().filter_map(Path::pair).map(|pair| pair.id).collect();
                 let pair = self.open_pair(&used, out);
                 Ok(Answer::Wait(Wait::Pair { pair, offer, client, whose: Whose::Track(kind) }))
             }
-            Lower::Multicast { .. } => match player.group() {
+            Lower::Multicast => match player.group() {
                 Some(group) => Ok(self.group_joined(group, &offer, kind)),
                 None => {
                     player.free_path(kind, out);
@@ -293,7 +265,6 @@ impl RtspSession {
             let offer = Self::choose(request, transport);
             let knows_session = request.header("Session").is_some();
             match offer {
-                _ if player.key != *key && knows_session => return Err(Status::NotFound.into()),
                 Some(offer) if knows_session || (player.path(kind).is_none() && player.key == *key) => {
                     if std::mem::replace(&mut player.state, State::Ready) == State::Paused && player.group().is_none() {
                         // The tracks of a subscription do not change; the next PLAY makes another one.
@@ -315,13 +286,15 @@ impl RtspSession {
     fn end_player(&mut self, out: &mut Vec<Output>) {
         let Role::Play(player) = std::mem::replace(&mut self.role, Role::None) else { return };
         self.id = None;
+        // What had ended was that session's stream.
+        self.close_at = None;
         if player.group().is_some() {
             out.push(Output::LeaveGroup);
         } else if player.state != State::Ready {
             out.push(Output::Stop);
         }
-        close_pair(player.video, out);
-        close_pair(player.audio, out);
+        path::close(player.video, out);
+        path::close(player.audio, out);
     }
 
     /// The viewer that a request is for, and the track if it names one.
@@ -367,14 +340,10 @@ impl RtspSession {
             }
             State::Ready => {
                 let (carriage, delivery, protocol) = player.carriage();
-                let start = if url.query().get("start") == Some("live") { Start::Live } else { Start::Gop };
+                let start = url.query().start();
                 out.push(Output::Play(PlayRequest { key, format: Format::Rtp(carriage), start, delivery, protocol }));
                 // The addresses that go with the wish are the newest.
-                for path in [&mut player.video, &mut player.audio].into_iter().flatten() {
-                    if let Path::Pair { moved, .. } = path {
-                        *moved = false;
-                    }
-                }
+                player.pairs_mut().for_each(|pair| pair.moved = false);
                 Ok(Answer::Wait(Wait::Playing { response, base: url.text() }))
             }
             State::Paused => {
@@ -390,9 +359,7 @@ impl RtspSession {
     pub(super) fn playing(&mut self, start: Option<RtpStart>, response: Response, base: &str, out: &mut Vec<Output>) -> Response {
         let Role::Play(player) = &mut self.role else { return response };
         player.state = State::Playing;
-        for path in [&mut player.video, &mut player.audio].into_iter().flatten() {
-            redirect(path, out);
-        }
+        player.pairs_mut().for_each(|pair| redirect(pair, out));
         let Some(start) = start else { return response };
         let info = |path: &Option<Path>, point: Option<RtpPoint>, number: u8| {
             let RtpPoint { sequence, timestamp } = path.as_ref().and(point)?;
@@ -441,11 +408,10 @@ impl RtspSession {
 /// Asks the shard what a stream consists of.
 fn ask(key: StreamKey, request: &Request, out: &mut Vec<Output>) -> Answer {
     out.push(Output::Describe(key.clone()));
-    Answer::Wait(Wait::Described { key, request: request.clone() })
-}
-
-fn close_pair(path: Option<Path>, out: &mut Vec<Output>) {
-    out.extend(path.as_ref().and_then(Path::target).map(|target| Output::ClosePair(target.pair)));
+    let mut request = request.clone();
+    // It says nothing, and would be kept while the stream is waited for.
+    request.body = Vec::new();
+    Answer::Wait(Wait::Described { key, request })
 }
 
 /// A live stream is played now and at its own speed, whatever was asked for. Who begins at zero is told its own words.

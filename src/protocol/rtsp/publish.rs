@@ -10,45 +10,23 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::message::{Request, Response, Status, write_frame_header};
+use super::path::{self, Pair, Path};
 use super::requests::{Answer, scramble};
 use super::session::{Role, RtspSession, Wait, Whose};
-use super::source::{Sender, Source};
+use super::source::Sender;
 use super::transport::{Kind, Lower, PortPair};
 use super::url::Url;
 use crate::format::rtp::demux::{DemuxOptions, Demuxed, Received, RtpDemuxer};
 use crate::format::rtp::{Channels, RtpPayload};
 use crate::media::{Discard, Stamp, TrackKind};
 use crate::protocol::common::auth::Right;
-use crate::protocol::common::sdp::{self, Description};
+use crate::protocol::common::sdp::{self, Description, SdpError};
 use crate::session::{Output, PairId, StreamKey};
 
 /// How often a publisher is told what has arrived.
 pub const REPORT_MS: u64 = 5_000;
 /// The first report comes early: senders measure the way with it.
 pub const FIRST_REPORT_MS: u64 = 1_000;
-
-/// How the media of one section comes.
-#[derive(Clone, Copy)]
-enum Path {
-    Channels(Channels),
-    Pair { pair: PairId, rtp: Source, rtcp: Source },
-}
-
-impl Path {
-    const fn kind(&self) -> Kind {
-        match self {
-            Path::Channels(_) => Kind::Tcp,
-            Path::Pair { .. } => Kind::Udp,
-        }
-    }
-
-    const fn pair(&self) -> Option<PairId> {
-        match self {
-            Path::Channels(_) => None,
-            Path::Pair { pair, .. } => Some(*pair),
-        }
-    }
-}
 
 /// One `m=` section of the description.
 struct Section {
@@ -76,6 +54,8 @@ pub(super) struct Publisher {
     /// Of all sections together, as the description says.
     control: Option<String>,
     sections: Vec<Section>,
+    /// Why some of them cannot be received.
+    left_out: Option<String>,
     recording: Option<Recording>,
     /// Datagrams that came from elsewhere.
     strange: u64,
@@ -83,6 +63,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     fn new(key: StreamKey, base: Url, description: Description) -> Self {
+        let left_out = left_out(&description);
         let mut kinds: Vec<TrackKind> = Vec::new();
         let mut sections = Vec::new();
         for media in description.media {
@@ -96,7 +77,14 @@ impl Publisher {
             };
             sections.push(Section { control: media.control, payload, path: None, track: None });
         }
-        Publisher { key, base, control: description.control, sections, recording: None, strange: 0 }
+        Publisher { key, base, control: description.control, sections, left_out, recording: None, strange: 0 }
+    }
+
+    /// The name is the publisher's.
+    pub fn granted(&mut self, out: &mut Vec<Output>) {
+        if let Some(why) = self.left_out.take() {
+            out.push(Output::Note { reason: None, message: format!("{}: left out: {why}", self.key) });
+        }
     }
 
     /// The section that a URL names.
@@ -128,8 +116,7 @@ impl Publisher {
     }
 
     pub fn set_pair(&mut self, section: usize, pair: PairId, address: IpAddr, client: PortPair) {
-        let source = |port| Source::new(SocketAddr::new(address, port));
-        self.sections[section].path = Some(Path::Pair { pair, rtp: source(client.rtp), rtcp: source(client.rtcp) });
+        self.sections[section].path = Some(Path::Pair(Pair::new(pair, address, client)));
     }
 
     pub fn is_recording(&self) -> bool {
@@ -167,15 +154,14 @@ impl Publisher {
         out: &mut Vec<Output>,
     ) -> bool {
         let sections = &mut self.sections;
-        let of_pair = |section: &&mut Section| section.path.as_ref().and_then(Path::pair) == Some(pair);
+        let of_pair = |section: &&mut Section| section.path.as_ref().and_then(Path::pair).is_some_and(|own| own.id == pair);
         let Some(section) = sections.iter_mut().find(of_pair) else { return false };
-        let Some(Path::Pair { rtp, rtcp: reports, .. }) = &mut section.path else { return false };
-        let source = if rtcp { reports } else { rtp };
+        let Some(own) = section.path.as_mut().and_then(Path::pair_mut) else { return false };
         let recording = self.recording.as_mut();
         let known_ssrc = recording.as_ref().zip(section.track).and_then(|(recording, track)| recording.demuxer.ssrc(track));
         // A changed address must at least go on with the same source.
-        let trusted = known_ssrc.is_some() && ssrc(bytes, rtcp) == known_ssrc;
-        if from.is_none_or(|from| source.datagram(now, from, trusted) == Sender::Stranger) {
+        let trusted = known_ssrc.is_some() && path::ssrc(bytes, rtcp) == known_ssrc;
+        if from.is_none_or(|from| own.datagram(now, rtcp, from, trusted) == Sender::Stranger) {
             self.strange += 1;
             return false;
         }
@@ -253,17 +239,13 @@ impl Recording {
                 let Ok(len) = u16::try_from(report.len()) else { return };
                 out.push(Output::Send([&write_frame_header(channels.rtcp, len)[..], &report].concat().into()));
             }
-            Path::Pair { pair, rtcp, .. } => {
-                out.push(Output::SendDatagram { pair, rtcp: true, to: rtcp.address(), bytes: report });
+            Path::Pair(pair) => {
+                out.push(Output::SendDatagram { pair: pair.id, rtcp: true, to: pair.rtcp.address(), bytes: report });
             }
+            // Publishers have none.
+            Path::Group(_) => {}
         }
     }
-}
-
-/// Who has sent a packet (RFC 3550 §5.1, §6.4).
-fn ssrc(packet: &[u8], rtcp: bool) -> Option<u32> {
-    let at = if rtcp { 4 } else { 8 };
-    packet.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
 impl RtspSession {
@@ -278,11 +260,11 @@ impl RtspSession {
         if request.header("Content-Type").is_some_and(|kind| !is_sdp(kind)) {
             return Err(Status::UnsupportedMediaType.into());
         }
-        let description = sdp::parse(&String::from_utf8_lossy(&request.body)).map_err(|_| Status::UnsupportedMediaType)?;
+        let description = read_description(&request.body).map_err(|(status, reason, why)| {
+            out.push(Output::Note { reason: Some(reason), message: format!("ANNOUNCE of {key}: {why}") });
+            Response::from(status).last()
+        })?;
         let publisher = Publisher::new(key.clone(), base, description);
-        if publisher.sections.iter().all(|section| section.payload.is_err()) {
-            return Err(Status::UnsupportedMediaType.into());
-        }
         out.push(Output::Publish(key));
         Ok(Answer::Wait(Wait::Publishing(Box::new(publisher))))
     }
@@ -298,21 +280,27 @@ impl RtspSession {
         let section = publisher.section(&url)?;
         let others = publisher.sections.iter().enumerate().filter(|(at, _)| *at != section).map(|(_, other)| other);
         let others: Vec<Path> = others.filter_map(|other| other.path).collect();
+        let taken: Vec<Channels> = others.iter().filter_map(Path::channels).collect();
         let offer = Self::choose(request, others.first().map(Path::kind)).ok_or(Status::UnsupportedTransport)?;
         let answer = match offer.lower {
             Lower::Interleaved(wish) => {
                 let publisher = self.publisher()?;
-                let channels = free_channels(&others, wish).ok_or(Status::UnsupportedTransport)?;
-                close_pair(publisher.sections[section].path.replace(Path::Channels(channels)), out);
+                // What a publisher names it uses, so another pair would not help it.
+                let channels = match wish {
+                    Some(wish) => Some(wish).filter(|wish| path::are_free(&taken, *wish)),
+                    None => path::free_channels(&taken),
+                };
+                let channels = channels.ok_or(Status::UnsupportedTransport)?;
+                path::close(publisher.sections[section].path.replace(Path::Channels(channels)), out);
                 Answer::Reply(self.set_up(&offer.write_interleaved(channels)))
             }
             Lower::Unicast(client) => {
-                close_pair(self.publisher()?.sections[section].path.take(), out);
-                let used: Vec<PairId> = others.iter().filter_map(Path::pair).collect();
+                path::close(self.publisher()?.sections[section].path.take(), out);
+                let used: Vec<PairId> = others.iter().filter_map(Path::pair).map(|pair| pair.id).collect();
                 let pair = self.open_pair(&used, out);
                 Answer::Wait(Wait::Pair { pair, offer, client, whose: Whose::Section(section) })
             }
-            Lower::Multicast { .. } => return Err(Status::UnsupportedTransport.into()),
+            Lower::Multicast => return Err(Status::UnsupportedTransport.into()),
         };
         if let Err(discard) = self.publisher()?.sections[section].payload {
             out.push(Output::Discarded(discard));
@@ -383,27 +371,35 @@ impl RtspSession {
         publisher.count_received(out);
         out.push(Output::Unpublish);
         for path in publisher.sections.iter_mut().map(|section| section.path.take()) {
-            close_pair(path, out);
+            path::close(path, out);
         }
         self.role = Role::None;
         Ok(())
     }
 }
 
-/// The channels of a section: those that the publisher names, which may not be in use; else the first free ones.
-fn free_channels(others: &[Path], wish: Option<Channels>) -> Option<Channels> {
-    let is_free = |channels: &Channels| {
-        others.iter().all(|path| match path {
-            Path::Channels(taken) => [taken.rtp, taken.rtcp].iter().all(|used| *used != channels.rtp && *used != channels.rtcp),
-            Path::Pair { .. } => true,
-        })
-    };
-    match wish {
-        Some(wish) => Some(wish).filter(is_free),
-        None => (0..=u8::MAX - 1).step_by(2).map(|rtp| Channels { rtp, rtcp: rtp + 1 }).find(is_free),
+/// The description of an `ANNOUNCE`, if something of it can be received; else what is answered, the name under which that is counted, and
+/// why, for the operator.
+fn read_description(body: &[u8]) -> Result<Description, (Status, &'static str, String)> {
+    const BAD: &str = "bad_description";
+    let description = sdp::parse(&String::from_utf8_lossy(body)).map_err(|error| match error {
+        SdpError::NotSdp => (Status::BadRequest, BAD, error.to_string()),
+        SdpError::TooLong | SdpError::TooManyMedia => (Status::BodyTooLarge, BAD, error.to_string()),
+    })?;
+    if description.media.is_empty() {
+        return Err((Status::BadRequest, BAD, "no media section".to_owned()));
+    }
+    match left_out(&description) {
+        Some(why) if description.media.iter().all(|media| media.payload.is_err()) => {
+            Err((Status::UnsupportedMediaType, "unsupported_media", why))
+        }
+        _ => Ok(description),
     }
 }
 
-fn close_pair(path: Option<Path>, out: &mut Vec<Output>) {
-    out.extend(path.as_ref().and_then(Path::pair).map(Output::ClosePair));
+/// Why sections of a description cannot be received; `None`: all can.
+fn left_out(description: &Description) -> Option<String> {
+    let errors = description.media.iter().filter_map(|media| media.payload.as_ref().err());
+    let errors: Vec<String> = errors.map(ToString::to_string).collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
 }

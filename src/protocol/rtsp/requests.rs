@@ -10,6 +10,7 @@ use super::session::{Role, RtspSession, Wait, Whose};
 use super::transport::{self, Kind, Offer, PortPair};
 use crate::media::Stamp;
 use crate::protocol::common::auth::{Right, Verdict};
+use crate::protocol::common::random::SplitMix64;
 use crate::session::{Output, PairId, StreamKey};
 
 const METHODS: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
@@ -163,10 +164,7 @@ impl RtspSession {
     }
 }
 
-/// One step of SplitMix64: neighbouring numbers give unlike ones.
-pub(super) const fn scramble(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// A number that looks random, of its own for every seed.
+pub(super) const fn scramble(seed: u64) -> u64 {
+    SplitMix64::new(seed).next()
 }

@@ -6,7 +6,8 @@
 //!
 //! Limits: [`HELD_BYTES_MAX`], [`STRAY_FRAMES_MAX`]; `limits.handshake_ms_max` until the first request, `rtsp.session_timeout_ms`
 //! (and a tenth more for who has a session) without a sign of life, `limits.idle_ms_max` of silence from a publisher on TCP. A viewer
-//! on TCP that plays shows that it lives by taking what it is sent, which the shard watches. A connection that waits owns a few
+//! on TCP that plays shows that it lives by taking what it is sent, which the shard watches; one by UDP or multicast has to say something. A
+//! connection that waits owns a few
 //! hundred bytes.
 
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::protocol::common::auth::{Authority, Right};
 use crate::session::{Input, Output, PairId, Refusal, Session, SessionError, StreamKey};
 
 /// Bytes that are kept behind a request whose answer waits for the shard.
-pub const HELD_BYTES_MAX: usize = 256 * 1024;
+pub const HELD_BYTES_MAX: usize = 64 * 1024;
 /// How long a player may take to end its session after the goodbye in RTCP. Some pause and tear down over what they think is still open.
 const GOODBYE_MS: u64 = 5_000;
 /// Interleaved frames on channels that were never set up.
@@ -57,7 +58,7 @@ pub struct RtspSession {
     stray_frames: u32,
     tunnel: Option<Half>,
     /// The stream is over; closed then at the latest.
-    close_at: Option<Stamp>,
+    pub(super) close_at: Option<Stamp>,
     opened: Stamp,
     last_bytes: Stamp,
     /// When a request, RTCP or the like came last.
@@ -153,9 +154,7 @@ impl RtspSession {
         match input {
             Input::Bytes(bytes) => {
                 self.last_bytes = now;
-                if let Some(Half::Post { heard, .. }) = &mut self.tunnel {
-                    // What was handed on before has not been refused.
-                    *heard = true;
+                if matches!(self.tunnel, Some(Half::Post { .. })) {
                     return self.hand_on(bytes, out);
                 }
                 if self.waiting.is_some() {
@@ -226,9 +225,10 @@ impl RtspSession {
 
     /// What the client says goes to the session at the other half of the tunnel.
     fn hand_on(&mut self, text: &[u8], out: &mut Vec<Output>) -> Result<(), RtspError> {
-        let Some(Half::Post { name, decoder, .. }) = &mut self.tunnel else { return Ok(()) };
+        let Some(Half::Post { name, decoder, pieces }) = &mut self.tunnel else { return Ok(()) };
         let (bytes, is_base64) = decoder.decode(text);
         if !bytes.is_empty() {
+            *pieces += 1;
             out.push(Output::Tunnel { name: name.clone(), bytes });
         }
         if is_base64 { Ok(()) } else { Err(RtspError::BadTunnel) }
@@ -252,7 +252,7 @@ impl RtspSession {
         let from_peer = from.ip().to_canonical() == self.peer.ip().to_canonical();
         let known = match &mut self.role {
             Role::Publish(publisher) => publisher.datagram(now, pair, rtcp, from_peer.then_some(from), bytes, out),
-            Role::Play(player) => from_peer && player.datagram(now, pair, rtcp, from, out),
+            Role::Play(player) => from_peer && player.datagram(now, pair, rtcp, from, bytes, out),
             Role::None => false,
         };
         if known {
@@ -265,7 +265,7 @@ impl RtspSession {
         let Some(waiting) = self.waiting.take() else {
             return match (input, &self.tunnel) {
                 // The session has ended at the other half, the client's last words are late.
-                (Input::Refused(_), Some(Half::Post { heard: true, .. })) => {
+                (Input::Refused(_), Some(Half::Post { pieces: 2.., .. })) => {
                     self.close(out);
                     Ok(())
                 }
@@ -276,7 +276,8 @@ impl RtspSession {
         };
         let Waiting { cseq, wait } = *waiting;
         let answer = match (input, wait) {
-            (Input::Publishing, Wait::Publishing(publisher)) => {
+            (Input::Publishing, Wait::Publishing(mut publisher)) => {
+                publisher.granted(out);
                 self.role = Role::Publish(publisher);
                 Ok(Answer::Reply(Response::ok()))
             }
@@ -415,13 +416,15 @@ impl RtspSession {
 
 /// The answer to a request that the shard has refused.
 fn refused(refusal: Refusal, wait: &Wait) -> Response {
-    match (refusal, wait) {
+    let status = match (refusal, wait) {
         (Refusal::NameInUse, _) => Status::Forbidden,
         (Refusal::NotFound, _) => Status::NotFound,
         (Refusal::LimitReached, Wait::Pair { .. } | Wait::Group { .. }) => Status::NotEnoughBandwidth,
+        // Each is a line of the log, so a connection has one.
+        (Refusal::LimitReached, Wait::Playing { .. }) => return Response::from(Status::ServiceUnavailable).last(),
         (Refusal::LimitReached | Refusal::ShuttingDown, _) => Status::ServiceUnavailable,
-    }
-    .into()
+    };
+    status.into()
 }
 
 impl Session for RtspSession {

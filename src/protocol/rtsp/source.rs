@@ -1,8 +1,9 @@
 //! Where the datagrams of a peer's port come from: the address it named, or the one that shows behind a NAT.
 //!
 //! The first datagram settles the address, as clients send a small one to open the way. Later it changes only if the known
-//! address has been silent for [`REBIND_SILENCE_MS`], so that nobody takes a running session over. Limits: an address and a time per
-//! port. Not here: whether the sender has the right IP address and the right SSRC; the caller says so.
+//! address has been silent for [`REBIND_SILENCE_MS`] and the caller trusts the sender, so that nobody takes a running session over, not
+//! even from the peer's own host. Limits: an address and a time per port. Not here: whether the sender has the right IP address and the
+//! SSRC that was there before (by which it is trusted); the caller says so.
 
 use std::net::SocketAddr;
 

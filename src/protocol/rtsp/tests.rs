@@ -146,9 +146,11 @@ impl Peer {
                 Some(at) => format!("{}", at.millis_since(self.now)),
                 None => "never".to_owned(),
             },
-            ["rtp" | "rtcp", at, from] => {
+            // The last word: who has sent it, by its SSRC.
+            ["rtp" | "rtcp", at, from, ref ssrc @ ..] => {
                 let (from, rtcp) = (from.parse().unwrap(), words[0] == "rtcp");
-                self.input(Input::Datagram { pair: pair(at), rtcp, from, bytes: &[0x80, 200, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1] })
+                let ssrc = ssrc.first().map_or(1, |ssrc| ssrc.parse().unwrap());
+                self.input(Input::Datagram { pair: pair(at), rtcp, from, bytes: &[0x80, 201, 0, 1, 0, 0, 0, ssrc] })
             }
             _ => panic!("{text}"),
         }
@@ -193,6 +195,7 @@ fn show_one(output: &Output) -> String {
         Output::LeaveGroup => "[leave group]".to_owned(),
         Output::OpenTunnel(name) => format!("[tunnel {name}]"),
         Output::Tunnel { name, bytes } => format!("[to {name} {}]", String::from_utf8_lossy(bytes)),
+        Output::Note { reason, message } => format!("[note {}: {message}]", reason.unwrap_or("-")),
         Output::Discarded(discard) => format!("[{}]", discard.label()),
         Output::Received(received) => format!("[received {}+{}]", received.received, received.useless),
         Output::SendDatagram { pair, rtcp, to, .. } => format!("[to {to} from {pair} {}]", if *rtcp { "rtcp" } else { "rtp" }),

@@ -26,8 +26,8 @@ pub enum Lower {
     Interleaved(Option<Channels>),
     /// To and from these ports of the client.
     Unicast(PortPair),
-    /// To a group; what the client wishes of it.
-    Multicast { ports: Option<PortPair>, ttl: Option<u8> },
+    /// To a group, which the server chooses.
+    Multicast,
 }
 
 impl Lower {
@@ -35,7 +35,7 @@ impl Lower {
         match self {
             Lower::Interleaved(_) => Kind::Tcp,
             Lower::Unicast(_) => Kind::Udp,
-            Lower::Multicast { .. } => Kind::Multicast,
+            Lower::Multicast => Kind::Multicast,
         }
     }
 }
@@ -96,7 +96,7 @@ fn offer(text: &str) -> Option<Offer> {
         _ => return None,
     };
     let (mut multicast, mut record) = (false, false);
-    let (mut channels, mut client_ports, mut group_ports, mut ttl) = (None, None, None, None);
+    let (mut channels, mut client_ports) = (None, None);
     for parameter in parameters {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let value = value.trim().trim_matches('"');
@@ -109,8 +109,6 @@ fn offer(text: &str) -> Option<Offer> {
                 tcp = true;
             }
             "client_port" => client_ports = Some(port_pair(value)?),
-            "port" => group_ports = Some(port_pair(value)?),
-            "ttl" => ttl = value.parse().ok(),
             _ => {}
         }
     }
@@ -119,7 +117,7 @@ fn offer(text: &str) -> Option<Offer> {
         (true, false) => Lower::Interleaved(channels),
         (true, true) => return None,
         (false, false) => Lower::Unicast(client_ports?),
-        (false, true) => Lower::Multicast { ports: group_ports, ttl },
+        (false, true) => Lower::Multicast,
     };
     Some(Offer { lower, record, says_udp })
 }
@@ -163,7 +161,7 @@ mod tests {
 
     #[test]
     fn offers() {
-        let group = Lower::Multicast { ports: None, ttl: None };
+        let group = Lower::Multicast;
         let cases: &[(&str, &[(Lower, bool)])] = &[
             ("RTP/AVP/TCP;unicast;interleaved=0-1", &[(tcp(0, 1), false)]),
             ("RTP/AVP/TCP;unicast;interleaved=2-3;mode=record", &[(tcp(2, 3), true)]),
@@ -180,10 +178,7 @@ mod tests {
             ("RTP/AVP;unicast;client_port=5000-5001;mode=\"PLAY\"", &[(udp(5000, 5001), false)]),
             ("RTP/AVP;unicast;mode=\"PLAY,RECORD\";client_port=5000-5001", &[(udp(5000, 5001), false)]),
             ("RTP/AVP;multicast", &[(group, false)]),
-            (
-                "RTP/AVP;multicast;destination=239.1.1.1;port=5000-5001;ttl=16",
-                &[(Lower::Multicast { ports: Some(PortPair { rtp: 5000, rtcp: 5001 }), ttl: Some(16) }, false)],
-            ),
+            ("RTP/AVP;multicast;destination=239.1.1.1;port=5000-5001;ttl=16", &[(group, false)]),
             (
                 "RTP/AVP/UDP;unicast;client_port=1-2,RTP/AVP/UDP;multicast,RTP/AVP/TCP;unicast;interleaved=0-1",
                 &[(udp(1, 2), false), (group, false), (tcp(0, 1), false)],

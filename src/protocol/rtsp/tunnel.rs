@@ -9,8 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::message::Request;
+use crate::protocol::common::TUNNEL_COOKIE;
 
-const COOKIE: &str = "x-sessioncookie";
 const COOKIE_BYTES_MAX: usize = 256;
 
 /// What a connection is to a tunnel.
@@ -18,18 +18,18 @@ const COOKIE_BYTES_MAX: usize = 256;
 pub(super) enum Half {
     /// It carries what the server says, and is the session.
     Get { name: Arc<str> },
-    /// It carries what the client says.
-    /// `heard`: the other half has taken something.
-    Post { name: Arc<str>, decoder: Base64, heard: bool },
+    /// It carries what the client says. `pieces`: how often something was handed on; the other half has taken all but the last, for a
+    /// refusal ends the connection.
+    Post { name: Arc<str>, decoder: Base64, pieces: u64 },
 }
 
 /// The half that a request in HTTP opens; `None`: it is for no tunnel.
 pub(super) fn half(request: &Request) -> Option<Half> {
-    let cookie = request.header(COOKIE).map(str::trim).filter(|cookie| (1..=COOKIE_BYTES_MAX).contains(&cookie.len()))?;
+    let cookie = request.header(TUNNEL_COOKIE).map(str::trim).filter(|cookie| (1..=COOKIE_BYTES_MAX).contains(&cookie.len()))?;
     let name = Arc::from(cookie);
     match request.method.as_str() {
         "GET" => Some(Half::Get { name }),
-        "POST" => Some(Half::Post { name, decoder: Base64::default(), heard: false }),
+        "POST" => Some(Half::Post { name, decoder: Base64::default(), pieces: 0 }),
         _ => None,
     }
 }

@@ -91,7 +91,7 @@ impl Clip {
     pub fn publish(mut self, server: &Server, key: &str, network: BadNetwork) -> (Publishing, Report) {
         let sockets = [0; 4].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
         let mut client = RtspStream::connect(server, key);
-        let description = sdp::write(&self.tracks, "clip", IpAddr::V4(Ipv4Addr::LOCALHOST), None).unwrap();
+        let description = sdp::write(&self.tracks, "clip", IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
         client.request("ANNOUNCE", "", &["Content-Type: application/sdp"], &description);
         for (track, pair) in sockets.chunks(2).enumerate() {
             set_up(&mut client, server, track, pair);

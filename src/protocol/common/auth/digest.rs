@@ -11,6 +11,8 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
+use crate::protocol::common::hex;
+
 const FIELDS_MAX: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,18 +37,14 @@ impl Algorithm {
     fn hash(self, parts: &[&str]) -> String {
         let text = parts.join(":");
         match self {
-            Algorithm::Md5 => hex(&Md5::digest(text.as_bytes())),
-            Algorithm::Sha256 => hex(&Sha256::digest(text.as_bytes())),
+            Algorithm::Md5 => hex::lower(&Md5::digest(text.as_bytes())),
+            Algorithm::Sha256 => hex::lower(&Sha256::digest(text.as_bytes())),
         }
     }
 
     pub fn ha1(self, name: &str, realm: &str, password: &str) -> Ha1 {
         Ha1(self.hash(&[name, realm, password]))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a client answers to a challenge.

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::Keyed;
 use crate::media::Stamp;
+use crate::protocol::common::hex;
 
 const TIME_DIGITS: usize = 16;
 const HASH_BYTES: usize = 16;
@@ -19,8 +20,8 @@ pub(super) struct Nonces<'a> {
 
 impl Nonces<'_> {
     pub fn make(&self, now: Stamp, peer: IpAddr) -> String {
-        let hash = self.hash(now.as_nanos(), peer);
-        hash.iter().fold(format!("{:016x}", now.as_nanos()), |text, byte| text + &format!("{byte:02x}"))
+        let nanos = now.as_nanos();
+        hex::lower(&nanos.to_be_bytes()) + &hex::lower(&self.hash(nanos, peer))
     }
 
     /// Whether `nonce` was made here for that address, not longer than `nonce_ms` ago.

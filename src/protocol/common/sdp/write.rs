@@ -18,27 +18,17 @@ use crate::media::h264::AvcConfig;
 use crate::media::h265::HevcConfig;
 use crate::media::opus::OpusHead;
 use crate::media::{Codec, Track, TrackKind, TrackShape, Tracks};
-
-/// Where media goes, for the `c=` and `m=` lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Multicast {
-    pub address: IpAddr,
-    pub ttl: u8,
-    /// RTP ports of the video and the audio track.
-    pub video_port: u16,
-    pub audio_port: u16,
-}
+use crate::protocol::common::hex;
 
 /// Describes the tracks as they are sent by [`crate::format::rtp`]: video under the control `trackID=0`, audio under `trackID=1`.
 /// `name` is the session's name, `origin` the server's address. `None`: no track can be sent by RTP.
-pub fn write(tracks: &Tracks, name: &str, origin: IpAddr, multicast: Option<Multicast>) -> Option<String> {
-    let (video_port, audio_port) = multicast.map_or((0, 0), |multicast| (multicast.video_port, multicast.audio_port));
-    let kinds = [(TrackKind::Video, "video", video_port), (TrackKind::Audio, "audio", audio_port)];
+pub fn write(tracks: &Tracks, name: &str, origin: IpAddr) -> Option<String> {
+    let kinds = [(TrackKind::Video, "video"), (TrackKind::Audio, "audio")];
     let mut sections = String::new();
-    for (number, (kind, media, port)) in kinds.into_iter().enumerate() {
+    for (number, (kind, media)) in kinds.into_iter().enumerate() {
         let Some(track) = tracks.first(kind) else { continue };
         let Some(payload) = outgoing(track) else { continue };
-        put_section(&mut sections, media, port, track, &payload);
+        put_section(&mut sections, media, track, &payload);
         put(&mut sections, format_args!("a=control:trackID={number}"));
     }
     if sections.is_empty() {
@@ -49,7 +39,7 @@ pub fn write(tracks: &Tracks, name: &str, origin: IpAddr, multicast: Option<Mult
     let (id, version) = (number_of(name), number_of(&sections));
     put(&mut text, format_args!("o=- {id} {version} IN {} {origin}", family(origin)));
     put(&mut text, format_args!("s={}", session_name(name)));
-    put(&mut text, format_args!("c=IN {}", destination(origin, multicast)));
+    put(&mut text, format_args!("c=IN {}", anywhere(origin)));
     for line in ["t=0 0", "a=tool:shardcast", "a=control:*", "a=range:npt=now-"] {
         put(&mut text, format_args!("{line}"));
     }
@@ -83,19 +73,17 @@ fn session_name(name: &str) -> String {
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-/// Of the `c=` line. Unicast addresses are settled by SETUP; only IPv4 groups have a TTL here (RFC 8866 §5.7).
-fn destination(origin: IpAddr, multicast: Option<Multicast>) -> String {
-    match (multicast, origin) {
-        (Some(Multicast { address: IpAddr::V4(address), ttl, .. }), _) => format!("IP4 {address}/{ttl}"),
-        (Some(Multicast { address: IpAddr::V6(address), .. }), _) => format!("IP6 {address}"),
-        (None, IpAddr::V4(_)) => "IP4 0.0.0.0".to_owned(),
-        (None, IpAddr::V6(_)) => "IP6 ::".to_owned(),
+/// Of the `c=` line: where the media goes is settled by SETUP.
+const fn anywhere(origin: IpAddr) -> &'static str {
+    match origin {
+        IpAddr::V4(_) => "IP4 0.0.0.0",
+        IpAddr::V6(_) => "IP6 ::",
     }
 }
 
-fn put_section(text: &mut String, media: &str, port: u16, track: &Track, payload: &RtpPayload) {
+fn put_section(text: &mut String, media: &str, track: &Track, payload: &RtpPayload) {
     let RtpPayload { payload_type, clock_rate, .. } = payload;
-    put(text, format_args!("m={media} {port} RTP/AVP {payload_type}"));
+    put(text, format_args!("m={media} 0 RTP/AVP {payload_type}"));
     let name = encoding_name(payload);
     match channels(payload) {
         0 => put(text, format_args!("a=rtpmap:{payload_type} {name}/{clock_rate}")),
@@ -142,7 +130,7 @@ fn parameters(track: &Track, payload: &RtpPayload) -> Option<String> {
         PayloadForm::AacHbr { size_bits, index_bits, index_delta_bits } => Some(format!(
             "streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength={size_bits};indexlength={index_bits};\
              indexdeltalength={index_delta_bits};config={}",
-            hex(&payload.config)
+            hex::upper(&payload.config)
         )),
         PayloadForm::Opus => {
             let stereo = opus_channels(track)? > 1;
@@ -166,7 +154,7 @@ fn avc_parameters(record: &Bytes) -> String {
         Ok(config) if !config.sps.is_empty() => {
             // The record's bytes 1 to 3 are those of the first SPS: profile, constraints, level.
             let sets = base64_list(&[config.sps, config.pps].concat());
-            format!("{mode};profile-level-id={};sprop-parameter-sets={sets}", hex(&record[1..4]))
+            format!("{mode};profile-level-id={};sprop-parameter-sets={sets}", hex::upper(&record[1..4]))
         }
         _ => mode.to_owned(),
     }
@@ -182,8 +170,4 @@ fn hevc_parameters(record: &Bytes) -> Option<String> {
 
 fn base64_list(sets: &[Bytes]) -> String {
     sets.iter().map(|set| BASE64.encode(set)).collect::<Vec<_>>().join(",")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }

@@ -233,8 +233,21 @@ fn a_viewers_real_address_is_found() {
                 ("!rtp 0 10.0.0.9:6000", "[redirect 0 10.0.0.9:6000 10.0.0.9:5001]"),
                 ("!rtp 0 10.0.0.9:6000", ""),
                 ("!rtp 0 10.0.0.9:7000", ""),
+                // Nothing in it says whose it is: somebody else behind the same NAT could take the stream.
+                ("!after 20000", ""),
+                ("!rtp 0 10.0.0.9:7000", ""),
+            ],
+        ),
+        (
+            "while it plays, its reports",
+            &[
+                UDP_PLAY,
+                UDP_PLAYING,
+                ("!rtcp 0 10.0.0.9:5001", ""),
+                ("!rtcp 0 10.0.0.9:6001", ""),
                 ("!after 2000", ""),
-                ("!rtp 0 10.0.0.9:7000", "[redirect 0 10.0.0.9:7000 10.0.0.9:5001]"),
+                ("!rtcp 0 10.0.0.9:6001 2", ""),
+                ("!rtcp 0 10.0.0.9:6001", "[redirect 0 10.0.0.9:5000 10.0.0.9:6001]"),
             ],
         ),
         ("another host", &[UDP_PLAY, UDP_PLAYING, ("!rtp 0 10.0.0.8:6000", ""), ("!due", "66000")]),

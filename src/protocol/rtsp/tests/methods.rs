@@ -26,6 +26,13 @@ const PLAYING: &[Step] = &[
     ("PLAY rtsp://h/live/a", "[play live/a channels 0/1 2/3 Gop rtsp-tcp]"),
     ("!playing", "<200 #3 ID | Range: npt=now->"),
 ];
+/// Plays by multicast.
+const MEMBER: &[Step] = &[
+    ("SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP;multicast", "[describe live/a]"),
+    ("!described v", "[join live/a rtsp-multicast]"),
+    ("!joined", "<200 #1 ID | Transport: RTP/AVP;multicast;destination=239.0.0.1;port=5004-5005;ttl=16>"),
+    ("PLAY rtsp://h/live/a", "<200 #2 ID | Range: npt=now->"),
+];
 const ANNOUNCED: &[Step] = &[(ANNOUNCE_FFMPEG, "[publish live/a]"), ("!publishing", "<200 #1>")];
 const RECORDING: &[Step] =
     &[ANNOUNCED[0], ANNOUNCED[1], (RECORD_SETUP, RECORD_SET_UP), ("RECORD rtsp://h/live/a", "<200 #3 ID | Range: npt=now->")];
@@ -116,8 +123,46 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             &[],
             vec![
                 ("ANNOUNCE rtsp://h/live/a\nContent-Type: text/plain\n\nv=0\r\n", "<415 #1>"),
-                ("ANNOUNCE rtsp://h/live/a\nContent-Type: application/sdp\n\nhello", "<415 #2>"),
-                ("ANNOUNCE rtsp://h/live/a", "<415 #3>"),
+                // Said once, as each is a line of the log.
+                (
+                    "ANNOUNCE rtsp://h/live/a\nContent-Type: application/sdp\n\nhello",
+                    "[note bad_description: ANNOUNCE of live/a: no session description]<400 #2 | Connection: close>[close]",
+                ),
+                ("ANNOUNCE rtsp://h/live/a", ""),
+            ],
+        ),
+        (
+            "ANNOUNCE of nothing",
+            &[],
+            vec![(
+                "ANNOUNCE rtsp://h/live/a",
+                "[note bad_description: ANNOUNCE of live/a: no session description]<400 #1 | Connection: close>[close]",
+            )],
+        ),
+        (
+            "ANNOUNCE without media",
+            &[],
+            vec![(
+                "ANNOUNCE rtsp://h/live/a\n\nv=0\r\n",
+                "[note bad_description: ANNOUNCE of live/a: no media section]<400 #1 | Connection: close>[close]",
+            )],
+        ),
+        (
+            "ANNOUNCE of codecs that are not carried",
+            &[],
+            vec![(
+                "ANNOUNCE rtsp://h/live/a\n\nv=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 theora/90000\r\n\
+                 m=video 0 RTP/AVP 97\r\na=rtpmap:97 H264/90000\r\na=fmtp:97 packetization-mode=2\r\n",
+                "[note unsupported_media: ANNOUNCE of live/a: theora is not carried; interleaved packetization (mode 2) is not \
+                 supported]<415 #1 | Connection: close>[close]",
+            )],
+        ),
+        (
+            "PLAY at the limit",
+            READY,
+            vec![
+                ("PLAY rtsp://h/live/a", "[play live/a channels 0/1 - Gop rtsp-tcp]"),
+                ("!refused limit", "<503 #2 ID | Connection: close>[close]"),
             ],
         ),
         (
@@ -126,7 +171,7 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             vec![(
                 "ANNOUNCE rtsp://h/live/a\nContent-Type: application/sdp\n\nv=0\r\no=- 1 1 IN IP4 1.1.1.1\r\ns=x\r\nt=0 0\r\n\
              m=application 0 RTP/AVP 107\r\na=rtpmap:107 vnd.onvif.metadata/90000\r\na=control:x\r\n",
-                "<415 #1>",
+                "[note unsupported_media: ANNOUNCE of live/a: vnd.onvif.metadata is not carried]<415 #1 | Connection: close>[close]",
             )],
         ),
         // Sessions and states.
@@ -199,8 +244,10 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             vec![
                 ("PLAY rtsp://h/live/b", "<404 #3 ID>"),
                 ("TEARDOWN rtsp://h/live/b", "<404 #4 ID>"),
-                ("SETUP rtsp://h/live/b/trackID=0\nSession: ID\nTransport: RTP/AVP/TCP", "[describe live/b]"),
-                ("!described v", "<404 #5 ID>"),
+                ("SETUP rtsp://h/live/b/trackID=0\nSession: ID\nTransport: RTP/AVP/TCP", "<459 #5 ID>"),
+                ("DESCRIBE rtsp://h/live/b", "[describe live/b]"),
+                ("!described v", "<200 #6 ID | Content-Base: rtsp://h/live/b/ | 1 sections>"),
+                ("SETUP rtsp://h/live/b/trackID=0\nSession: ID\nTransport: RTP/AVP/TCP", "<459 #7 ID>"),
             ],
         ),
         (
@@ -247,6 +294,14 @@ fn rows() -> Vec<(&'static str, &'static [Step], Vec<Step>)> {
             vec![("SETUP rtsp://h/live/a/trackID=1\nSession: ID\nTransport: RTP/AVP;unicast;client_port=6-7", "<461 #2 ID>")],
         ),
         (
+            "one channel for two flows",
+            &[],
+            vec![
+                ("SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP/TCP;interleaved=4-4", "[describe live/a]"),
+                ("!described va", "<200 #1 ID | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>"),
+            ],
+        ),
+        (
             "another transport for the only track",
             READY,
             vec![
@@ -285,6 +340,24 @@ fn every_answer() {
 fn a_head_that_is_too_large_is_answered() {
     let mut peer = Peer::new(Config::default());
     assert_eq!(peer.input(Input::Bytes(&[b'A'; 20_000])), "<431>[error head_too_large]");
+}
+
+#[test]
+fn a_body_that_is_too_large_is_refused_by_its_head() {
+    for (announced, expected) in [(64 * 1024, ""), (64 * 1024 + 1, "<413>[error body_too_large]")] {
+        let mut peer = Peer::new(Config::default());
+        let head = format!("ANNOUNCE rtsp://h/live/a RTSP/1.0\nCSeq: 1\nContent-Length: {announced}\n\n");
+        assert_eq!(peer.input(Input::Bytes(head.as_bytes())), expected, "{announced}");
+    }
+    // Within the bound, but longer once it is text.
+    let mut peer = Peer::new(Config::default());
+    let head = b"ANNOUNCE rtsp://h/live/a RTSP/1.0\nCSeq: 1\nContent-Length: 60000\n\n";
+    let shown = peer.input(Input::Bytes(&[&head[..], &[0xFF; 60_000]].concat()));
+    assert!(
+        shown.starts_with("[note bad_description: ANNOUNCE of live/a: ")
+            && shown.ends_with("<413 #1 | Connection: close>[close]"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -370,6 +443,33 @@ fn times() {
         ),
         ("ready", READY, &[("!due", "66000"), ("!after 65999", ""), ("!after 1", "[error session_timeout]")]),
         ("playing over TCP", PLAYING, &[("!due", "never"), ("!after 1000000", "")]),
+        (
+            "member of a group",
+            MEMBER,
+            &[
+                ("!due", "66000"),
+                ("!after 60000", ""),
+                ("GET_PARAMETER *", "<200 #3 ID>"),
+                ("!after 65999", ""),
+                ("!after 1", "[error session_timeout]"),
+            ],
+        ),
+        (
+            "another session behind the end of a stream",
+            PLAYING,
+            &[
+                ("!ended", ""),
+                ("!due", "5000"),
+                ("TEARDOWN rtsp://h/live/b", "<404 #4 ID>"),
+                ("PAUSE rtsp://h/live/a", "[pause]<200 #5 ID>"),
+                (
+                    "SETUP rtsp://h/live/a/trackID=0\nTransport: RTP/AVP/TCP",
+                    "[stop]<200 #6 ID2 | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>",
+                ),
+                ("!due", "66000"),
+                ("!after 5000", ""),
+            ],
+        ),
         ("paused over TCP", PLAYING, &[("PAUSE rtsp://h/live/a", "[pause]<200 #4 ID>"), ("!due", "66000")]),
         ("announced", ANNOUNCED, &[("!due", "66000")]),
         (
@@ -395,7 +495,7 @@ fn times() {
 fn what_is_held_is_bounded() {
     let mut peer = Peer::new(Config::default());
     assert_eq!(peer.say("DESCRIBE rtsp://h/live/a"), "[describe live/a]");
-    let block = [b'\n'; 64 * 1024];
+    let block = [b'\n'; 16 * 1024];
     for _ in 0..4 {
         assert_eq!(peer.input(Input::Bytes(&block)), "");
     }
@@ -405,10 +505,10 @@ fn what_is_held_is_bounded() {
 #[test]
 fn many_requests_behind_one_that_waits() {
     let one = b"DESCRIBE rtsp://h/live/a RTSP/1.0\nCSeq: 1\n\n";
-    let many = one.repeat(5_000);
+    let many = one.repeat(1_000);
     let mut peer = Peer::new(Config::default());
     assert_eq!(peer.input(Input::Bytes(&many)), "[describe live/a]");
-    for left in (0..5_000).rev() {
+    for left in (0..1_000).rev() {
         let shown = peer.shard("refused not-found");
         assert_eq!(shown, if left > 0 { "<404 #1>[describe live/a]" } else { "<404 #1>" });
     }
