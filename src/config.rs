@@ -373,6 +373,9 @@ pub struct Limits {
     pub ring_bytes_max: usize,
     /// Control bytes waiting per connection.
     pub outbox_bytes_max: usize,
+    /// What all peers have sent that is not complete or not due yet, and replies that they do not take, in the whole process. Each
+    /// shard has an equal part.
+    pub held_bytes_max: usize,
     /// Batches of media waiting per pair of shards.
     pub lane_batches_max: usize,
     /// A publisher that sends nothing for this time is closed.
@@ -469,6 +472,13 @@ impl Default for Viewer {
     }
 }
 
+impl Limits {
+    /// A shard's part of `held_bytes_max`; a publisher's largest messages fit in any case.
+    pub fn held_bytes_of_a_shard(&self, shards: usize) -> usize {
+        (self.held_bytes_max / shards.max(1)).max(2 * self.message_bytes_max)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -476,9 +486,10 @@ impl Default for Limits {
             streams_per_shard_max: 2_000,
             handshake_ms_max: 10_000,
             message_bytes_max: 8 * 1024 * 1024,
-            media_bytes_max: 512 * 1024 * 1024,
+            media_bytes_max: 384 * 1024 * 1024,
             ring_bytes_max: 32 * 1024 * 1024,
             outbox_bytes_max: 64 * 1024,
+            held_bytes_max: 256 * 1024 * 1024,
             lane_batches_max: 1_024,
             idle_ms_max: 60_000,
         }

@@ -293,6 +293,10 @@ pub trait Session: Send {
 
     /// When to send [`Input::Timeout`] next; `None`: never.
     fn next_timeout(&self) -> Option<Stamp>;
+
+    /// Bytes from the peer that the session keeps because they are not complete or not due yet: messages, requests, access units,
+    /// packets behind a gap. Asked after every input.
+    fn held_bytes(&self) -> usize;
 }
 
 #[cfg(test)]

@@ -11,14 +11,6 @@ use super::{CONTROL_CONNECTIONS_MAX, Config};
 const CONNECTION_BYTES: u64 = 8 * 1024;
 /// A waiting batch itself; its frames are the owner's.
 const LANE_BATCH_BYTES: u64 = 64;
-/// An RTSP request, head and body, and what may wait behind it.
-const REQUEST_BYTES: u64 = (16 + 1024 + 256) * 1024;
-/// An access unit of RTP that is being put together.
-const UNIT_BYTES: u64 = 8 * 1024 * 1024;
-/// Packets of an RTP track that wait behind a gap.
-const GAP_BYTES: u64 = 2 * 1024 * 1024;
-/// Tracks of a publisher that sends RTP: one with picture, one with sound.
-const RTP_TRACKS: u64 = 2;
 /// Cipher text of a connection that waits to be sent, with the record that goes over the limit.
 const TLS_UNSENT_BYTES: u64 = (64 + 16) * 1024;
 /// Cipher text of the record that comes in (RFC 5246 §6.2.3).
@@ -32,14 +24,8 @@ pub struct Budget {
     pub shards: u64,
     /// Frames kept for newcomers and for viewers that lag.
     pub media_bytes: u64,
-    /// Messages and access units of publishers that are being put together.
-    pub messages_bytes: u64,
-    /// Packets of UDP publishers that wait behind a gap.
-    pub gaps_bytes: u64,
-    /// Requests that are being read or wait for an answer.
-    pub requests_bytes: u64,
-    /// Control bytes waiting to be sent.
-    pub outboxes_bytes: u64,
+    /// What peers have sent that is not complete or not due, and replies that they do not take.
+    pub held_bytes: u64,
     pub connections_bytes: u64,
     /// Cipher text of connections over TLS.
     pub tls_bytes: u64,
@@ -57,22 +43,14 @@ impl Config {
         let shards = u64::from(self.server.shards.count());
         let limits = &self.limits;
         let connections = shards.saturating_mul(limits.connections_per_shard_max as u64);
-        let streams = shards.saturating_mul(limits.streams_per_shard_max as u64);
         let lanes = shards.saturating_mul(shards - 1);
-        let publishers = streams.min(connections);
         let has_tls = !self.rtsp.tls_listen.is_empty();
         let has_rtsp = has_tls || !self.rtsp.listen.is_empty();
-        let (rtsp_publishers, requests) = if has_rtsp { (publishers, connections) } else { (0, 0) };
-        let message_bytes = limits.message_bytes_max as u64;
-        let message_bytes = if has_rtsp { message_bytes.max(RTP_TRACKS * UNIT_BYTES) } else { message_bytes };
         let pairs = if has_rtsp { self.datagrams().ports.pairs() } else { 0 };
         Budget {
             shards,
             media_bytes: limits.media_bytes_max as u64,
-            messages_bytes: publishers.saturating_mul(message_bytes),
-            gaps_bytes: pairs.min(rtsp_publishers.saturating_mul(RTP_TRACKS)).saturating_mul(GAP_BYTES),
-            requests_bytes: requests.saturating_mul(REQUEST_BYTES),
-            outboxes_bytes: connections.saturating_mul(limits.outbox_bytes_max as u64),
+            held_bytes: shards.saturating_mul(limits.held_bytes_of_a_shard(usize::from(self.server.shards.count())) as u64),
             connections_bytes: connections.saturating_mul(CONNECTION_BYTES),
             tls_bytes: if has_tls { connections.saturating_mul(TLS_UNSENT_BYTES + TLS_RECORD_BYTES) } else { 0 },
             lanes_bytes: lanes.saturating_mul(limits.lane_batches_max as u64).saturating_mul(LANE_BATCH_BYTES),
@@ -85,13 +63,10 @@ impl Config {
 }
 
 impl Budget {
-    fn holders(&self) -> [(&'static str, u64); 9] {
+    fn holders(&self) -> [(&'static str, u64); 6] {
         [
             ("media", self.media_bytes),
-            ("messages", self.messages_bytes),
-            ("gaps", self.gaps_bytes),
-            ("requests", self.requests_bytes),
-            ("outboxes", self.outboxes_bytes),
+            ("held", self.held_bytes),
             ("connections", self.connections_bytes),
             ("tls", self.tls_bytes),
             ("lanes", self.lanes_bytes),
@@ -123,13 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_said_here_is_what_is_held_there() {
-        use crate::format::rtp::{demux, depacketize};
         use crate::io::tls;
-        use crate::protocol::rtsp::{message, session};
-        let request = message::HEAD_BYTES_MAX + message::BODY_BYTES_MAX + session::HELD_BYTES_MAX;
-        assert_eq!(REQUEST_BYTES, request as u64);
-        assert_eq!(UNIT_BYTES, depacketize::UNIT_BYTES_MAX as u64);
-        assert_eq!(GAP_BYTES, demux::HELD_BYTES_MAX as u64);
         assert_eq!(TLS_UNSENT_BYTES, (tls::UNSENT_BYTES_MAX + tls::RECORD_BYTES_MAX) as u64);
     }
 
@@ -138,24 +107,29 @@ mod tests {
         let mut config = Config::default();
         config.server.shards = Shards::Fixed(2);
         config.limits.connections_per_shard_max = 1024;
-        config.limits.streams_per_shard_max = 10;
         config.limits.lane_batches_max = 8192;
         config.rtsp.listen.clear();
         let budget = config.budget();
         assert_eq!(
             budget.to_string(),
-            "memory that the limits allow, 2 shards: 821 MiB (media 512, messages 160, gaps 0, requests 0, outboxes 128, connections 16, \
-             tls 0, lanes 1, control 4), in the kernel 256 MiB"
+            "memory that the limits allow, 2 shards: 661 MiB (media 384, held 256, connections 16, tls 0, lanes 1, control 4), \
+             in the kernel 256 MiB"
         );
-        assert_eq!(budget.total_bytes(), 821 * 1024 * 1024);
+        assert_eq!(budget.total_bytes(), 661 * 1024 * 1024);
         config.rtsp.tls_listen.push(([127, 0, 0, 1], 0).into());
-        // Ten pairs, fewer than the twenty publishers have tracks.
         config.rtsp.udp_ports = "20000-20019".parse().unwrap();
         assert_eq!(
             config.budget().to_string(),
-            "memory that the limits allow, 2 shards: 3789 MiB (media 512, messages 320, gaps 20, requests 2592, outboxes 128, \
-             connections 16, tls 196, lanes 1, control 4), in the kernel 336 MiB"
+            "memory that the limits allow, 2 shards: 857 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4), \
+             in the kernel 336 MiB"
         );
+    }
+
+    #[test]
+    fn the_defaults_fit_into_a_gibibyte_on_two_shards() {
+        let mut config = Config::default();
+        config.server.shards = Shards::Fixed(2);
+        assert!(config.budget().total_bytes() < 1024 * 1024 * 1024, "{}", config.budget());
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Config {
             ("limits.media_bytes_max", limits.media_bytes_max as u64, MIB, 1024 * GIB),
             ("limits.ring_bytes_max", limits.ring_bytes_max as u64, 64 * KIB, 4 * GIB),
             ("limits.outbox_bytes_max", limits.outbox_bytes_max as u64, 4 * KIB, 16 * MIB),
+            ("limits.held_bytes_max", limits.held_bytes_max as u64, MIB, 1024 * GIB),
             ("limits.lane_batches_max", limits.lane_batches_max as u64, 1, 1_048_576),
             ("limits.idle_ms_max", limits.idle_ms_max, 1, DAY_MS),
             ("control.body_bytes_max", control.body_bytes_max as u64, 0, 16 * MIB),

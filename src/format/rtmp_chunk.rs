@@ -194,9 +194,14 @@ impl ChunkReader {
         }
     }
 
-    /// Declared lengths of the unfinished messages: about what this reader owns, in bytes.
+    /// Declared lengths of the unfinished messages.
     pub fn unfinished_bytes(&self) -> usize {
         self.unfinished_bytes
+    }
+
+    /// Bytes of the unfinished messages that have come.
+    pub fn held_bytes(&self) -> usize {
+        self.streams.iter().map(|stream| stream.body.len()).sum()
     }
 
     /// Collects one chunk header; false when more bytes are needed.

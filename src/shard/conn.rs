@@ -120,6 +120,8 @@ pub struct Conn {
     pub accepted: Stamp,
     pub last_input: Stamp,
     pub bytes_in: u64,
+    /// What its session held when that was last asked, with the replies that wait.
+    pub held_bytes: usize,
 }
 
 impl Conn {
@@ -147,6 +149,7 @@ impl Conn {
             accepted: now,
             last_input: now,
             bytes_in: 0,
+            held_bytes: 0,
         }
     }
 

@@ -142,6 +142,9 @@ pub struct Core<P: Ports> {
     pub(super) tunnels: HashMap<Arc<str>, ConnIndex>,
     pub(super) counters: Counters,
     pub(super) next_watch: u64,
+    /// What all connections hold of what their peers sent, and the most that they may.
+    pub(super) held_bytes: usize,
+    pub(super) held_bytes_max: usize,
     answers: VecDeque<(ConnIndex, Answer)>,
     scratch: Vec<Output>,
     timers: BinaryHeap<Reverse<(Stamp, ConnIndex)>>,
@@ -152,6 +155,7 @@ pub struct Core<P: Ports> {
 
 impl<P: Ports> Core<P> {
     pub fn new(id: ShardId, shards: ShardId, config: Arc<Config>, directory: Arc<Directory>, ports: P) -> Self {
+        let held_bytes_max = config.limits.held_bytes_of_a_shard(usize::from(shards));
         Core {
             ports,
             id,
@@ -168,6 +172,8 @@ impl<P: Ports> Core<P> {
             tunnels: HashMap::new(),
             counters: Counters::default(),
             next_watch: 0,
+            held_bytes: 0,
+            held_bytes_max,
             answers: VecDeque::new(),
             scratch: Vec::new(),
             timers: BinaryHeap::new(),
@@ -310,6 +316,7 @@ impl<P: Ports> Core<P> {
     /// Takes a connection out of the table; what it has sent stays counted.
     pub(super) fn forget(&mut self, index: ConnIndex) {
         let conn = self.conns.remove(index);
+        self.held_bytes -= conn.held_bytes;
         self.counters.bytes_out += conn.out.bytes_sent;
     }
 
@@ -472,6 +479,7 @@ impl<P: Ports> Core<P> {
             }
         }
         self.scratch = outputs;
+        self.bound_held(index, now);
         self.arm(index);
     }
 

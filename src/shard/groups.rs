@@ -30,6 +30,10 @@ impl Session for GroupViewer {
     fn next_timeout(&self) -> Option<Stamp> {
         None
     }
+
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl<P: Ports> Core<P> {

@@ -10,6 +10,7 @@ mod day_tests;
 pub mod driver;
 mod flush;
 mod groups;
+mod held;
 pub mod message;
 #[cfg(test)]
 mod move_tests;

@@ -121,6 +121,10 @@ impl Session for Hasty {
     fn next_timeout(&self) -> Option<Stamp> {
         Some(Stamp::ZERO)
     }
+
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 #[test]

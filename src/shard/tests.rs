@@ -15,9 +15,12 @@ use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, T
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
 
 /// A session under a test's thumb: each byte that it gets is a command, and what it is told is written down.
+#[derive(Default)]
 struct Puppet {
     log: Log,
     script: Script,
+    /// What came behind the command to hoard.
+    hoard: Vec<u8>,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -27,6 +30,8 @@ impl Session for Puppet {
     fn handle(&mut self, _now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
         match input {
             Input::Bytes(b"panic") => panic!("as the test wishes"),
+            Input::Bytes([b'+', bytes @ ..]) => self.hoard.extend_from_slice(bytes),
+            Input::Bytes(b"-") => self.hoard.clear(),
             Input::Bytes(_) => out.append(&mut self.script.lock().unwrap()),
             Input::Ended => {
                 self.log.lock().unwrap().push("Ended".to_owned());
@@ -39,6 +44,10 @@ impl Session for Puppet {
 
     fn next_timeout(&self) -> Option<Stamp> {
         None
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.hoard.len()
     }
 }
 
@@ -54,7 +63,7 @@ pub(super) struct Actor {
 impl Actor {
     pub fn new(world: &mut World, shard: usize) -> Actor {
         let (log, script) = (Log::default(), Script::default());
-        let peer = world.connect(shard, Box::new(Puppet { log: log.clone(), script: script.clone() }));
+        let peer = world.connect(shard, Box::new(Puppet { log: log.clone(), script: script.clone(), hoard: Vec::new() }));
         Actor { peer, log, script, reader: TagReader::new(1 << 20), demuxer: FlvDemuxer::new() }
     }
 
@@ -582,7 +591,7 @@ fn an_operator_can_close_a_session_and_drain_the_shard() {
     assert!(publisher.told().contains(&format!("Closing({:?})", CloseReason::ShuttingDown)));
     world.pass(2_000);
     assert!(world.shards[0].drained());
-    assert!(world.try_connect(0, Box::new(Puppet { log: Log::default(), script: Script::default() })).is_none());
+    assert!(world.try_connect(0, Box::new(Puppet::default())).is_none());
 }
 
 #[test]
@@ -686,6 +695,35 @@ fn a_newcomer_that_is_still_catching_up_goes_on_at_the_next_keyframe() {
 }
 
 #[test]
+fn halves_of_messages_are_bounded_for_all_together_and_the_largest_pays() {
+    let mut config = Config::default();
+    config.limits.message_bytes_max = 10_000;
+    config.limits.held_bytes_max = 40_000;
+    // A shard has 20,000 bytes.
+    let mut world = World::new(2, config);
+    let send = |world: &mut World, actor: &Actor, bytes: usize| world.send(actor.peer, &[&b"+"[..], &vec![0; bytes]].concat());
+    let [innocent, first, second] = [0, 0, 0].map(|shard| Actor::new(&mut world, shard));
+    let elsewhere = Actor::new(&mut world, 1);
+    send(&mut world, &elsewhere, 19_000);
+    send(&mut world, &innocent, 5_000);
+    send(&mut world, &first, 8_000);
+    send(&mut world, &second, 6_000);
+    assert!([&innocent, &first, &second].iter().all(|actor| world.is_open(actor.peer)));
+    send(&mut world, &innocent, 2_000);
+    assert!(!world.is_open(first.peer), "it holds most");
+    assert!([&innocent, &second, &elsewhere].iter().all(|actor| world.is_open(actor.peer)));
+    // What was finished or has gone makes room.
+    world.send(innocent.peer, b"-");
+    world.hang_up(second.peer);
+    send(&mut world, &innocent, 19_000);
+    assert!(world.is_open(innocent.peer));
+    send(&mut world, &innocent, 2_000);
+    assert!(!world.is_open(innocent.peer));
+    send(&mut world, &elsewhere, 900);
+    assert!(world.is_open(elsewhere.peer));
+}
+
+#[test]
 fn what_a_viewer_skips_is_counted_even_if_it_never_goes_on() {
     let mut world = World::new(1, Config::default());
     let publisher = Actor::publisher(&mut world, 0);
@@ -762,5 +800,5 @@ fn the_limit_on_connections_refuses_the_next() {
     let mut world = World::new(1, config);
     Actor::new(&mut world, 0);
     Actor::new(&mut world, 0);
-    assert!(world.try_connect(0, Box::new(Puppet { log: Log::default(), script: Script::default() })).is_none());
+    assert!(world.try_connect(0, Box::new(Puppet::default())).is_none());
 }

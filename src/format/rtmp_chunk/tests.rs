@@ -224,7 +224,7 @@ fn memory_is_bounded() {
         bytes.extend(hex("000000 100000 08 01000000"));
         bytes.extend([0; 128]);
         result = reader.read(&mut &bytes[..]);
-        assert!(reader.unfinished_bytes() <= 2 << 20);
+        assert!(reader.unfinished_bytes() <= 2 << 20 && reader.held_bytes() <= 128 * (usize::from(id) - 2));
         if result.is_err() {
             break;
         }

@@ -85,6 +85,10 @@ impl Session for ClipPublisher {
         let micros = u64::try_from(self.next_offset().as_micros()).unwrap_or(0);
         Some(began.after(Duration::from_micros(micros)))
     }
+
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// The video's length: from its first frame to one frame's time behind its last.

@@ -421,6 +421,10 @@ impl Session for HttpSession {
             State::Waiting { .. } | State::Playing { .. } | State::Closed => None,
         }
     }
+
+    fn held_bytes(&self) -> usize {
+        self.head.len()
+    }
 }
 
 /// What a path names.

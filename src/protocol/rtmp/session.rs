@@ -271,4 +271,8 @@ impl Session for RtmpSession {
         }
         [self.setup_deadline(), self.publisher_deadline(), self.ping_deadline()].into_iter().flatten().min()
     }
+
+    fn held_bytes(&self) -> usize {
+        self.wire.held_bytes()
+    }
 }

@@ -62,6 +62,11 @@ impl Wire {
         self.reader.set_message_bytes_max(message_bytes_max);
     }
 
+    /// Bytes of the peer's unfinished messages.
+    pub fn held_bytes(&self) -> usize {
+        self.reader.held_bytes()
+    }
+
     /// The next message for the owner, or `None` once `input` is used up.
     pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Message>, RtmpError> {
         let before = input.len();

@@ -55,6 +55,12 @@ impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+
+    /// Bytes of its head, without what separates its parts.
+    fn head_bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.method.len() + self.url.len() + headers.sum::<usize>()
+    }
 }
 
 /// What stands at the front of the bytes.
@@ -85,6 +91,11 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Bytes of a message or frame that is not complete.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len() + self.request.as_ref().map_or(0, |unfinished| unfinished.0.head_bytes())
+    }
+
     /// Takes what belongs to the next item from `input`; `None` when all of it is taken and the item is still incomplete.
     pub fn next<'r, 'i: 'r>(&'r mut self, input: &mut &'i [u8]) -> Result<Option<Item<'r>>, RtspError> {
         if std::mem::take(&mut self.delivered) {
@@ -516,6 +527,17 @@ mod tests {
         assert_eq!(reader.next(&mut input).unwrap(), Some(Item::Frame { channel: 1, payload: b"ab" }));
         assert_eq!(reader.next(&mut input).unwrap(), Some(Item::Frame { channel: 1, payload: b"cd" }));
         assert_eq!(reader.buffer.capacity(), 0);
+    }
+
+    #[test]
+    fn what_is_not_complete_is_known() {
+        let mut reader = Reader::default();
+        let pieces =
+            [("ANNOUNCE rtsp://h/a/b RTSP/1.0\r\n", 32), ("Content-Length: 50\r\n\r\n", 36), ("v=0", 39), (&"x".repeat(47), 0)];
+        for (piece, held_bytes) in pieces {
+            let complete = reader.next(&mut piece.as_bytes()).unwrap().is_some();
+            assert_eq!((reader.held_bytes(), complete), (held_bytes, held_bytes == 0), "{piece}");
+        }
     }
 
     #[test]

@@ -171,6 +171,11 @@ impl Publisher {
         true
     }
 
+    /// Bytes of access units that are not complete, and of packets behind a gap.
+    pub fn held_bytes(&self) -> usize {
+        self.recording.as_ref().map_or(0, |recording| recording.demuxer.held_bytes())
+    }
+
     pub fn next_timeout(&self) -> Option<Stamp> {
         let recording = self.recording.as_ref()?;
         Some(recording.demuxer.next_timeout().map_or(recording.next_report, |at| at.min(recording.next_report)))

@@ -449,4 +449,12 @@ impl Session for RtspSession {
         };
         patience.into_iter().chain(publisher).chain(self.close_at).min()
     }
+
+    fn held_bytes(&self) -> usize {
+        let media = match &self.role {
+            Role::Publish(publisher) => publisher.held_bytes(),
+            Role::None | Role::Play(_) => 0,
+        };
+        self.reader.held_bytes() + self.held.bytes.len() + media
+    }
 }

@@ -187,7 +187,6 @@ mod tests {
             ("RTP/AVP;unicast", &[]),
             ("RTP/AVP;unicast;client_port=0-1", &[]),
             ("RTP/AVP;unicast;client_port=5000-0", &[]),
-            ("RTP/AVP;multicast;port=5000-0", &[]),
             ("RTP/AVP;unicast;client_port=65535", &[]),
             ("RTP/AVP;unicast;client_port=70000-70001", &[]),
             ("RTP/AVP/TCP;unicast;interleaved=256-257", &[]),

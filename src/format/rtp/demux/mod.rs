@@ -114,6 +114,11 @@ impl RtpDemuxer {
         RtpDemuxer { tracks, clocks, options, received: Received::default(), announced: Tracks::default(), units: Vec::new() }
     }
 
+    /// Bytes of access units that are not complete, and of packets behind a gap.
+    pub fn held_bytes(&self) -> usize {
+        self.tracks.iter().map(|track| track.sequence.held_bytes() + track.depacketizer.held_bytes()).sum()
+    }
+
     /// Takes one RTP packet of a track; RTCP too, told by its type.
     pub fn rtp(&mut self, now: Stamp, track: usize, packet: &[u8], out: &mut Vec<Demuxed>) {
         if rtcp::is_rtcp(packet) {

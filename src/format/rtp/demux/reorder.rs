@@ -58,6 +58,11 @@ impl Sequence {
         Sequence { window_ms, next: None, held: BTreeMap::new(), held_bytes: 0, held_since: None, restart_at: None }
     }
 
+    /// Bytes of the packets behind a gap.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Takes a packet: its header and its payload.
     pub fn push(
         &mut self,
@@ -188,6 +193,16 @@ mod tests {
         }
         sequence.timeout(Stamp::MAX, &mut counts, &mut give);
         (out, counts)
+    }
+
+    #[test]
+    fn what_is_held_behind_a_gap_is_known() {
+        let mut sequence = Sequence::new(Some(50));
+        let mut counts = Received::default();
+        for (number, held_bytes) in [(1, 0), (3, 100), (4, 200), (2, 0)] {
+            sequence.push(Stamp::ZERO, &header(number), &[0; 100], &mut counts, &mut |_| {});
+            assert_eq!(sequence.held_bytes(), held_bytes, "after {number}");
+        }
     }
 
     #[test]

@@ -90,6 +90,10 @@ impl Audio {
         self.gap = false;
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.partial.len()
+    }
+
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
         if piece.timestamp != self.partial_timestamp {
             // The rest never comes: perhaps the end of a frame was taken for its beginning.

@@ -86,6 +86,15 @@ impl Depacketizer {
         }
     }
 
+    /// Bytes of the unit that is not complete.
+    pub fn held_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Nal(nals) => nals.held_bytes(),
+            Form::Audio(audio) => audio.held_bytes(),
+            Form::Video(video) => video.held_bytes(),
+        }
+    }
+
     /// Packets are missing before the next one.
     pub fn lost(&mut self, out: &mut Vec<Depacketized>) {
         out.push(Depacketized::Lost);

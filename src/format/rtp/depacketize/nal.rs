@@ -109,6 +109,10 @@ impl NalUnits {
         (self.ending, self.unmarked, self.habit) = (Ending::Marker, 0, (0, 0));
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
         if std::mem::take(&mut self.record_due) {
             out.push(Depacketized::Config(self.sets.record().clone()));

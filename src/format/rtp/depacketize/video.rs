@@ -64,6 +64,10 @@ impl Video {
         (self.timestamp, self.key, self.broken, self.arrival) = (None, false, false, Stamp::ZERO);
     }
 
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.len() + self.obu.len()
+    }
+
     pub fn push(&mut self, piece: Piece<'_>, out: &mut Vec<Depacketized>) {
         if self.timestamp.is_some_and(|timestamp| timestamp != piece.timestamp) {
             if self.gap {
