@@ -37,14 +37,14 @@ fn play_beside_another(runtime: Runtime, play: Play, recipe: &Recipe) {
     };
     wait_for("one viewer stands for the group", SOON, one_viewer);
     let mut member = RtspClient::connect(server.rtsp);
-    let answer = member.request("SETUP", "live/a/trackID=0", &["Transport: RTP/AVP;multicast"], "");
+    let answer = member.demand("SETUP", "live/a/trackID=0", &["Transport: RTP/AVP;multicast"], "");
     assert!(
         answer.header("Transport").is_some_and(|transport| transport.contains(";destination=239.255.42.")),
         "{}",
         answer.head
     );
-    assert_eq!(member.request("PLAY", "live/a", &[], "").status, 200);
+    member.demand("PLAY", "live/a", &[], "");
     assert_eq!(one_viewer(), Some(()), "it is sent once");
     Push::FfmpegTcp.finish(publisher, &server, "live/a");
-    assert_run(&player.finish(), &sent, Expected { percent: 10, slack_ms: 100 }, &format!("{play:?}, {recipe:?}"));
+    assert_run(&player.finish(), recipe, &sent, Expected::of(Push::FfmpegTcp, play));
 }

@@ -63,11 +63,7 @@ fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
         let publisher = recipe.publish(push, &server, "live/a").unwrap();
         push.finish(publisher, &server, "live/a");
         for (play, player) in players {
-            let who = format!("{push:?} to {play:?}, {recipe:?}");
-            // GStreamer sends and takes the first packets of its tracks before it says or hears how they belong together.
-            let is_late = matches!(push, Push::GstTcp | Push::GstUdp) || matches!(play, Play::GstTcp | Play::GstUdp);
-            let slack_ms = if is_late { 100 } else { 20 };
-            assert_run(&player.finish(), &sent, Expected { percent: 50, slack_ms }, &who);
+            assert_run(&player.finish(), recipe, &sent, Expected::of(push, play));
         }
     }
 }
