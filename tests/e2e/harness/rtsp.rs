@@ -1,4 +1,4 @@
-//! Clients of RTSP, and of everything that plays what RTSP publishes: ffmpeg, GStreamer, mpv. What a player received is compared with
+//! Clients of RTSP, and of everything that plays what RTSP publishes: ffmpeg, GStreamer, mpv, live555. What a player received is compared with
 //! what was sent frame by frame, by hash, whatever framing either side uses.
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::framemd5::{self, Line, Stream, Streams};
 use super::media::{Audio, Recipe, Video};
-use super::{Client, Server, fresh_folder, target, wait_for};
+use super::{Client, Server, fresh_folder, skip, target, wait_for};
 
 /// A GStreamer publisher that has sent nothing for so long has sent all.
 const GST_SILENCE: Duration = Duration::from_millis(1_500);
@@ -80,6 +80,9 @@ pub enum Play {
     GstMulticast,
     FfmpegTls,
     GstTls,
+    /// H.264 and AAC only.
+    Live555Tcp,
+    Live555Udp,
     Mpv,
     Rtmp,
     HttpFlv,
@@ -90,8 +93,12 @@ impl Play {
         matches!(self, Play::GstTcp | Play::GstUdp | Play::GstMulticast | Play::GstTls)
     }
 
+    fn is_live555(self) -> bool {
+        matches!(self, Play::Live555Tcp | Play::Live555Udp)
+    }
+
     fn is_by_datagrams(self) -> bool {
-        matches!(self, Play::FfmpegUdp | Play::FfmpegMulticast | Play::GstUdp | Play::GstMulticast)
+        matches!(self, Play::FfmpegUdp | Play::FfmpegMulticast | Play::GstUdp | Play::GstMulticast | Play::Live555Udp)
     }
 }
 
@@ -294,6 +301,8 @@ impl Player {
             Play::GstUdp => Some(gst(recipe, "udp", &rtsp, &folder)),
             Play::GstMulticast => Some(gst(recipe, "udp-mcast", &rtsp, &folder)),
             Play::GstTls => Some(gst(recipe, "tcp", &server.rtsps_url(key), &folder)),
+            Play::Live555Tcp => live555("tcp", &rtsp, &folder),
+            Play::Live555Udp => live555("udp", &rtsp, &folder),
         };
         Some(Player { play, recipe: *recipe, client: client?, folder })
     }
@@ -306,10 +315,10 @@ impl Player {
         // GStreamer does not always heed a goodbye, and calls it an error when the connection then ends.
         assert!(status.success() || play.is_gstreamer(), "{play:?}: {status}\n{}", client.output());
         let streams = match play {
-            _ if play.is_gstreamer() => {
+            _ if play.is_gstreamer() || play.is_live555() => {
                 let mut streams = Streams::new();
                 if recipe.audio().is_some() {
-                    streams.extend(hashes(&recipe, &folder.join("audio")));
+                    streams.extend(hashes_of(&recipe, play.is_live555().then_some(ADTS), &folder.join("audio")));
                 }
                 if let Some(video) = recipe.video() {
                     let mut raw = hashes_of(&recipe, Some(video.raw_format()), &folder.join("video"));
@@ -353,6 +362,19 @@ fn gst(recipe: &Recipe, protocols: &str, url: &str, folder: &Path) -> Client {
     Client::start(&mut command)
 }
 
+/// The client that `scripts/test.sh` builds out of `tests/e2e/clients/live555.cpp`: one file per track. `None`: it is not there.
+fn live555(transport: &str, url: &str, folder: &Path) -> Option<Client> {
+    let program = target().join("clients/live555/client");
+    if !program.is_file() {
+        skip("no live555");
+        return None;
+    }
+    Some(Client::start(Command::new(program).args([url, transport]).arg(folder)))
+}
+
+/// What ffmpeg calls AAC with a header on each frame.
+const ADTS: &str = "aac";
+
 /// The packets of a file as hashes.
 #[track_caller]
 pub fn hashes(recipe: &Recipe, path: &Path) -> Streams {
@@ -371,6 +393,9 @@ fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
     command.args(["-copyts", "-i"]).arg(path).args(["-map", "0:v?", "-map", "0:a?", "-c", "copy"]);
     if let Some(video) = recipe.video() {
         command.args(["-bsf:v", video.filter()]);
+    }
+    if format == Some(ADTS) {
+        command.args(["-bsf:a", "aac_adtstoasc"]);
     }
     Client::start(command.args(["-f", "framemd5"]).arg(&output)).succeed();
     let streams = framemd5::read(&output);
