@@ -11,7 +11,8 @@ use crate::harness::{Options, Over, Publisher, Runtime, SOON, Server, Tag, Viewe
 
 on_both_runtimes!(hostile_peers);
 
-const HANDSHAKE_MS_MAX: u64 = 800;
+/// Enough for the good ones on a busy machine.
+const HANDSHAKE_MS_MAX: u64 = 2_000;
 
 /// xorshift64*: the same bytes for the same seed.
 struct Random(u64);

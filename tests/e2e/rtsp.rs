@@ -69,7 +69,9 @@ fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
     for recipe in recipes {
         let (Some(file), Some(_)) = (recipe.file(), recipe.ffmpeg()) else { continue };
         let sent = hashes(recipe, &file);
-        let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000));
+        // No viewer is to skip because the machine is busy.
+        let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
+        let server = Server::start(options);
         let players: Vec<(Play, Player)> =
             plays.iter().filter_map(|play| Some((*play, Player::start(*play, recipe, &server, "live/a")?))).collect();
         server.wait_sessions("waiting", players.len());
