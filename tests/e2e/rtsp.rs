@@ -2,9 +2,8 @@
 //!
 //! | published by | played by | codecs |
 //! |---|---|---|
-//! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
+//! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv; live555 over TCP and UDP, of H.264 and AAC | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
 //! | ffmpeg over TCP, ffmpeg over RTMP | ffmpeg over TCP and UDP, RTMP, HTTP-FLV | VP9 + MP3, AV1, H.264 + G.711 µ-law; AV1 + AAC, not over UDP |
-//! | ffmpeg over TCP, GStreamer over UDP, ffmpeg over RTMP | live555 over TCP and UDP | H.264 + AAC, H.264 with B-frames + AAC, AAC |
 //!
 //! One server and one publisher serve all players at once. Multicast is in `multicast.rs`.
 
@@ -14,17 +13,19 @@ use crate::harness::media::{
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Options, Runtime, Server, missing};
 
-on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp, other_codecs, live555);
+on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp, other_codecs);
 
 const RECIPES: [Recipe; 5] = [H264_PLAIN_AAC, H264_B_AAC, H265_OPUS, AAC_ONLY, H264_ALAW];
 
-const PLAYERS: [Play; 9] = [
+const PLAYERS: [Play; 11] = [
     Play::FfmpegTcp,
     Play::FfmpegUdp,
     Play::FfmpegTunnel,
     Play::FfmpegTunnelHttp,
     Play::GstTcp,
     Play::GstUdp,
+    Play::Live555Tcp,
+    Play::Live555Udp,
     Play::Mpv,
     Play::Rtmp,
     Play::HttpFlv,
@@ -35,18 +36,6 @@ const OTHER_PLAYERS: [Play; 4] = [Play::FfmpegTcp, Play::FfmpegUdp, Play::Rtmp, 
 /// Not over UDP: ffmpeg keeps the fragments of an AV1 picture in a packet that sound, on a socket of its own, gets to in between; of
 /// what is sent in full, it then hands on a part.
 const AV1_AAC_PLAYERS: [Play; 3] = [Play::FfmpegTcp, Play::Rtmp, Play::HttpFlv];
-
-const LIVE555_RECIPES: [Recipe; 3] = [H264_PLAIN_AAC, H264_B_AAC, AAC_ONLY];
-const LIVE555_PLAYERS: [Play; 2] = [Play::Live555Tcp, Play::Live555Udp];
-
-fn live555(runtime: Runtime) {
-    if missing(&["ffmpeg", "gst-launch-1.0"]) {
-        return;
-    }
-    for push in [Push::FfmpegTcp, Push::GstUdp, Push::Rtmp] {
-        publish(runtime, push, &LIVE555_RECIPES, &LIVE555_PLAYERS);
-    }
-}
 
 fn other_codecs(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
@@ -72,8 +61,11 @@ fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
         // No viewer is to skip because the machine is busy.
         let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
         let server = Server::start(options);
-        let players: Vec<(Play, Player)> =
-            plays.iter().filter_map(|play| Some((*play, Player::start(*play, recipe, &server, "live/a")?))).collect();
+        let players: Vec<(Play, Player)> = plays
+            .iter()
+            .filter(|play| play.suits(recipe))
+            .filter_map(|play| Some((*play, Player::start(*play, recipe, &server, "live/a")?)))
+            .collect();
         server.wait_sessions("waiting", players.len());
         let publisher = recipe.publish(push, &server, "live/a").unwrap();
         push.finish(publisher, &server, "live/a");

@@ -80,7 +80,6 @@ pub enum Play {
     GstMulticast,
     FfmpegTls,
     GstTls,
-    /// H.264 and AAC only.
     Live555Tcp,
     Live555Udp,
     Mpv,
@@ -91,6 +90,12 @@ pub enum Play {
 impl Play {
     fn is_gstreamer(self) -> bool {
         matches!(self, Play::GstTcp | Play::GstUdp | Play::GstMulticast | Play::GstTls)
+    }
+
+    /// Whether it can play that: our client of live555 writes H.264 and AAC only.
+    pub fn suits(self, recipe: &Recipe) -> bool {
+        let is_written = matches!(recipe.video(), None | Some(Video::H264)) && recipe.audio() == Some(Audio::Aac);
+        !self.is_live555() || is_written
     }
 
     fn is_live555(self) -> bool {
