@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 need_build_tools
-apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang \
+apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang g++ \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 nodejs \
     obs-studio xvfb libgl1-mesa-dri
@@ -31,6 +31,23 @@ if [ ! -e "$clients/node_modules/mpegts.js" ] || [ ! -e "$clients/node_modules/p
     command -v npm >/dev/null || apt_need npm
     say "installing mpegts.js and playwright-core"
     npm install --silent --no-audit --no-fund --prefix "$clients" mpegts.js@1.8.2 playwright-core@1.64.1
+fi
+
+# A player made of live555, VLC's RTSP, which the distribution's VLC is built without. The sources are in a Python package.
+if [ ! -e "$clients/live555/client" ]; then
+    say "building the live555 client"
+    rm -rf "$clients/live555" && mkdir -p "$clients/live555/objects"
+    python3 -m pip download -q --no-deps --no-binary liblivemedia --dest "$clients/live555" liblivemedia==1.0.5
+    tar -xzf "$clients"/live555/liblivemedia-*.tar.gz -C "$clients/live555" --strip-components 1
+    (
+        cd "$clients/live555"
+        flags="-w -DSOCKLEN_T=socklen_t -DBSD=1 -DNO_OPENSSL=1"
+        for part in UsageEnvironment BasicUsageEnvironment groupsock liveMedia; do flags+=" -I$part/include"; done
+        export flags
+        find UsageEnvironment BasicUsageEnvironment groupsock liveMedia -name '*.cpp' -o -name '*.c' |
+            xargs -P "$(nproc)" -I{} sh -c 'case {} in *.c) c=gcc;; *) c="g++ -std=c++20";; esac; $c $flags -c {} -o objects/$(basename {}).o'
+        g++ -std=c++20 $flags ../../../tests/e2e/clients/live555.cpp objects/*.o -o client
+    )
 fi
 
 say "format"

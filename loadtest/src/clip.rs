@@ -15,6 +15,7 @@ use shardcast::media::{Frame, MediaEvent, TrackKind, TrackShape, Tracks};
 use shardcast::protocol::clip::clip_events;
 
 use crate::mark::MARK_BYTES;
+use crate::poll::NANOS_PER_SECOND;
 
 /// A keyframe is this many times as large as the frames between.
 const KEY_FACTOR: usize = 5;
@@ -117,7 +118,7 @@ impl Clip {
         let audio: Vec<Bytes> = frames(TrackKind::Audio).map(|frame| frame.data.clone()).collect();
         let codecs = Codecs::new(&tracks);
         let sample_rate = u64::from(codecs.sample_rate);
-        let audio_nanos = AAC_SAMPLES * 1_000_000_000 / sample_rate;
+        let audio_nanos = AAC_SAMPLES * NANOS_PER_SECOND / sample_rate;
         let audio_rate = audio.iter().map(Bytes::len).sum::<usize>() as u64 * 8 * sample_rate / AAC_SAMPLES / audio.len() as u64;
         let frame_micros = video[1].dts.micros_since(video[0].dts);
         let delay = |frame: &Frame| (i64::from(frame.cts) / frame_micros) as u32;

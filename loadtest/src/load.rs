@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::args::{LoadArgs, Play};
 use crate::clip::{Clip, Shape};
-use crate::poll::{Poll, Ready, Token, now};
+use crate::poll::{NANOS_PER_SECOND, Poll, Ready, Token, now};
 use crate::process::Usage;
 use crate::publisher::Publisher;
 use crate::rtsp::datagrams::Receiver;
@@ -17,19 +17,18 @@ use crate::tally::Tally;
 use crate::viewer::Viewer;
 
 const MILLIS: u64 = 1_000_000;
-const SECONDS: u64 = 1_000_000_000;
 const READ_BYTES: usize = 256 * 1024;
 /// How long publishers may take until the server has agreed.
-const PUBLISH_LIMIT: u64 = 5 * SECONDS;
+const PUBLISH_LIMIT: u64 = 5 * NANOS_PER_SECOND;
 /// How long viewers may take until all have a picture.
-const JOIN_LIMIT: u64 = 30 * SECONDS;
+const JOIN_LIMIT: u64 = 30 * NANOS_PER_SECOND;
 /// Viewers connect in groups, so that joining does not hold up publishing.
 const CONNECTS_AT_ONCE: usize = 10;
 const CONNECT_PAUSE: u64 = 10 * MILLIS;
 /// Between the last join and the first measured frame.
-const SETTLE: u64 = SECONDS;
+const SETTLE: u64 = NANOS_PER_SECOND;
 /// How late a frame may be at most to be counted.
-const DRAIN: u64 = 2 * SECONDS;
+const DRAIN: u64 = 2 * NANOS_PER_SECOND;
 
 /// What a run has shown.
 pub struct Outcome {
@@ -77,11 +76,11 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     load.run_until(now() + SETTLE, |_| false)?;
 
     let (began, bytes_before) = (now(), load.tally.bytes);
-    load.tally.window = (began, began + args.seconds * SECONDS);
+    load.tally.window = (began, began + args.seconds * NANOS_PER_SECOND);
     let (own_begin, server_begin) = (Usage::of(std::process::id())?, server("at the beginning")?);
     load.run_until(load.tally.window.1, |_| false)?;
     let (own_end, server_end) = (Usage::of(std::process::id())?, server("at the end")?);
-    let (seconds, bytes) = ((now() - began) as f64 / SECONDS as f64, load.tally.bytes - bytes_before);
+    let (seconds, bytes) = ((now() - began) as f64 / NANOS_PER_SECOND as f64, load.tally.bytes - bytes_before);
     load.run_until(now() + DRAIN, Load::all_delivered)?;
 
     let server = match (idle, one_viewer, server_begin, server_end) {

@@ -11,6 +11,7 @@ mod poll;
 mod process;
 mod publisher;
 mod report;
+mod rtmp;
 mod rtsp;
 mod scan;
 mod schedule;

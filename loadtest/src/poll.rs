@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+/// Times are nanoseconds everywhere.
+pub const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
 /// Names who waits for a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
@@ -89,7 +92,7 @@ impl Poll {
     pub fn wait(&mut self, deadline: u64, ready: &mut Vec<Ready>) -> io::Result<()> {
         // Zero would switch the timer off.
         let deadline = deadline.max(1);
-        let at = libc::timespec { tv_sec: (deadline / 1_000_000_000) as _, tv_nsec: (deadline % 1_000_000_000) as _ };
+        let at = libc::timespec { tv_sec: (deadline / NANOS_PER_SECOND) as _, tv_nsec: (deadline % NANOS_PER_SECOND) as _ };
         let setting = libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: at };
         let (timer, epoll) = (self.timer.as_raw_fd(), self.epoll.as_raw_fd());
         // SAFETY: `setting` lives through the call, and the old setting is not asked for.
@@ -124,5 +127,5 @@ pub fn now() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the result; the clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    time.tv_sec as u64 * NANOS_PER_SECOND + time.tv_nsec as u64
 }

@@ -1,5 +1,5 @@
-//! Lip sync: a flash and a beep at the beginning of every second, published and played over everything; they are as far apart when they
-//! are played as they are in the file.
+//! Lip sync: a flash and a beep at the beginning of every second but one, published and played over everything; they are as far apart
+//! when they are played as they are in the file, and the second without is one without both.
 //!
 //! | published by | played by | codecs |
 //! |---|---|---|
@@ -20,7 +20,8 @@ on_both_runtimes!(plain, with_b_frames);
 const SKEW_MS_MAX: f64 = 20.0;
 /// What is played first is not looked at: it may be a part of a second.
 const SKIPPED_SECONDS: f64 = 0.5;
-/// GStreamer sends some seconds before it says how its tracks belong together: of what it publishes only the last flashes count.
+/// GStreamer sends some seconds before it says how its tracks belong together: of what it publishes only the last flashes count. The
+/// second without one is among them.
 const GST_SETTLED: usize = 3;
 
 const PUSHES: [Push; 4] = [Push::Rtmp, Push::FfmpegTcp, Push::FfmpegUdp, Push::GstTcp];
@@ -49,8 +50,7 @@ fn through_everything(runtime: Runtime, recipe: &Recipe) {
         return;
     }
     let file = recipe.file().unwrap();
-    let source = offsets_ms(&Measuring::start(&[], file.to_str().unwrap()).finish());
-    assert!(source.len() >= 4, "the clip: {source:?}");
+    let source = Measuring::start(&[], file.to_str().unwrap()).finish().offsets_ms(usize::MAX).unwrap();
     // No viewer is to skip because the machine is busy, or to wait because GStreamer leaves without a goodbye.
     let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
     let server = Server::start(options.set("stream.publisher_grace_ms", 0));
@@ -67,29 +67,54 @@ fn through_everything(runtime: Runtime, recipe: &Recipe) {
     }
     for (push, output, player) in players {
         let who = format!("{push:?} to {output:?}, {recipe:?}");
-        let played = offsets_ms(&player.finish());
+        let count = if push == Push::GstTcp { GST_SETTLED } else { usize::MAX };
+        let played = player.finish().offsets_ms(count).unwrap_or_else(|moments| panic!("{who}: {moments:.3?}"));
         println!("{push:?} to {output:?}: {played:.1?} ms, in the file {:.1} ms", source[0]);
-        assert!(played.len() >= GST_SETTLED, "{who}: {played:?}");
-        let unsettled = if push == Push::GstTcp { played.len() - GST_SETTLED } else { 0 };
-        let skew = played[unsettled..].iter().map(|offset| (offset - source[0]).abs()).fold(0.0, f64::max);
+        let skew = played.iter().map(|offset| (offset - source[0]).abs()).fold(0.0, f64::max);
         assert!(skew < SKEW_MS_MAX, "{who}: {skew} ms, {played:.1?}");
     }
 }
 
 /// When flashes and beeps begin, in seconds.
+#[derive(Clone, Debug)]
 struct Moments {
     flashes: Vec<f64>,
     beeps: Vec<f64>,
 }
 
-/// How far each beep is behind its flash. The very last one may have been cut off.
-fn offsets_ms(moments: &Moments) -> Vec<f64> {
-    let begin = moments.flashes.first().copied().unwrap_or(0.0) + SKIPPED_SECONDS;
-    let offset = |flash: &f64| {
-        let nearest = moments.beeps.iter().map(|beep| beep - flash).min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
-        (nearest.abs() < 0.5).then_some(nearest * 1000.0)
-    };
-    moments.flashes.iter().filter(|flash| **flash > begin).filter_map(offset).collect()
+impl Moments {
+    /// How far each beep is behind its flash, for the last `count` flashes. The beep of the very last one may have been cut off. `Err`:
+    /// they do not go together one by one, or do not show the second without.
+    fn offsets_ms(&self, count: usize) -> Result<Vec<f64>, &Moments> {
+        let begin = self.flashes.first().map_or(0.0, |first| first + SKIPPED_SECONDS);
+        let flashes: Vec<f64> = self.flashes.iter().copied().filter(|flash| *flash > begin).collect();
+        let flashes = &flashes[flashes.len().saturating_sub(count)..];
+        let [first, .., last] = flashes else { return Err(self) };
+        let near = first - 0.5..last + 0.5;
+        let beeps: Vec<f64> = self.beeps.iter().copied().filter(|beep| near.contains(beep)).collect();
+        let steps = flashes.windows(2).map(|pair| (pair[1] - pair[0]).round() as i64);
+        let skipped = steps.filter(|step| *step == 2).count();
+        if flashes.len() < GST_SETTLED || skipped != 1 || !(flashes.len() - 1..=flashes.len()).contains(&beeps.len()) {
+            return Err(self);
+        }
+        Ok(flashes.iter().zip(beeps).map(|(flash, beep)| (beep - flash) * 1000.0).collect())
+    }
+}
+
+#[test]
+fn a_skew_of_whole_seconds_is_seen() {
+    let flashes = vec![0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 7.0];
+    let skewed = |by: f64| Moments { beeps: flashes.iter().map(|flash| flash + by).collect(), flashes: flashes.clone() };
+    for count in [GST_SETTLED, usize::MAX] {
+        assert!(skewed(0.0).offsets_ms(count).unwrap().iter().all(|offset| *offset == 0.0));
+        for by in [-2.0, -1.0, 1.0, 2.0] {
+            let moments = skewed(by);
+            let offsets = moments.offsets_ms(count);
+            assert!(offsets.is_err() || offsets.unwrap().iter().any(|offset| offset.abs() > SKEW_MS_MAX), "{by} s");
+        }
+    }
+    let regular = Moments { flashes: vec![0.0, 1.0, 2.0, 3.0, 4.0], beeps: vec![0.0, 1.0, 2.0, 3.0, 4.0] };
+    assert!(regular.offsets_ms(usize::MAX).is_err(), "that would tell nothing");
 }
 
 /// An ffmpeg that decodes, and notes how bright each picture is and where silence ends.

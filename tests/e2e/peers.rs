@@ -5,8 +5,6 @@ use std::path::Path;
 use std::process::Command;
 
 use bytes::Bytes;
-use shardcast::format::flv::{Demuxed, FlvDemuxer, TagType};
-use shardcast::media::{MediaEvent, Stamp, TrackId};
 
 use crate::harness::client::find;
 use crate::harness::flv::{self, AUDIO, VIDEO};
@@ -15,27 +13,14 @@ use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Tag, Viewer, 
 
 on_both_runtimes!(gstreamer, librtmp_publishes, librtmp_plays, vlc);
 
-/// Payloads per track, free of what servers may leave out (access unit delimiters).
-fn frames(tags: &[Tag]) -> Vec<(TrackId, Bytes)> {
-    let (mut demuxer, mut out) = (FlvDemuxer::new(), Vec::new());
-    for tag in tags {
-        let kind = TagType::from_byte(tag.kind).unwrap();
-        demuxer.push(kind, tag.timestamp, tag.body.clone().into(), Stamp::ZERO, &mut out).unwrap();
-    }
-    let frames = out.into_iter().filter_map(|demuxed| match demuxed {
-        Demuxed::Event(MediaEvent::Frame(frame)) => Some((frame.track, frame.data)),
-        _ => None,
-    });
-    frames.collect()
-}
-
 /// `unheard`: how many of the last frames of a track may be missing.
 #[track_caller]
 fn assert_same_frames(seen: &[Tag], sent: &[Tag], unheard: usize, who: &str) {
     for kind in [VIDEO, AUDIO] {
         let of_kind = |tags: &[Tag]| -> Vec<Bytes> {
             let tags: Vec<Tag> = tags.iter().filter(|tag| tag.kind == kind).cloned().collect();
-            frames(&tags).into_iter().map(|(_, data)| data).collect()
+            // Free of what servers may leave out (access unit delimiters).
+            flv::demux(&tags).1.into_iter().map(|frame| frame.data).collect()
         };
         let (seen, sent) = (of_kind(seen), of_kind(sent));
         assert!(seen.len() >= 40 && seen.len() <= sent.len(), "{who}: {} of {} frames of kind {kind}", seen.len(), sent.len());

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use crate::harness::api::wait_closed;
 use crate::harness::flv::{self, AUDIO, VIDEO};
 use crate::harness::limits::many_files;
 use crate::harness::media::H264_AAC;
@@ -83,11 +84,11 @@ fn hostile_clients(runtime: Runtime) {
 /// A publisher's TEARDOWN in the middle of a frame is a part of the frame, its disconnection there an end like any other.
 fn end_inside_a_frame(server: &Server) {
     let mut client = RtspClient::connect(server.rtsp);
-    assert_eq!(client.request("ANNOUNCE", "live/cut", &["Content-Type: application/sdp"], SDP).status, 200);
+    client.demand("ANNOUNCE", "live/cut", &["Content-Type: application/sdp"], SDP);
     let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;mode=record";
-    assert_eq!(client.request("SETUP", "live/cut/streamid=0", &[transport], "").status, 200);
-    assert_eq!(client.request("RECORD", "live/cut", &[], "").status, 200);
-    client.socket.write_all(b"$\x00\x40\x00TEARDOWN rtsp://h/live/cut RTSP/1.0\r\nCSeq: 9\r\n\r\n").unwrap();
+    client.demand("SETUP", "live/cut/streamid=0", &[transport], "");
+    client.demand("RECORD", "live/cut", &[], "");
+    client.send_bytes(b"$\x00\x40\x00TEARDOWN rtsp://h/live/cut RTSP/1.0\r\nCSeq: 9\r\n\r\n");
     assert!(server.stream("live/cut").is_some());
     drop(client);
     wait_for("the publisher is gone", SOON, || (server.stream("live/cut")?["state"] == "waiting").then_some(()));
@@ -96,12 +97,12 @@ fn end_inside_a_frame(server: &Server) {
 /// A viewer that takes nothing is closed in the end.
 fn never_read(server: &Server) {
     let mut client = RtspClient::connect(server.rtsp);
-    socket2::SockRef::from(&client.socket).set_recv_buffer_size(4_096).unwrap();
+    socket2::SockRef::from(client.socket()).set_recv_buffer_size(4_096).unwrap();
     client.request("SETUP", "live/calm/trackID=0", &["Transport: RTP/AVP/TCP;unicast;interleaved=0-1"], "");
     client.send("PLAY", "live/calm", &[], "");
     let stalled = || server.metric("shardcast_session_errors_total", "\"stalled\"") > 0.0;
     wait_for("it is closed and counted", SOON, || stalled().then_some(()));
-    client.wait_closed("a viewer that takes nothing");
+    wait_closed(client.socket(), "a viewer that takes nothing");
 }
 
 fn half_open_connections(runtime: Runtime) {
@@ -141,10 +142,10 @@ fn session(server: &Server, round: usize) {
     let udp = "Transport: RTP/AVP;unicast;client_port=40000-40001";
     if round.is_multiple_of(3) {
         let (path, record) = (format!("live/soak{round}"), format!("{udp};mode=record"));
-        assert_eq!(client.request("ANNOUNCE", &path, &["Content-Type: application/sdp"], SDP).status, 200);
-        assert_eq!(client.request("SETUP", &format!("{path}/streamid=0"), &[&record], "").status, 200);
-        assert_eq!(client.request("SETUP", &format!("{path}/streamid=1"), &[&record], "").status, 200);
-        assert_eq!(client.request("RECORD", &path, &[], "").status, 200);
+        client.demand("ANNOUNCE", &path, &["Content-Type: application/sdp"], SDP);
+        client.demand("SETUP", &format!("{path}/streamid=0"), &[&record], "");
+        client.demand("SETUP", &format!("{path}/streamid=1"), &[&record], "");
+        client.demand("RECORD", &path, &[], "");
         if round.is_multiple_of(2) {
             client.request("TEARDOWN", &path, &[], "");
         }
@@ -152,10 +153,9 @@ fn session(server: &Server, round: usize) {
     }
     let transport = if round % 3 == 1 { udp } else { "Transport: RTP/AVP/TCP;unicast" };
     for track in 0..2 {
-        let answer = client.request("SETUP", &format!("live/calm/trackID={track}"), &[transport], "");
-        assert_eq!(answer.status, 200, "{}", answer.head);
+        client.demand("SETUP", &format!("live/calm/trackID={track}"), &[transport], "");
     }
-    assert_eq!(client.request("PLAY", "live/calm", &[], "").status, 200);
+    client.demand("PLAY", "live/calm", &[], "");
     if round.is_multiple_of(2) {
         client.request("TEARDOWN", "live/calm", &[], "");
     }

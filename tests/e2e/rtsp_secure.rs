@@ -37,7 +37,7 @@ fn tls(runtime: Runtime) {
     let publisher = H264_PLAIN_AAC.publish(Push::FfmpegTls, &server, "live/a").unwrap();
     Push::FfmpegTls.finish(publisher, &server, "live/a");
     for (play, player) in players {
-        assert_run(&player.finish(), &sent, Expected { percent: 50, slack_ms: 100 }, &format!("{play:?}"));
+        assert_run(&player.finish(), &H264_PLAIN_AAC, &sent, Expected::of(Push::FfmpegTls, play));
     }
     let _ = std::fs::remove_dir_all(folder);
 }
@@ -99,7 +99,7 @@ fn users_over_rtsp(runtime: Runtime) {
     assert!(!stranger.wait(SOON).success(), "a stranger may not play");
     Push::FfmpegUdp.finish(publisher, &server, "live/a");
     for (play, player) in players {
-        assert_run(&player.finish(), &sent, Expected { percent: 50, slack_ms: 100 }, &format!("{play:?}"));
+        assert_run(&player.finish(), &H264_PLAIN_AAC, &sent, Expected::of(Push::FfmpegUdp, play));
     }
 }
 

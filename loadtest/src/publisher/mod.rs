@@ -19,10 +19,8 @@ use crate::args::{LoadArgs, Publish};
 use crate::clip::{Clip, Planned};
 use crate::load::Buffers;
 use crate::mark::{MARK_BYTES, Mark};
-use crate::poll::now;
+use crate::poll::{NANOS_PER_SECOND, now};
 use crate::tally::Tally;
-
-const NANOS: u64 = 1_000_000_000;
 
 /// One access unit on its way out.
 struct Picture<'a> {
@@ -79,7 +77,7 @@ impl Publisher {
             }
         };
         let frames_per_second = u64::from(args.fps);
-        let spread = NANOS / frames_per_second + clip.frames_per_gop as u64 * NANOS / frames_per_second;
+        let spread = NANOS_PER_SECOND / frames_per_second + clip.frames_per_gop as u64 * NANOS_PER_SECOND / frames_per_second;
         let offset = spread * u64::from(number) / u64::from(args.publishers);
         let (began, video, audio, taken) = (None, 0, 0, 0);
         let mut publisher = Publisher { number, socket, wire, clip, frames_per_second, began, offset, video, audio, out, taken };
@@ -150,7 +148,7 @@ impl Publisher {
     }
 
     fn video_offset(&self) -> u64 {
-        self.video * NANOS / self.frames_per_second
+        self.video * NANOS_PER_SECOND / self.frames_per_second
     }
 
     fn audio_offset(&self) -> u64 {

@@ -4,13 +4,12 @@ use std::io;
 
 use bytes::Bytes;
 use shardcast::format::rtmp_chunk::{MessageHeader, OUT_CHUNK_SIZE, chunk_stream, message_type, write_message};
-use shardcast::media::Stamp;
-use shardcast::protocol::rtmp::client::{ClientEvent, ClientOutput, RtmpClient};
+use shardcast::protocol::rtmp::client::RtmpClient;
 
 use super::Picture;
 use crate::args::LoadArgs;
 use crate::clip::Clip;
-use crate::poll::now;
+use crate::rtmp::talk;
 
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
@@ -24,41 +23,22 @@ impl RtmpPublisher {
         let name = args.url.stream_name(number.into(), args.publishers);
         let client = RtmpClient::publish(&args.url.app, &name, &args.url.tc_url(), MESSAGE_BYTES_MAX);
         let mut publisher = RtmpPublisher { client, message_stream: 0 };
-        publisher.talk(&[], out)?;
+        talk(&mut publisher.client, &[], out)?;
         Ok(publisher)
     }
 
     /// Takes what the server says; whether it has agreed just now.
     pub fn handle(&mut self, bytes: &[u8], clip: &Clip, out: &mut Vec<u8>) -> io::Result<bool> {
-        let agreed = self.talk(bytes, out)?;
-        if agreed {
+        let agreed = talk(&mut self.client, bytes, out)?;
+        if let Some(message_stream) = agreed {
+            self.message_stream = message_stream;
             for tag in &clip.config {
                 for part in self.client.write_tag(tag) {
                     out.extend_from_slice(&part);
                 }
             }
         }
-        Ok(agreed)
-    }
-
-    fn talk(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {
-        let mut outputs = Vec::new();
-        self.client.handle(Stamp::from_nanos(now()), bytes, &mut outputs).map_err(|error| io::Error::other(error.to_string()))?;
-        let mut agreed = false;
-        for output in outputs {
-            match output {
-                ClientOutput::Send(bytes) => out.extend_from_slice(&bytes),
-                ClientOutput::Event(ClientEvent::Ready { message_stream }) => {
-                    self.message_stream = message_stream;
-                    agreed = true;
-                }
-                ClientOutput::Event(ClientEvent::Status { error: true, code, description }) => {
-                    return Err(io::Error::other(format!("the server says {code}: {description}")));
-                }
-                ClientOutput::Event(_) => {}
-            }
-        }
-        Ok(agreed)
+        Ok(agreed.is_some())
     }
 
     /// Says how many bytes that made, as do the others.

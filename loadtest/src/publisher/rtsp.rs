@@ -5,32 +5,29 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use super::Picture;
 use crate::args::{LoadArgs, Publish};
 use crate::clip::{AAC_SAMPLES, Clip};
-use crate::rtsp::client::{Carriage, Path, RtspClient};
-use crate::rtsp::datagrams::{self, Pair, Receiver};
-use crate::rtsp::message::{Item, Reader, write_frame_header};
+use crate::poll::NANOS_PER_SECOND;
+use crate::rtsp::client::{Path, RtspClient};
+use crate::rtsp::datagrams::{self, Receiver};
+use crate::rtsp::link::Link;
+use crate::rtsp::message::Item;
 use crate::rtsp::packetizer::{Packetizer, Packets};
 use crate::rtsp::{VIDEO_CLOCK, rtcp, sdp};
 
-const NANOS: u64 = 1_000_000_000;
 /// Spreads the numbers that a sender chooses at random.
 const SPREAD: u32 = 0x9E37_79B9;
 
 pub struct RtspPublisher {
-    client: RtspClient,
-    reader: Reader,
+    link: Link,
     clip: Rc<Clip>,
-    /// One per track; none on the connection.
-    pairs: Vec<Pair>,
     /// Video, then audio.
     tracks: [Track; 2],
     next_report: u64,
-    next_sign: u64,
     /// Kept for their capacity: an access unit, and its packets.
     unit: Vec<u8>,
     packets: Packets,
@@ -68,27 +65,17 @@ impl RtspPublisher {
         clip: &Rc<Clip>,
         out: &mut Vec<u8>,
     ) -> io::Result<RtspPublisher> {
-        let ip = socket.local_addr()?.ip();
-        let pairs = match args.publish {
-            Publish::RtspUdp => vec![Pair::open(ip, false)?, Pair::open(ip, false)?],
-            Publish::RtspTcp | Publish::Rtmp => Vec::new(),
-        };
-        let carriage = match &pairs[..] {
-            [video, audio] => Carriage::Datagrams([video.ports()?, audio.ports()?]),
-            _ => Carriage::Interleaved,
-        };
-        let url = args.rtsp_url(number.into());
-        let client = RtspClient::publish(url, sdp::write(&clip.codecs), socket.peer_addr()?.ip(), carriage, out);
+        let joined = (args.publish == Publish::RtspUdp).then_some(false);
+        let link = Link::open(socket, joined, |server, carriage| {
+            RtspClient::publish(args.rtsp_url(number.into()), sdp::write(&clip.codecs), server, carriage, out)
+        })?;
         let video = Track::new(number, 0, sdp::VIDEO_PAYLOAD_TYPE, VIDEO_CLOCK);
         let audio = Track::new(number, 1, sdp::AUDIO_PAYLOAD_TYPE, clip.codecs.sample_rate);
         Ok(RtspPublisher {
-            client,
-            reader: Reader::default(),
+            link,
             clip: clip.clone(),
-            pairs,
             tracks: [video, audio],
             next_report: 0,
-            next_sign: 0,
             unit: Vec::new(),
             packets: Packets::default(),
             unsent: 0,
@@ -96,7 +83,7 @@ impl RtspPublisher {
     }
 
     pub fn sockets(&self) -> Vec<RawFd> {
-        self.pairs.iter().flat_map(|pair| [pair.rtp.as_raw_fd(), pair.rtcp.as_raw_fd()]).collect()
+        self.link.sockets()
     }
 
     pub fn reported_lost(&self) -> Option<i64> {
@@ -106,7 +93,7 @@ impl RtspPublisher {
 
     /// Takes what the server says on the connection; whether it lets us send.
     pub fn handle(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<bool> {
-        let RtspPublisher { reader, client, tracks, .. } = self;
+        let RtspPublisher { link: Link { reader, client, .. }, tracks, .. } = self;
         let was_running = client.is_running();
         reader.feed(bytes, &mut |item| match item {
             Item::Response(response) => client.handle(&response, out),
@@ -118,9 +105,9 @@ impl RtspPublisher {
                 Ok(())
             }
         })?;
-        let agreed = self.client.is_running() && !was_running;
+        let agreed = self.link.client.is_running() && !was_running;
         if agreed {
-            for (pair, (_, path)) in self.pairs.iter().zip(self.client.tracks()) {
+            for (pair, (_, path)) in self.link.pairs.iter().zip(self.link.client.tracks()) {
                 if let Path::Addresses { rtp, rtcp } = path {
                     pair.rtp.connect(rtp)?;
                     pair.rtcp.connect(rtcp)?;
@@ -132,7 +119,7 @@ impl RtspPublisher {
 
     /// Takes what has come on a socket for datagrams, an index into [`RtspPublisher::sockets`].
     pub fn datagrams(&mut self, socket: usize, receiver: &mut Receiver) -> io::Result<()> {
-        let fd = self.sockets()[socket];
+        let fd = self.link.socket(socket);
         let track = &mut self.tracks[socket / 2];
         receiver.receive(fd, |bytes| {
             if socket % 2 == 1 {
@@ -147,12 +134,7 @@ impl RtspPublisher {
             self.next_report = picture.now + rtcp::INTERVAL_NANOS;
             self.report(picture.elapsed, out)?;
         }
-        if picture.now >= self.next_sign {
-            if self.next_sign > 0 {
-                self.client.keep_alive(out);
-            }
-            self.next_sign = picture.now + self.client.timeout_seconds() * NANOS / 2;
-        }
+        self.link.keep_alive(picture.now, out);
         let (_, presentation) = picture.times(VIDEO_CLOCK.into());
         let timestamp = self.tracks[0].timestamp(presentation);
         self.begin(0);
@@ -173,20 +155,16 @@ impl RtspPublisher {
         self.send(1, out)
     }
 
-    fn path(&self, track: usize) -> Option<Path> {
-        self.client.tracks().nth(track).map(|(_, path)| *path)
-    }
-
     fn begin(&mut self, track: usize) {
-        let channel = match self.path(track) {
-            Some(Path::Channels { rtp, .. }) => Some(rtp),
-            Some(Path::Addresses { .. }) | None => None,
+        let channel = match self.link.client.tracks().nth(track) {
+            Some((_, Path::Channels { rtp, .. })) => Some(*rtp),
+            Some((_, Path::Addresses { .. })) | None => None,
         };
         self.packets.clear(channel);
     }
 
     fn send(&mut self, track: usize, out: &mut Vec<u8>) -> io::Result<usize> {
-        match self.pairs.get(track) {
+        match self.link.pairs.get(track) {
             None => out.extend_from_slice(self.packets.bytes()),
             Some(pair) => {
                 let sent = datagrams::send(&pair.rtp, self.packets.iter())?;
@@ -201,17 +179,11 @@ impl RtspPublisher {
         let ntp = rtcp::ntp_now();
         for (at, track) in self.tracks.iter().enumerate() {
             let Packetizer { ssrc, packets, octets, .. } = track.packetizer;
-            let timestamp = track.timestamp((u128::from(elapsed) * u128::from(track.clock) / u128::from(NANOS)) as u64);
+            let timestamp =
+                track.timestamp((u128::from(elapsed) * u128::from(track.clock) / u128::from(NANOS_PER_SECOND)) as u64);
             let mut report = Vec::new();
             rtcp::write_sender_report(ssrc, ntp, timestamp, packets, octets, &mut report);
-            match (self.pairs.get(at), self.path(at)) {
-                (Some(pair), _) => drop(datagrams::send(&pair.rtcp, [&report[..]].into_iter())?),
-                (None, Some(Path::Channels { rtcp, .. })) => {
-                    write_frame_header(rtcp, report.len(), out);
-                    out.extend_from_slice(&report);
-                }
-                (None, _) => {}
-            }
+            self.link.report(at, &report, out)?;
         }
         Ok(())
     }

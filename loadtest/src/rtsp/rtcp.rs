@@ -3,6 +3,7 @@
 //! Every report goes with a source description. Jitter is not measured and reported as none. Not here: when a report is due, except
 //! that [`INTERVAL_NANOS`] lies between two of them.
 
+use crate::poll::NANOS_PER_SECOND;
 use crate::scan::order::Totals;
 
 /// Between two reports (RFC 3550 §6.2).
@@ -26,7 +27,7 @@ pub const EMPTY_RECEIVER_REPORT: [u8; 8] = [VERSION, RECEIVER_REPORT, 0, 1, 0, 0
 pub fn ntp_now() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (seconds, nanos) = (now.as_secs() + NTP_EPOCH_SECONDS, u64::from(now.subsec_nanos()));
-    (seconds << 32) | ((nanos << 32) / 1_000_000_000)
+    (seconds << 32) | ((nanos << 32) / NANOS_PER_SECOND)
 }
 
 /// A report of the sender `ssrc`: `timestamp` is `ntp` on its RTP clock.

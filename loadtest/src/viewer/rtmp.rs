@@ -6,11 +6,10 @@
 use std::io;
 
 use shardcast::format::rtmp_chunk::{CHUNK_SIZE_DEFAULT, MessageHeader, chunk_stream, message_type, write_message};
-use shardcast::media::Stamp;
-use shardcast::protocol::rtmp::client::{ClientEvent, ClientOutput, RtmpClient};
+use shardcast::protocol::rtmp::client::RtmpClient;
 
 use crate::args::LoadArgs;
-use crate::poll::now;
+use crate::rtmp::talk;
 use crate::scan::Found;
 use crate::scan::chunk::ChunkScanner;
 
@@ -55,7 +54,7 @@ impl RtmpViewer {
     pub fn feed(&mut self, bytes: &[u8], found: &mut impl FnMut(Found<'_>), reply: &mut Vec<u8>) -> io::Result<()> {
         self.received = self.received.wrapping_add(bytes.len() as u32);
         if let Some(client) = &mut self.client
-            && talk(client, bytes, reply)?
+            && talk(client, bytes, reply)?.is_some()
         {
             self.client = None;
         }
@@ -86,22 +85,4 @@ fn write_control(message_type: u8, payload: &[&[u8]], out: &mut Vec<u8>) {
     let header = MessageHeader { chunk_stream: chunk_stream::CONTROL, timestamp: 0, message_type, message_stream: 0 };
     // No control message is longer than the smallest chunk.
     write_message(&header, payload, CHUNK_SIZE_DEFAULT, out);
-}
-
-/// Lets the client answer; says whether the server has agreed to play.
-fn talk(client: &mut RtmpClient, bytes: &[u8], reply: &mut Vec<u8>) -> io::Result<bool> {
-    let mut outputs = Vec::new();
-    client.handle(Stamp::from_nanos(now()), bytes, &mut outputs).map_err(|error| io::Error::other(error.to_string()))?;
-    let mut agreed = false;
-    for output in outputs {
-        match output {
-            ClientOutput::Send(bytes) => reply.extend_from_slice(&bytes),
-            ClientOutput::Event(ClientEvent::Ready { .. }) => agreed = true,
-            ClientOutput::Event(ClientEvent::Status { error: true, code, description }) => {
-                return Err(io::Error::other(format!("the server says {code}: {description}")));
-            }
-            ClientOutput::Event(_) => {}
-        }
-    }
-    Ok(agreed)
 }

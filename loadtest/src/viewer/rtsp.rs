@@ -4,31 +4,27 @@
 //! reports of both tracks, and a request before half of the session's time is over.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::TcpStream;
+use std::os::fd::RawFd;
 
 use crate::args::{LoadArgs, Play};
-use crate::rtsp::client::{Carriage, Path, RtspClient};
+use crate::rtsp::client::{Path, RtspClient};
 use crate::rtsp::datagrams::{Pair, Receiver};
-use crate::rtsp::message::{Item, Reader, write_frame_header};
+use crate::rtsp::link::{Link, send};
+use crate::rtsp::message::Item;
 use crate::rtsp::rtcp::{self, Reporter};
 use crate::scan::Found;
 use crate::scan::rtp::RtpScanner;
 
-const NANOS: u64 = 1_000_000_000;
 /// An RTP header without payload, of a type that nothing has.
 const EMPTY_RTP: [u8; 12] = [0x80, 127, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 pub struct RtspViewer {
-    client: RtspClient,
-    reader: Reader,
-    /// One per track; none on the connection.
-    pairs: Vec<Pair>,
+    link: Link,
     /// From the last request before media on.
     tracks: Vec<Track>,
     /// Our own, in reports.
     ssrc: u32,
-    next_sign: u64,
 }
 
 /// One track on its way in.
@@ -40,35 +36,29 @@ struct Track {
 
 impl RtspViewer {
     pub fn new(args: &LoadArgs, publisher: u16, socket: &TcpStream, hello: &mut Vec<u8>) -> io::Result<RtspViewer> {
-        let (own, server) = (socket.local_addr()?, socket.peer_addr()?);
-        let pairs = match args.play {
-            Play::RtspUdp => vec![Pair::open(own.ip(), args.gro)?, Pair::open(own.ip(), args.gro)?],
-            Play::HttpFlv | Play::Rtmp | Play::WsFlv | Play::RtspTcp => Vec::new(),
-        };
-        let carriage = match &pairs[..] {
-            [one, other] => Carriage::Datagrams([one.ports()?, other.ports()?]),
-            _ => Carriage::Interleaved,
-        };
-        let client = RtspClient::play(args.rtsp_url(publisher.into()), server.ip(), carriage, hello);
-        Ok(RtspViewer { client, reader: Reader::default(), pairs, tracks: Vec::new(), ssrc: own.port().into(), next_sign: 0 })
+        let joined = (args.play == Play::RtspUdp).then_some(args.gro);
+        let link = Link::open(socket, joined, |server, carriage| {
+            RtspClient::play(args.rtsp_url(publisher.into()), server, carriage, hello)
+        })?;
+        Ok(RtspViewer { link, tracks: Vec::new(), ssrc: socket.local_addr()?.port().into() })
     }
 
     pub fn sockets(&self) -> Vec<RawFd> {
-        self.pairs.iter().flat_map(|pair| [pair.rtp.as_raw_fd(), pair.rtcp.as_raw_fd()]).collect()
+        self.link.sockets()
     }
 
     pub fn has_asked(&self) -> bool {
-        self.client.has_asked()
+        self.link.client.has_asked()
     }
 
     /// Datagrams that its sockets had no room for.
     pub fn dropped(&self) -> u64 {
-        self.pairs.iter().map(Pair::dropped).sum()
+        self.link.pairs.iter().map(Pair::dropped).sum()
     }
 
     /// Takes what the server says on the connection.
     pub fn feed(&mut self, now: u64, bytes: &[u8], found: &mut impl FnMut(Found<'_>), reply: &mut Vec<u8>) -> io::Result<()> {
-        let RtspViewer { reader, client, tracks, pairs, .. } = self;
+        let RtspViewer { link: Link { reader, client, pairs, .. }, tracks, .. } = self;
         reader.feed(bytes, &mut |item| match item {
             Item::Response(response) => {
                 client.handle(&response, reply)?;
@@ -103,9 +93,8 @@ impl RtspViewer {
         receiver: &mut Receiver,
         found: &mut impl FnMut(Found<'_>),
     ) -> io::Result<u64> {
-        let pair = &self.pairs[socket / 2];
         let is_rtp = socket.is_multiple_of(2);
-        let fd = if is_rtp { pair.rtp.as_raw_fd() } else { pair.rtcp.as_raw_fd() };
+        let fd = self.link.socket(socket);
         let mut track = self.tracks.get_mut(socket / 2);
         let mut count = 0;
         receiver.receive(fd, |bytes| {
@@ -121,27 +110,16 @@ impl RtspViewer {
 
     /// Sends reports of what has come; what goes on the connection is put into `out`.
     pub fn report(&mut self, now: u64, out: &mut Vec<u8>) -> io::Result<()> {
-        if !self.client.is_running() {
+        if !self.link.client.is_running() {
             return Ok(());
         }
-        for (at, Track { scanner, reporter, path }) in self.tracks.iter_mut().enumerate() {
+        for (at, Track { scanner, reporter, .. }) in self.tracks.iter_mut().enumerate() {
             let (Some(source), Some(totals)) = (scanner.ssrc(), scanner.order().totals()) else { continue };
             let mut report = Vec::new();
             reporter.write(now, self.ssrc, source, totals, &mut report);
-            match *path {
-                Path::Channels { rtcp, .. } => {
-                    write_frame_header(rtcp, report.len(), out);
-                    out.extend_from_slice(&report);
-                }
-                Path::Addresses { rtcp, .. } => send(&self.pairs[at].rtcp, &report, rtcp)?,
-            }
+            self.link.report(at, &report, out)?;
         }
-        if now >= self.next_sign {
-            if self.next_sign > 0 {
-                self.client.keep_alive(out);
-            }
-            self.next_sign = now + self.client.timeout_seconds() * NANOS / 2;
-        }
+        self.link.keep_alive(now, out);
         Ok(())
     }
 }
@@ -154,12 +132,4 @@ fn open_ways(pairs: &[Pair], tracks: &[Track]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A datagram that is lost is lost.
-fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
-    match socket.send_to(bytes, to) {
-        Err(error) if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -1,6 +1,6 @@
 //! HTTP requests by hand, and what the control plane says of streams and sessions.
 
-use std::io::{Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -17,6 +17,21 @@ pub struct Response {
 }
 
 impl Response {
+    /// A response of HTTP or RTSP whose body, if it has one, says its length.
+    pub fn read(stream: &mut impl Read) -> io::Result<Response> {
+        let mut response = Response::of(read_head(stream)?);
+        let length = response.header("Content-Length").map_or(0, |length| length.parse().unwrap());
+        response.body.resize(length, 0);
+        stream.read_exact(&mut response.body)?;
+        Ok(response)
+    }
+
+    /// Still without a body.
+    fn of(head: String) -> Response {
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
+        Response { status, head, body: Vec::new() }
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -38,16 +53,38 @@ pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[&str]) 
     stream.set_read_timeout(Some(SOON)).unwrap();
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("the answer has a head");
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("the answer has a status");
-    let mut body = answer[end + 4..].to_vec();
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        body = Chunked::default().push(&body);
+    let mut stream = BufReader::new(stream);
+    let mut response = Response::of(read_head(&mut stream).expect("the answer has a head"));
+    stream.read_to_end(&mut response.body).unwrap();
+    if response.head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        response.body = Chunked::default().push(&response.body);
     }
-    Response { status, head, body }
+    response
+}
+
+/// The head of an answer, with the empty line behind it.
+pub fn read_head(stream: &mut impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Waits until the server closes, in order or by a reset.
+#[track_caller]
+pub fn wait_closed(mut stream: &TcpStream, what: &str) {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
+            Err(error) => panic!("{what} is not closed: {error}"),
+        }
+    }
 }
 
 impl Server {

@@ -1,8 +1,12 @@
-//! FLV by hand, so that the server's own reader does not judge the server's own writer: bytes → tags, and what a tag is.
+//! FLV by hand, so that the server's own reader does not judge the server's own writer: bytes → tags, and what a tag is. Frames out of
+//! tags are the server's reading of them.
 //!
 //! Spec: FLV 10.1 Annex E; Enhanced RTMP v2 for FourCC tags.
 
 use std::path::Path;
+
+use shardcast::format::flv::{Demuxed, FlvDemuxer, TagType};
+use shardcast::media::{Frame, MediaEvent, Stamp, Tracks};
 
 pub const AUDIO: u8 = 8;
 pub const VIDEO: u8 = 9;
@@ -139,4 +143,18 @@ pub fn assert_monotonic(tags: &[Tag], kind: u8) {
     if let Some(pair) = times.windows(2).find(|pair| pair[1] <= pair[0]) {
         panic!("kind {kind}: {} ms is followed by {} ms", pair[0], pair[1]);
     }
+}
+
+/// The tracks and frames that the server reads out of tags.
+pub fn demux(tags: &[Tag]) -> (Tracks, Vec<Frame>) {
+    let (mut demuxer, mut out) = (FlvDemuxer::new(), Vec::new());
+    for tag in tags {
+        let kind = TagType::from_byte(tag.kind).unwrap();
+        demuxer.push(kind, tag.timestamp, tag.body.clone().into(), Stamp::ZERO, &mut out).unwrap();
+    }
+    let frames = out.into_iter().filter_map(|demuxed| match demuxed {
+        Demuxed::Event(MediaEvent::Frame(frame)) => Some(frame),
+        _ => None,
+    });
+    (demuxer.tracks().clone(), frames.collect())
 }

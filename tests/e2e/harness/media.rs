@@ -68,19 +68,19 @@ pub const H264_SLICES_AAC: Recipe = Recipe {
     codecs: "-c:v libx264 -preset ultrafast -bf 2 -slices 2 -g 25 -b:v 2M -maxrate 2M -bufsize 500k -c:a aac -b:a 96k",
     ..H264_AAC
 };
-/// Three white pictures and a beep at the beginning of every second. There is noise in between, because silence is so small that ffmpeg
+/// Three white pictures and a beep at the beginning of every second but one, so that one second is not like another. There is noise in between, because silence is so small that ffmpeg
 /// sends a second of it in one RTP packet.
 pub const FLASH_BEEP: Recipe = Recipe {
-    name: "flash_beep",
+    name: "flash_beep_but_one",
     seconds: 8,
-    picture: "color=black:s=160x90:r=50,drawbox=c=white:t=fill:enable='lt(mod(t,1),0.06)'",
-    sound: "aevalsrc='if(lt(mod(t,1),0.06),sin(6283*t)/2,0)+random(0)/25-0.02':s=48000",
+    picture: "color=black:s=160x90:r=50,drawbox=c=white:t=fill:enable='lt(mod(t,1),0.06)*not(eq(floor(t),5))'",
+    sound: "aevalsrc='if(lt(mod(t,1),0.06)*not(eq(floor(t),5)),sin(6283*t)/2,0)+random(0)/25-0.02':s=48000",
     codecs: "-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 50 -c:a aac -b:a 96k",
     ..H264_AAC
 };
 /// The same with B-frames.
 pub const FLASH_BEEP_B: Recipe = Recipe {
-    name: "flash_beep_b",
+    name: "flash_beep_but_one_b",
     codecs: "-c:v libx264 -preset veryfast -bf 2 -g 50 -sc_threshold 0 -c:a aac -b:a 96k",
     ..FLASH_BEEP
 };

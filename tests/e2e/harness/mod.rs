@@ -14,7 +14,6 @@ pub mod publisher;
 pub mod rtp_publisher;
 pub mod rtsp;
 pub mod rtsp_client;
-pub mod rtsp_stream;
 pub mod rtsp_viewer;
 pub mod server;
 pub mod viewer;

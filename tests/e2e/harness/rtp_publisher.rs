@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use shardcast::format::flv::{Demuxed, FlvDemuxer, TagType};
 use shardcast::format::rtp::mux::RtpMuxer;
 use shardcast::format::rtp::{Flow, RtpCarriage};
 use shardcast::format::{Muxer, MuxerContext, Packet};
-use shardcast::media::{Frame, MediaEvent, Stamp, TrackKind, Tracks};
+use shardcast::media::{MediaEvent, Stamp, TrackKind, Tracks};
 use shardcast::protocol::common::sdp;
 
 use super::Server;
 use super::bad_network::{BadNetwork, Counts, Sent};
-use super::flv::{AUDIO, Tag, VIDEO};
-use super::rtsp_stream::RtspStream;
+use super::flv::{self, AUDIO, Tag, VIDEO};
+use super::rtsp_client::RtspClient;
 
 const MARKER: u8 = 0x80;
 /// Nothing is lost or late before: viewers begin here, and so does the sequence.
@@ -63,7 +62,7 @@ pub struct Report {
 impl Clip {
     /// `markers`: the last packet of a picture says so.
     pub fn new(tags: &[Tag], markers: bool) -> Clip {
-        let (tracks, media) = demux(tags);
+        let (tracks, media) = flv::demux(tags);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let context = MuxerContext { epoch_nanos: now.as_nanos() as u64, seed: 1 };
         let mut muxer = RtpMuxer::new(RtpCarriage::Datagrams, context);
@@ -90,20 +89,20 @@ impl Clip {
     #[track_caller]
     pub fn publish(mut self, server: &Server, key: &str, network: BadNetwork) -> (Publishing, Report) {
         let sockets = [0; 4].map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-        let mut client = RtspStream::connect(server, key);
+        let mut client = RtspClient::connect(server.rtsp);
         let description = sdp::write(&self.tracks, "clip", IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
-        client.request("ANNOUNCE", "", &["Content-Type: application/sdp"], &description);
+        client.demand("ANNOUNCE", key, &["Content-Type: application/sdp"], &description);
         for (track, pair) in sockets.chunks(2).enumerate() {
-            set_up(&mut client, server, track, pair);
+            set_up(&mut client, server, &format!("{key}/trackID={track}"), pair);
         }
-        client.request("RECORD", "", &["Range: npt=0.000-"], "");
+        client.demand("RECORD", key, &["Range: npt=0.000-"], "");
         let flows = self.send(&sockets, network);
         let total = |flow: usize| self.datagrams.iter().filter(|d| d.flow == flow && d.frame.is_some()).count();
         let counts = flows.iter().enumerate().map(|(flow, sent)| sent.counts(total(flow)));
         let counts = counts.fold(Counts::default(), std::ops::Add::add);
         let wait_max = flows.iter().map(Sent::wait_max).max().unwrap();
         self.judge(&flows);
-        (Publishing { client, _sockets: sockets }, Report { frames: self.frames, counts, wait_max })
+        (Publishing { client, key: key.to_owned(), _sockets: sockets }, Report { frames: self.frames, counts, wait_max })
     }
 
     fn send(&self, sockets: &[UdpSocket; 4], network: BadNetwork) -> [Sent; 2] {
@@ -162,28 +161,16 @@ impl Clip {
 
 /// A session that still stands.
 pub struct Publishing {
-    client: RtspStream,
+    client: RtspClient,
+    key: String,
     _sockets: [UdpSocket; 4],
 }
 
 impl Publishing {
     #[track_caller]
     pub fn finish(mut self) {
-        self.client.request("TEARDOWN", "", &[], "");
+        self.client.demand("TEARDOWN", &self.key, &[], "");
     }
-}
-
-fn demux(tags: &[Tag]) -> (Tracks, Vec<Frame>) {
-    let (mut demuxer, mut out) = (FlvDemuxer::new(), Vec::new());
-    for tag in tags {
-        let kind = TagType::from_byte(tag.kind).unwrap();
-        demuxer.push(kind, tag.timestamp, tag.body.clone().into(), Stamp::ZERO, &mut out).unwrap();
-    }
-    let frames = out.into_iter().filter_map(|demuxed| match demuxed {
-        Demuxed::Event(MediaEvent::Frame(frame)) => Some(frame),
-        _ => None,
-    });
-    (demuxer.tracks().clone(), frames.collect())
 }
 
 fn put_datagrams(packet: &Packet, due: Duration, frame: usize, datagrams: &mut Vec<Datagram>) {
@@ -219,10 +206,10 @@ fn is_parameter_sets(datagram: &Datagram) -> bool {
 
 /// `pair`: for RTP and for RTCP, then connected to the server's.
 #[track_caller]
-fn set_up(client: &mut RtspStream, server: &Server, track: usize, pair: &[UdpSocket]) {
+fn set_up(client: &mut RtspClient, server: &Server, path: &str, pair: &[UdpSocket]) {
     let [rtp, rtcp] = [0, 1].map(|at: usize| pair[at].local_addr().unwrap().port());
     let transport = format!("Transport: RTP/AVP;unicast;client_port={rtp}-{rtcp};mode=record");
-    let answer = client.request("SETUP", &format!("trackID={track}"), &[&transport], "");
+    let answer = client.demand("SETUP", path, &[&transport], "");
     let transport = answer.header("Transport").unwrap();
     let (_, ports) = transport.split_once("server_port=").expect("the server's ports");
     let (rtp, rest) = ports.split_once('-').unwrap();

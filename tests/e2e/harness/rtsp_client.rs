@@ -1,51 +1,55 @@
-//! An RTSP client of our own, for what no player does: odd requests, broken ones, thousands of short sessions.
+//! An RTSP client of our own (RFC 2326), for what no player or encoder does or tells: odd requests, thousands of short sessions, which
+//! datagrams are sent, and when the last byte of a frame came.
 
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::SOON;
+use super::api::Response;
 
-/// What a request was answered.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    /// Status line and headers.
-    pub head: String,
-    pub body: String,
-}
-
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-}
+/// The description of a stream of H.264 and G.711.
+pub const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
+    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:streamid=0\r\n\
+    m=audio 0 RTP/AVP 8\r\na=control:streamid=1\r\n";
 
 pub struct RtspClient {
-    pub socket: TcpStream,
+    connection: BufReader<TcpStream>,
     address: SocketAddr,
-    received: Vec<u8>,
     sequence: u32,
     session: Option<String>,
 }
 
 impl RtspClient {
+    #[track_caller]
     pub fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
-        RtspClient { socket, address, received: Vec::new(), sequence: 0, session: None }
+        RtspClient { connection: BufReader::new(socket), address, sequence: 0, session: None }
     }
 
-    /// `path`: `app/name`, with what stands behind it.
+    pub fn socket(&self) -> &TcpStream {
+        self.connection.get_ref()
+    }
+
+    /// `path`: `app/name`, with what stands behind it. Interleaved frames in front of the answer are passed over.
     #[track_caller]
-    pub fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn request(&mut self, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
         self.send(method, path, headers, body);
-        let answer = self.answer();
-        if let Some(session) = answer.header("Session") {
-            self.session = Some(session.split(';').next().unwrap().to_owned());
+        let response = self.answer().unwrap_or_else(|error| panic!("{method} is not answered: {error}"));
+        assert_eq!(response.header("CSeq"), Some(self.sequence.to_string().as_str()), "{method}: {}", response.head);
+        if let Some(session) = response.header("Session") {
+            self.session = session.split(';').next().map(str::to_owned);
         }
-        answer
+        response
+    }
+
+    /// As [`RtspClient::request`]; the answer must be 200.
+    #[track_caller]
+    pub fn demand(&mut self, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
+        let response = self.request(method, path, headers, body);
+        assert_eq!(response.status, 200, "{method} {path}: {}", response.head);
+        response
     }
 
     pub fn send(&mut self, method: &str, path: &str, headers: &[&str], body: &str) {
@@ -58,60 +62,29 @@ impl RtspClient {
         if !body.is_empty() {
             text.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
-        // The server may have closed already; then there is no answer either.
-        let _ = self.socket.write_all(format!("{text}\r\n{body}").as_bytes());
+        self.send_bytes(format!("{text}\r\n{body}").as_bytes());
     }
 
-    /// The next response; interleaved frames before it are passed over.
-    #[track_caller]
-    pub fn answer(&mut self) -> Answer {
-        loop {
-            if self.received.first() == Some(&b'$') {
-                if let Some([_, _, high, low]) = self.received.first_chunk() {
-                    let end = 4 + usize::from(u16::from_be_bytes([*high, *low]));
-                    if self.received.len() >= end {
-                        self.received.drain(..end);
-                        continue;
-                    }
-                }
-            } else if let Some(answer) = self.take_answer() {
-                return answer;
-            }
-            let mut buffer = [0; 65_536];
-            let count = self.socket.read(&mut buffer).unwrap();
-            assert!(count > 0, "closed without an answer: {}", String::from_utf8_lossy(&self.received));
-            self.received.extend_from_slice(&buffer[..count]);
+    /// The server may have closed already; then there is no answer either.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.connection.get_mut().write_all(bytes);
+    }
+
+    fn answer(&mut self) -> io::Result<Response> {
+        while self.connection.fill_buf()?.first() == Some(&b'$') {
+            self.read_frame()?;
         }
+        Response::read(&mut self.connection)
     }
 
-    fn take_answer(&mut self) -> Option<Answer> {
-        let end = self.received.windows(4).position(|four| four == b"\r\n\r\n")?;
-        let head = String::from_utf8(self.received[..end].to_vec()).unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: String::new() };
-        let body_bytes: usize = answer.header("Content-Length").map_or(0, |length| length.parse().unwrap());
-        let body = self.received.get(end + 4..end + 4 + body_bytes)?;
-        answer.body = String::from_utf8(body.to_vec()).unwrap();
-        self.received.drain(..end + 4 + body_bytes);
-        Some(answer)
-    }
-
-    /// Waits until the server closes.
-    #[track_caller]
-    pub fn wait_closed(&mut self, what: &str) {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
-                Err(error) => panic!("{what} is not closed: {error}"),
-            }
-        }
+    /// The next interleaved frame: its channel and its content (§10.12). An error at the end of the connection.
+    pub fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let mut header = [0; 4];
+        self.connection.read_exact(&mut header)?;
+        let [dollar, channel, high, low] = header;
+        assert_eq!(dollar, b'$', "an interleaved frame");
+        let mut content = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        self.connection.read_exact(&mut content)?;
+        Ok((channel, content))
     }
 }
-
-/// The description of a stream of H.264 and G.711.
-pub const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
-    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:streamid=0\r\n\
-    m=audio 0 RTP/AVP 8\r\na=control:streamid=1\r\n";

@@ -3,12 +3,11 @@
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::flv::{AUDIO, VIDEO};
-use super::rtsp_stream::RtspStream;
+use super::rtsp_client::RtspClient;
 use super::{SOON, Server, wait_for};
 
 const VIDEO_CHANNEL: u8 = 0;
@@ -23,22 +22,22 @@ pub struct Unit {
 }
 
 pub struct RtspViewer {
-    socket: Arc<Mutex<Option<TcpStream>>>,
+    socket: TcpStream,
     thread: Option<JoinHandle<Vec<Unit>>>,
 }
 
 impl RtspViewer {
     /// Asks for a stream with one video and one audio track, which may be still to come.
     pub fn open(server: &Server, key: &str) -> Self {
-        let mut client = RtspStream::connect(server, key);
-        let socket = Arc::new(Mutex::new(client.socket().try_clone().ok()));
+        let mut client = RtspClient::connect(server.rtsp);
+        let (socket, key) = (client.socket().try_clone().unwrap(), key.to_owned());
         let thread = std::thread::spawn(move || {
-            client.request("DESCRIBE", "", &["Accept: application/sdp"], "");
+            client.demand("DESCRIBE", &key, &["Accept: application/sdp"], "");
             for (track, channel) in [VIDEO_CHANNEL, AUDIO_CHANNEL].into_iter().enumerate() {
                 let transport = format!("Transport: RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel + 1);
-                client.request("SETUP", &format!("trackID={track}"), &[&transport], "");
+                client.demand("SETUP", &format!("{key}/trackID={track}"), &[&transport], "");
             }
-            client.request("PLAY", "", &[], "");
+            client.demand("PLAY", &key, &[], "");
             read(&mut client)
         });
         RtspViewer { socket, thread: Some(thread) }
@@ -55,13 +54,11 @@ impl RtspViewer {
 
 impl Drop for RtspViewer {
     fn drop(&mut self) {
-        if let Some(socket) = self.socket.lock().unwrap().take() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
-fn read(client: &mut RtspStream) -> Vec<Unit> {
+fn read(client: &mut RtspClient) -> Vec<Unit> {
     let (mut units, mut video, mut next) = (Vec::new(), NalUnits::default(), [None, None]);
     loop {
         let (channel, packet) = match client.read_frame() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use shardcast::media::Stamp;
 use shardcast::protocol::rtmp::client::{ClientEvent, ClientOutput, RtmpClient};
 
+use super::api::read_head;
 use super::chunked::Chunked;
 use super::flv::{Parser, Tag, VIDEO};
 use super::rtsp_viewer::Unit;
@@ -201,17 +202,6 @@ pub fn narrow_viewer(server: &Server, key: &str) -> TcpStream {
     write!(stream, "GET /{key}.flv HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert!(read_head(&mut stream).unwrap().starts_with("HTTP/1.1 200"));
     stream
-}
-
-/// The head of an answer, with the empty line behind it.
-pub fn read_head(socket: &mut TcpStream) -> io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        socket.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
 fn read_websocket(socket: TcpStream, shared: &Shared, url: &str) -> io::Result<String> {
