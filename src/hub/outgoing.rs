@@ -426,6 +426,13 @@ impl Outgoing {
         self.queue_config(config);
     }
 
+    /// Sends the config in force once more, before the next packet: somebody has joined those who listen.
+    pub fn repeat_config(&mut self, ring: &Ring) {
+        if self.subscription.as_ref().is_some_and(|subscription| subscription.begun) {
+            self.queue_config(ring.key_config());
+        }
+    }
+
     fn queue_config(&mut self, config: Option<&Packet>) {
         if let Some(subscription) = self.subscription.as_mut().filter(|subscription| subscription.datagrams) {
             subscription.config_due = config.cloned();

@@ -250,6 +250,10 @@ fn a_group_is_sent_to_while_it_has_members() {
     let sent = world.take_datagrams();
     assert_eq!(shown(&mut None, &sent), ["report", "0"], "from the next key on, once for all");
     assert!(sent.iter().all(|(from, to, _)| *from == GROUP_SOCKET && to.ip() == GROUP_ADDRESS));
+    let late = Actor::new(&mut world, 0);
+    late.act(&mut world, [join()]);
+    assert_eq!(shown(&mut None, &world.take_datagrams()), ["report"], "a member that comes later learns the clocks at once");
+    late.act(&mut world, [Output::LeaveGroup]);
     members[0].act(&mut world, [Output::LeaveGroup]);
     run(&mut world, &publisher, 2_040, 2_080);
     assert_eq!(world.take_datagrams().len(), 1);

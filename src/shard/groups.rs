@@ -5,6 +5,7 @@
 
 use super::conn::{Datagrams, Pair, Playing, StreamIndex};
 use super::core::{Answer, Core, Ports};
+use super::flush::viewer_place;
 use super::streams::Source;
 use crate::format::Format;
 use crate::hub::fanout::ConnIndex;
@@ -52,11 +53,20 @@ impl<P: Ports> Core<P> {
         }
         let Some(group) = &mut self.streams[at].group else { return };
         group.members.push(index);
-        let group = group.group;
+        let (group, viewer) = (group.group, group.viewer);
         let conn = &mut self.conns[index];
         conn.group = Some(at);
         conn.moves = 0;
         self.answer(index, Answer::GroupJoined(group));
+        self.tell_clocks(viewer);
+    }
+
+    /// The newest sender reports go to the group once more: a member that has just come would have no common time of picture and sound
+    /// until the next keyframe.
+    fn tell_clocks(&mut self, viewer: ConnIndex) {
+        let Some((at, fanout_at)) = viewer_place(&self.conns[viewer].playing, &self.streams) else { return };
+        self.conns[viewer].out.repeat_config(&self.streams[at].stream.fanouts[fanout_at].ring);
+        self.mark_conn(viewer);
     }
 
     fn begin_group(&mut self, now: Stamp, at: StreamIndex, key: StreamKey, format: Format, protocol: &'static str) -> bool {

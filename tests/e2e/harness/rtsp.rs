@@ -437,11 +437,9 @@ impl Expected {
         Expected { push, play, percent: 50, slack_ms: if is_late { 100 } else { 20 } }
     }
 
-    /// Of a player that came in the middle of a group that was sent to already. Nobody tells it how the clocks of its tracks belong
-    /// together until the next sender report, which comes with a keyframe: what it hears until then, it shows at times of its own.
+    /// Of a player that came in the middle of a group that was sent to already: it gets less, but as exactly.
     pub fn late(self) -> Self {
-        const GOP_MS: i64 = 1_000;
-        Expected { percent: 25, slack_ms: self.slack_ms + GOP_MS, ..self }
+        Expected { percent: 25, ..self }
     }
 
     /// How many of the last packets of a stream may be missing: those that the publisher did not send, and before them those that the
