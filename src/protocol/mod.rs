@@ -18,6 +18,8 @@ use crate::session::Session;
 pub struct SessionContext {
     pub config: Arc<Config>,
     pub peer: SocketAddr,
+    /// The connection is over TLS.
+    pub encrypted: bool,
     /// Who may do what.
     pub authority: Arc<Authority>,
     /// Different for every session: for numbers that are not to be guessed.
@@ -35,7 +37,7 @@ impl SessionContext {
     /// For a session by itself: what it shares with nobody, and a constant seed.
     pub fn lone(config: Config, peer: SocketAddr) -> Self {
         let authority = Arc::new(Authority::new(&config.auth, [0; 32]));
-        SessionContext { config: Arc::new(config), peer, authority, seed: 1 }
+        SessionContext { config: Arc::new(config), peer, encrypted: false, authority, seed: 1 }
     }
 }
 

@@ -101,9 +101,9 @@ pub(super) struct NetPorts {
 }
 
 impl NetPorts {
-    fn new_session(&mut self, protocol: &Protocol, peer: SocketAddr, now: Stamp) -> Box<dyn Session> {
+    fn new_session(&mut self, protocol: &Protocol, peer: SocketAddr, encrypted: bool, now: Stamp) -> Box<dyn Session> {
         let (config, authority) = (self.config.clone(), self.authority.clone());
-        (protocol.session)(&SessionContext { config, peer, authority, seed: self.random.u64(..) }, now)
+        (protocol.session)(&SessionContext { config, peer, encrypted, authority, seed: self.random.u64(..) }, now)
     }
 }
 
@@ -159,7 +159,7 @@ impl Ports for NetPorts {
 
     fn session(&mut self, protocol: &'static str, peer: SocketAddr, now: Stamp) -> Option<Box<dyn Session>> {
         let protocol = PROTOCOLS.iter().find(|known| known.name == protocol)?;
-        Some(self.new_session(protocol, peer, now))
+        Some(self.new_session(protocol, peer, false, now))
     }
 
     fn send_datagrams(&mut self, socket: Socket, to: SocketAddr, bytes: &[u8], datagram_bytes: u16) -> io::Result<usize> {
@@ -372,7 +372,7 @@ fn accepted(driver: &Rc<Driver>, protocol: &'static Protocol, tls: Option<&Arc<S
             log::debug!("{} {peer}: {error}", protocol.name);
             return None;
         }
-        let session = core.ports.new_session(protocol, peer, now);
+        let session = core.ports.new_session(protocol, peer, tls.is_some(), now);
         let index = core.accept(now, session, protocol.name, peer, socket)?;
         if let Some(tls) = tls {
             core.ports.tls.insert(socket, tls);

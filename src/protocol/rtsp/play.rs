@@ -256,13 +256,14 @@ impl RtspSession {
     /// Chooses the transport of a track, and makes the session or finds that there is one. Clients that fall back from UDP to TCP
     /// forget their session and set the same tracks up anew: then the old session ends.
     fn join(&mut self, request: &Request, key: &StreamKey, kind: TrackKind, out: &mut Vec<Output>) -> Result<Offer, Response> {
+        let only = self.only_transport();
         if let Role::Play(player) = &mut self.role {
             if player.state == State::Playing {
                 return Err(Status::NotValidInThisState.into());
             }
             let others = [TrackKind::Video, TrackKind::Audio].into_iter().filter(|other| *other != kind);
             let transport = others.filter_map(|other| player.path(other)).map(Path::kind).next();
-            let offer = Self::choose(request, transport);
+            let offer = Self::choose(request, transport.or(only));
             let knows_session = request.header("Session").is_some();
             match offer {
                 Some(offer) if knows_session || (player.path(kind).is_none() && player.key == *key) => {
@@ -276,7 +277,7 @@ impl RtspSession {
                 _ => {}
             }
         }
-        let offer = Self::choose(request, None).ok_or(Status::UnsupportedTransport)?;
+        let offer = Self::choose(request, only).ok_or(Status::UnsupportedTransport)?;
         self.end_player(out);
         let player = Player { key: key.clone(), state: State::Ready, video: None, audio: None };
         self.role = Role::Play(Box::new(player));

@@ -286,7 +286,8 @@ impl RtspSession {
         let others = publisher.sections.iter().enumerate().filter(|(at, _)| *at != section).map(|(_, other)| other);
         let others: Vec<Path> = others.filter_map(|other| other.path).collect();
         let taken: Vec<Channels> = others.iter().filter_map(Path::channels).collect();
-        let offer = Self::choose(request, others.first().map(Path::kind)).ok_or(Status::UnsupportedTransport)?;
+        let kind = others.first().map(Path::kind).or(self.only_transport());
+        let offer = Self::choose(request, kind).ok_or(Status::UnsupportedTransport)?;
         let answer = match offer.lower {
             Lower::Interleaved(wish) => {
                 let publisher = self.publisher()?;

@@ -143,12 +143,14 @@ impl RtspSession {
         Response::ok().header("Transport", transport)
     }
 
+    /// The only transport that is served here, if it is one: over TLS media stays on the connection, else it would go in the clear.
+    pub(super) fn only_transport(&self) -> Option<Kind> {
+        self.encrypted.then_some(Kind::Tcp)
+    }
+
     /// The first transport in the client's order that the server has; `kind`: that of the tracks that are set up.
     pub(super) fn choose(request: &Request, kind: Option<Kind>) -> Option<Offer> {
-        let served = |offer: &Offer| match (offer.lower, kind) {
-            (lower, Some(kind)) => lower.kind() == kind,
-            (_, None) => true,
-        };
+        let served = |offer: &Offer| kind.is_none_or(|kind| offer.lower.kind() == kind);
         transport::parse(request.header("Transport").unwrap_or_default()).find(served)
     }
 

@@ -337,6 +337,27 @@ fn every_answer() {
 }
 
 #[test]
+fn over_tls_media_stays_on_the_connection() {
+    let offers = [
+        ("RTP/AVP;unicast;client_port=6-7", false),
+        ("RTP/AVP;multicast", false),
+        ("RTP/AVP;unicast;client_port=6-7,RTP/AVP/TCP;interleaved=0-1", true),
+    ];
+    for (transport, is_taken) in offers {
+        let mut peer = Peer::new(Config::default());
+        peer.session.encrypted = true;
+        peer.say(&format!("SETUP rtsp://h/live/a/trackID=0\nTransport: {transport}"));
+        let expected = if is_taken { "<200 #1 ID | Transport: RTP/AVP/TCP;unicast;interleaved=0-1>" } else { "<461 #1>" };
+        assert_eq!(peer.say("!described va"), expected, "{transport}");
+        let mut peer = Peer::new(Config::default());
+        peer.session.encrypted = true;
+        ANNOUNCED.iter().for_each(|(step, expected)| assert_eq!(peer.say(step), *expected));
+        let answer = peer.say(&format!("SETUP rtsp://h/live/a/streamid=0\nTransport: {transport};mode=record"));
+        assert!(answer.starts_with(if is_taken { "<200 #2" } else { "<461 #2" }), "{transport}: {answer}");
+    }
+}
+
+#[test]
 fn a_head_that_is_too_large_is_answered() {
     let mut peer = Peer::new(Config::default());
     assert_eq!(peer.input(Input::Bytes(&[b'A'; 20_000])), "<431>[error head_too_large]");
