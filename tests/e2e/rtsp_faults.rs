@@ -10,7 +10,7 @@ use crate::harness::media::H264_AAC;
 use crate::harness::rtsp_client::{RtspClient, SDP};
 use crate::harness::{Options, Over, Publisher, Runtime, SOON, Server, Viewer, missing, wait_for};
 
-on_both_runtimes!(hostile_clients, half_open_connections, sessions_leave_nothing_behind);
+on_both_runtimes!(hostile_clients, half_open_connections, halves_of_requests, sessions_leave_nothing_behind);
 
 const HANDSHAKE_MS_MAX: u64 = 2_000;
 const HALF_OPEN: usize = 5_000;
@@ -122,6 +122,37 @@ fn half_open_connections(runtime: Runtime) {
         }
         let reason = "handshake_timeout";
         wait_for("all are given up", SOON, || (errors(&server, reason) >= HALF_OPEN as f64).then_some(()));
+    });
+}
+
+/// Each of many sends most of a large request and waits: they may hold `limits.held_bytes_max` together, and no more.
+fn halves_of_requests(runtime: Runtime) {
+    const CLIENTS: usize = 2_400;
+    const HALF_BYTES: usize = 50_000;
+    const MIB: usize = 1 << 20;
+    const HELD_BYTES_MAX: usize = 32 * MIB;
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let Some(_files) = many_files(CLIENTS as u64) else { return };
+    let options = Options::new(runtime).shards(2).set("limits.held_bytes_max", HELD_BYTES_MAX);
+    let server = Server::start(options.set("limits.message_bytes_max", MIB).set("limits.handshake_ms_max", 60_000));
+    beside_a_stream(&server, || {
+        let before = server.rss_bytes();
+        let head = format!("ANNOUNCE rtsp://h/live/x RTSP/1.0\r\nCSeq: 1\r\nContent-Length: {}\r\n\r\n", HALF_BYTES + 1);
+        let half = [head.as_bytes(), &[b'x'; HALF_BYTES]].concat();
+        let mut clients = Vec::with_capacity(CLIENTS);
+        for _ in 0..CLIENTS {
+            let mut client = TcpStream::connect(server.rtsp).unwrap();
+            // One that is closed already has been bounded.
+            let _ = client.write_all(&half);
+            clients.push(client);
+        }
+        let closed_min = (CLIENTS * HALF_BYTES - HELD_BYTES_MAX) / (HALF_BYTES + head.len());
+        wait_for("the others are closed", SOON, || (errors(&server, "held_bytes") >= closed_min as f64).then_some(()));
+        let grown = server.rss_bytes().saturating_sub(before) as usize;
+        println!("{}: {} MiB more for {} MiB", runtime.name(), grown / MIB, CLIENTS * HALF_BYTES / MIB);
+        assert!(grown <= 2 * HELD_BYTES_MAX, "{grown} bytes");
     });
 }
 
