@@ -176,7 +176,12 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn count_discard(&mut self, index: ConnIndex, discard: Discard) {
         if let Some(at) = self.conns[index].publishing {
-            self.streams[at].stream.counters.discarded[discard as usize] += 1;
+            let stream = &mut self.streams[at].stream;
+            let count = &mut stream.counters.discarded[discard as usize];
+            if *count == 0 && discard == Discard::UnknownCodec {
+                log::warn!("{}: has media in a codec that is not carried; it is left out", stream.key);
+            }
+            *count += 1;
         }
     }
 

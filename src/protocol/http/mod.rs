@@ -212,6 +212,11 @@ impl HttpSession {
             Some(basic) => authority.check_basic(now, self.address, basic, Right::Play, key),
             None => authority.check_query(now, self.address, &request.query, Right::Play, key),
         };
+        // Who has said nothing is only asked; without a way to ask, that is a refusal.
+        let named = basic.is_some() || request.query.get("user").is_some();
+        if named || authority.basic_challenge().is_none() || verdict == Verdict::Forbidden {
+            out.extend(verdict.note(named, Right::Play, key));
+        }
         let (status, message, challenge) = match verdict {
             Verdict::Granted => return true,
             Verdict::Denied { .. } => match authority.basic_challenge() {
