@@ -152,7 +152,10 @@ impl<P: Ports> Core<P> {
     }
 
     pub(super) fn publish_event(&mut self, index: ConnIndex, now: Stamp, event: MediaEvent) {
-        let Some(at) = self.conns[index].publishing else { return };
+        let conn = &mut self.conns[index];
+        let Some(at) = conn.publishing else { return };
+        // The built-in clip has no peer that is heard.
+        conn.last_input = now;
         self.advance(at, now, |stream| stream.publish(event));
     }
 
