@@ -310,7 +310,7 @@ fn refusals_are_said_and_close() {
             "error onStatus@1 NetStream.Publish.BadName",
             "publish: a stream name has an empty, '.' or '..' segment",
         ),
-        ("publish", "", "error onStatus@1 NetStream.Publish.BadName", "publish: a stream name has an empty, '.' or '..' segment"),
+        ("publish", "", "error onStatus@1 NetStream.Publish.BadName", "publish: a stream name needs an app and a name: app/name"),
         (
             "play",
             "%zz",
