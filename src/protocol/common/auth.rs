@@ -58,8 +58,8 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// A refusal, for the log. `None`: it is none; or it is another one of an address whose wrong passwords have been told, as many as
-    /// the guard lets pass; or the client is only asked for a newer nonce. `named`: it said who it is.
+    /// A refusal, for the log. `None`: it is none, the client is only asked for a newer nonce, or its address is refused unseen and was told
+    /// of before. `named`: it said who it is.
     pub fn note(self, named: bool, right: Right, key: &StreamKey) -> Option<Output> {
         let (reason, why) = match self {
             Verdict::Granted | Verdict::Throttled | Verdict::Denied { stale: true } => return None,

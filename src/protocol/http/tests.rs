@@ -516,8 +516,8 @@ fn users_are_asked_for() {
     }
     let mut session = session_with(config);
     let said = get("/live/a.flv?user=ann&pass=x", "");
-    for _ in 0..3 {
-        assert_eq!(feed(&mut session, [said.as_bytes()]), wrong);
+    for expected in [&wrong, &unauthorized, &unauthorized] {
+        assert_eq!(&feed(&mut session, [said.as_bytes()]), expected, "told once");
     }
     let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");
     assert_eq!(feed(&mut session, [get("/live/a.flv?user=ann&pass=secret", "").as_bytes()]), throttled, "even the right one");

@@ -95,9 +95,11 @@ impl RtspSession {
         let address = self.peer.ip();
         let authorization = request.header("Authorization");
         let verdict = self.authority.check_header(now, address, authorization, &request.method, right, key);
-        // Who has said nothing is only asked.
-        if authorization.is_some() {
-            out.extend(verdict.note(true, right, key));
+        // Who has said nothing is only asked. A connection that goes on trying is told of once.
+        if authorization.is_some() && !self.refusal_told {
+            let note = verdict.note(true, right, key);
+            self.refusal_told = note.is_some();
+            out.extend(note);
         }
         match verdict {
             Verdict::Granted => {
