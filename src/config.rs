@@ -282,15 +282,16 @@ impl PortRange {
     }
 }
 
+const PORT_RANGE_EXPECTED: &str = "a range of ports such as 20000-29999";
+
 impl std::str::FromStr for PortRange {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXPECTED: &str = "a range of ports such as 20000-29999";
-        let (first, last) = text.split_once('-').ok_or(EXPECTED)?;
+        let (first, last) = text.split_once('-').ok_or(PORT_RANGE_EXPECTED)?;
         match (first.trim().parse(), last.trim().parse()) {
             (Ok(first), Ok(last)) if 0 < first && first < last => Ok(PortRange { first, last }),
-            _ => Err(EXPECTED),
+            _ => Err(PORT_RANGE_EXPECTED),
         }
     }
 }
@@ -303,8 +304,21 @@ impl Serialize for PortRange {
 
 impl<'de> Deserialize<'de> for PortRange {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|expected| serde::de::Error::custom(format_args!("expected {expected}")))
+        struct Visitor;
+
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = PortRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(PORT_RANGE_EXPECTED)
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortRange, E> {
+                text.parse().map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
     }
 }
 

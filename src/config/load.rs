@@ -191,12 +191,17 @@ fn explain(error: &serde_yaml::Error) -> Explained {
         let key = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
         return Explained { key, message: format!("{what}{rest}"), twice };
     }
-    let message = match message.split_once(", expected struct ") {
-        Some((found, _)) => format!("{found}, expected a section of keys"),
-        None => message.to_owned(),
+    let message = match message.split_once(", expected ") {
+        Some((found, wanted)) if wanted.starts_with("struct ") => format!("{found}, expected a section of keys"),
+        Some((found, "u8" | "u16" | "u32" | "u64" | "usize")) => format!("{found}, expected a whole number"),
+        Some((found, "a sequence")) => format!("{found}, expected a list"),
+        None if message == "invalid socket address syntax" => ADDRESS_EXPECTED.to_owned(),
+        _ => message.to_owned(),
     };
     Explained { key: path.to_owned(), message, twice: false }
 }
+
+const ADDRESS_EXPECTED: &str = "expected an IP address with a port, such as 0.0.0.0:1935 or \"[::]:1935\"";
 
 /// The line (from 1) that holds `key` in block-style YAML; else that of the nearest section around it.
 fn line_of(text: &str, key: &str) -> Option<usize> {
@@ -253,12 +258,12 @@ mod tests {
             (
                 "a value of the wrong type",
                 "viewer:\n  lag_ms_max: soon\n",
-                "c.yaml:2:15: viewer.lag_ms_max: invalid type: string \"soon\", expected u64",
+                "c.yaml:2:15: viewer.lag_ms_max: invalid type: string \"soon\", expected a whole number",
             ),
             (
                 "a negative number",
                 "viewer:\n  lag_ms_max: -1\n",
-                "c.yaml:2:15: viewer.lag_ms_max: invalid type: integer `-1`, expected u64",
+                "c.yaml:2:15: viewer.lag_ms_max: invalid type: integer `-1`, expected a whole number",
             ),
             (
                 "an unknown section",
@@ -292,11 +297,25 @@ mod tests {
                 "server:\n  shards: many\n",
                 "c.yaml:2:11: server.shards: invalid value: string \"many\", expected `auto` or a number from 1 to 256",
             ),
-            ("no address", "rtmp:\n  listen:\n    - localhost\n", "c.yaml:3:7: rtmp.listen[0]: invalid socket address syntax"),
+            (
+                "no address",
+                "rtmp:\n  listen:\n    - localhost\n",
+                "c.yaml:3:7: rtmp.listen[0]: expected an IP address with a port, such as 0.0.0.0:1935 or \"[::]:1935\"",
+            ),
+            (
+                "one port for a range",
+                "rtsp:\n  udp_ports: 20000\n",
+                "c.yaml:2:14: rtsp.udp_ports: invalid type: integer `20000`, expected a range of ports such as 20000-29999",
+            ),
+            (
+                "a range that ends before it begins",
+                "rtsp:\n  udp_ports: 30000-20000\n",
+                "c.yaml:2:14: rtsp.udp_ports: invalid value: string \"30000-20000\", expected a range of ports such as 20000-29999",
+            ),
             (
                 "a lone address",
                 "rtmp:\n  listen: 0.0.0.0:1935\n",
-                "c.yaml:2:11: rtmp.listen: invalid type: string \"0.0.0.0:1935\", expected a sequence",
+                "c.yaml:2:11: rtmp.listen: invalid type: string \"0.0.0.0:1935\", expected a list",
             ),
             (
                 "broken YAML",
@@ -356,7 +375,7 @@ mod tests {
             ("servers.shards=4", "--set servers.shards=4: there is no key `servers`"),
             ("rtsp.multicast.hops=4", "--set rtsp.multicast.hops=4: there is no key `rtsp.multicast.hops`"),
             ("server.shards.x=4", "--set server.shards.x=4: there is no key `server.shards.x`"),
-            ("viewer.lag_ms_max=x", "--set viewer.lag_ms_max=x: invalid type: string \"x\", expected u64"),
+            ("viewer.lag_ms_max=x", "--set viewer.lag_ms_max=x: invalid type: string \"x\", expected a whole number"),
             ("viewer.lag_ms_max=0", "--set viewer.lag_ms_max=0: viewer.lag_ms_max: must be 1 to 60000"),
             ("rtmp.listen=[", "--set rtmp.listen=[: did not find expected node content, while parsing a flow node"),
         ];

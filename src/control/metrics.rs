@@ -384,7 +384,7 @@ impl Scrape {
             *errors.entry((protocol, reason)).or_default() += count;
         }
         writer.counter(
-            ("session_errors", None, "Sessions that ended with an error, and refused descriptions, by protocol and reason"),
+            ("session_errors", None, "Sessions that ended with an error, and what was refused, by protocol and reason"),
             errors.into_iter().map(|((protocol, reason), count)| {
                 (vec![("protocol", protocol.to_owned()), ("reason", reason.to_owned())], count)
             }),

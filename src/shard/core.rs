@@ -304,6 +304,13 @@ impl<P: Ports> Core<P> {
         self.settle_answers(now);
     }
 
+    /// What the peer sends is not TLS, or it does not like the certificate.
+    pub fn tls_failed(&mut self, now: Stamp, index: ConnIndex, error: &io::Error) {
+        self.blame(index, "tls_failed", &format!("TLS: {error}"));
+        self.drop_conn(now, index);
+        self.settle_answers(now);
+    }
+
     /// The connection's task has closed its socket: forget it.
     pub fn remove(&mut self, now: Stamp, index: ConnIndex) {
         if self.conns.contains(index) {

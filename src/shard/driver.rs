@@ -454,7 +454,7 @@ fn received(driver: &Driver, index: ConnIndex, socket: Socket, bytes: &[u8]) {
         match result {
             Ok(true) => {}
             Ok(false) => core.received_end(now, index),
-            Err(error) => core.failed(now, index, &error),
+            Err(error) => core.tls_failed(now, index, &error),
         }
     });
 }

@@ -204,7 +204,7 @@ pub struct ShardSnapshot {
     pub panics: u64,
     /// Batches that found a full lane.
     pub lane_full: u64,
-    /// Sessions that ended with an error, and refused descriptions, by protocol and reason.
+    /// Sessions that ended with an error, and what was refused, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
     /// Latency per protocol label in streams that are over.
     pub retired_latency: Vec<(&'static str, Latency)>,

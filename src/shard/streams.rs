@@ -152,7 +152,10 @@ impl<P: Ports> Core<P> {
     }
 
     pub(super) fn publish_event(&mut self, index: ConnIndex, now: Stamp, event: MediaEvent) {
-        let Some(at) = self.conns[index].publishing else { return };
+        let conn = &mut self.conns[index];
+        let Some(at) = conn.publishing else { return };
+        // The built-in clip has no peer that is heard.
+        conn.last_input = now;
         self.advance(at, now, |stream| stream.publish(event));
     }
 
@@ -176,7 +179,12 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn count_discard(&mut self, index: ConnIndex, discard: Discard) {
         if let Some(at) = self.conns[index].publishing {
-            self.streams[at].stream.counters.discarded[discard as usize] += 1;
+            let stream = &mut self.streams[at].stream;
+            let count = &mut stream.counters.discarded[discard as usize];
+            if *count == 0 && discard == Discard::UnknownCodec {
+                log::warn!("{}: has media in a codec that is not carried; it is left out", stream.key);
+            }
+            *count += 1;
         }
     }
 

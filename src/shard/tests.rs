@@ -374,6 +374,15 @@ fn without_a_publisher_the_stream_ends_when_the_grace_is_over() {
 }
 
 #[test]
+fn the_built_in_clip_is_never_silent() {
+    let mut world = World::new(1, Config::default());
+    world.command(0, Command::PublishClip(key()));
+    world.pass(60_000);
+    let second = Actor::publisher(&mut world, 0);
+    assert_eq!(second.told(), [&*format!("Refused({:?})", Refusal::NameInUse)]);
+}
+
+#[test]
 fn a_second_publisher_is_refused_until_the_first_is_silent() {
     let in_use = format!("Refused({:?})", Refusal::NameInUse);
     for (policy, expected) in [(PublishConflict::Takeover, "Publishing"), (PublishConflict::Reject, &*in_use)] {

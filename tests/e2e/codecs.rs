@@ -2,10 +2,10 @@
 
 use crate::harness::flv::{self, VIDEO, of_kind};
 use crate::harness::media::{AV1_AAC, H264_ALAW, H264_OPUS, H264_ULAW, HEVC_AAC, Recipe, VP9_MP3};
-use crate::harness::{Client, Options, Over, Publisher, Runtime, Server, Tag, Viewer, framemd5, fresh_folder, missing};
+use crate::harness::{Client, Options, Over, Publisher, Runtime, Server, Tag, Viewer, ffmpeg, framemd5, fresh_folder, missing};
 use crate::pull::assert_bit_exact;
 
-on_both_runtimes!(carried, legacy_hevc);
+on_both_runtimes!(carried, legacy_hevc, not_carried);
 
 fn carried(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
@@ -75,4 +75,18 @@ fn legacy_hevc(runtime: Runtime) {
     pull.succeed();
     framemd5::assert_tail(&framemd5::read(&output), &sent, "the newer ffmpeg");
     let _ = std::fs::remove_dir_all(folder);
+}
+
+/// An encoder that sends what nobody can be given is not refused, as other tracks may come; the operator hears of it once.
+fn not_carried(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime));
+    let mut push = ffmpeg();
+    push.args(["-re", "-f", "lavfi", "-i", "testsrc2=s=160x120:r=25", "-t", "1", "-c:v", "flv1", "-f", "flv"]);
+    Client::start(push.arg(server.rtmp_url("live/odd"))).succeed();
+    server.wait_log("the end", |line| line.contains("live/odd: ended by its publisher"));
+    let said = server.log().lines().filter(|line| line.contains("live/odd: has media in a codec that is not carried")).count();
+    assert_eq!(said, 1, "{}", server.log());
 }

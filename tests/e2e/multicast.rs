@@ -2,7 +2,7 @@
 //!
 //! One real player is the group's first member, another one of the same kind comes later, in the middle of what is sent.
 
-use crate::harness::media::{H264_AAC, H265_OPUS_LONG, Recipe};
+use crate::harness::media::{AAC_ONLY, H264_AAC, H264_ALAW, H264_B_AAC, H265_OPUS_LONG, Recipe};
 use crate::harness::network::in_own_network;
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::rtsp_client::RtspClient;
@@ -10,35 +10,42 @@ use crate::harness::{Options, Runtime, SOON, Server, missing, wait_for};
 
 on_both_runtimes!(players_share_a_group);
 
-const PLAYERS: [(Play, Recipe); 3] =
-    [(Play::FfmpegMulticast, H264_AAC), (Play::FfmpegMulticast, H265_OPUS_LONG), (Play::GstMulticast, H264_AAC)];
+const RUNS: [(Push, Play, Recipe); 6] = [
+    (Push::FfmpegTcp, Play::FfmpegMulticast, H264_AAC),
+    (Push::FfmpegTcp, Play::FfmpegMulticast, H265_OPUS_LONG),
+    (Push::FfmpegTcp, Play::GstMulticast, H264_AAC),
+    (Push::Rtmp, Play::FfmpegMulticast, H264_B_AAC),
+    (Push::FfmpegUdp, Play::FfmpegMulticast, AAC_ONLY),
+    (Push::GstUdp, Play::FfmpegMulticast, H264_ALAW),
+];
 
 fn players_share_a_group(runtime: Runtime) {
     if missing(&["ffmpeg", "gst-launch-1.0"]) {
         return;
     }
-    for (play, recipe) in PLAYERS {
-        in_own_network(|| play_beside_another(runtime, play, &recipe));
+    for (push, play, recipe) in RUNS {
+        in_own_network(|| play_beside_another(runtime, push, play, &recipe));
     }
 }
 
-fn play_beside_another(runtime: Runtime, play: Play, recipe: &Recipe) {
-    let Some(file) = recipe.file() else { return };
+fn play_beside_another(runtime: Runtime, push: Push, play: Play, recipe: &Recipe) {
+    let (Some(file), Some(_)) = (recipe.file(), recipe.ffmpeg()) else { return };
     let sent = hashes(recipe, &file);
     // No viewer is to skip because the machine is busy.
     let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
     let server = Server::start(options.set("rtsp.multicast.interface", "127.0.0.1"));
     let Some(player) = Player::start(play, recipe, &server, "live/a") else { return };
     server.wait_sessions("waiting", 1);
-    let publisher = recipe.publish(Push::FfmpegTcp, &server, "live/a").unwrap();
+    let publisher = recipe.publish(push, &server, "live/a").unwrap();
     let one_viewer = || {
         let stream = server.stream("live/a")?;
         (stream["viewers"]["protocols"]["rtsp-multicast"] == 1).then_some(())
     };
     wait_for("one viewer stands for the group", SOON, one_viewer);
     let Some(late) = Player::start(play, recipe, &server, "live/a") else { return };
+    let track = if recipe.video().is_some() { 0 } else { 1 };
     let mut member = RtspClient::connect(server.rtsp);
-    let answer = member.demand("SETUP", "live/a/trackID=0", &["Transport: RTP/AVP;multicast"], "");
+    let answer = member.demand("SETUP", &format!("live/a/trackID={track}"), &["Transport: RTP/AVP;multicast"], "");
     assert!(
         answer.header("Transport").is_some_and(|transport| transport.contains(";destination=239.255.42.")),
         "{}",
@@ -46,8 +53,8 @@ fn play_beside_another(runtime: Runtime, play: Play, recipe: &Recipe) {
     );
     member.demand("PLAY", "live/a", &[], "");
     assert_eq!(one_viewer(), Some(()), "it is sent once");
-    Push::FfmpegTcp.finish(publisher, &server, "live/a");
-    let expected = Expected::of(Push::FfmpegTcp, play);
+    push.finish(publisher, &server, "live/a");
+    let expected = Expected::of(push, play);
     assert_run(&player.finish(), recipe, &sent, expected);
     assert_run(&late.finish(), recipe, &sent, expected.late());
 }

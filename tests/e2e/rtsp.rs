@@ -2,7 +2,8 @@
 //!
 //! | published by | played by | codecs |
 //! |---|---|---|
-//! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP and UDP; mpv; live555 over TCP and UDP, of H.264 and AAC | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
+//! | ffmpeg over TCP and UDP, GStreamer over TCP and UDP, ffmpeg over RTMP | ffmpeg over TCP, UDP, the HTTP tunnel on both ports, RTMP, HTTP-FLV; GStreamer over TCP, UDP and the tunnel; mpv; live555 over TCP and UDP, of H.264 and AAC | H.264 + AAC, H.264 with B-frames + AAC, H.265 + Opus, AAC, H.264 + G.711 |
+//! | GStreamer through the HTTP tunnel | ffmpeg over TCP, GStreamer through the tunnel, HTTP-FLV | H.264 + AAC, H.265 + Opus |
 //! | ffmpeg over TCP, ffmpeg over RTMP | ffmpeg over TCP and UDP, RTMP, HTTP-FLV | VP9 + MP3, AV1, H.264 + G.711 µ-law; AV1 + AAC, not over UDP |
 //!
 //! One server and one publisher serve all players at once. Multicast is in `multicast.rs`.
@@ -13,17 +14,26 @@ use crate::harness::media::{
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Options, Runtime, Server, missing};
 
-on_both_runtimes!(ffmpeg_over_tcp, ffmpeg_over_udp, gstreamer_over_tcp, gstreamer_over_udp, rtmp, other_codecs);
+on_both_runtimes!(
+    ffmpeg_over_tcp,
+    ffmpeg_over_udp,
+    gstreamer_over_tcp,
+    gstreamer_over_udp,
+    gstreamer_through_http,
+    rtmp,
+    other_codecs
+);
 
 const RECIPES: [Recipe; 5] = [H264_PLAIN_AAC, H264_B_AAC, H265_OPUS, AAC_ONLY, H264_ALAW];
 
-const PLAYERS: [Play; 11] = [
+const PLAYERS: [Play; 12] = [
     Play::FfmpegTcp,
     Play::FfmpegUdp,
     Play::FfmpegTunnel,
     Play::FfmpegTunnelHttp,
     Play::GstTcp,
     Play::GstUdp,
+    Play::GstTunnel,
     Play::Live555Tcp,
     Play::Live555Udp,
     Play::Mpv,
@@ -89,6 +99,13 @@ fn gstreamer_over_tcp(runtime: Runtime) {
 
 fn gstreamer_over_udp(runtime: Runtime) {
     publish_to_all(runtime, Push::GstUdp);
+}
+
+fn gstreamer_through_http(runtime: Runtime) {
+    if missing(&["ffmpeg", "gst-launch-1.0"]) {
+        return;
+    }
+    publish(runtime, Push::GstTunnel, &[H264_PLAIN_AAC, H265_OPUS], &[Play::FfmpegTcp, Play::GstTunnel, Play::HttpFlv]);
 }
 
 fn rtmp(runtime: Runtime) {

@@ -31,6 +31,10 @@ fn tls(runtime: Runtime) {
     let folder = fresh_folder("tls");
     let server = Server::start(with_tls(runtime, &make_certificate(&folder, "first")));
     let sent = hashes(&H264_PLAIN_AAC, &H264_PLAIN_AAC.file().unwrap());
+    let mut plain = ffmpeg();
+    let in_the_clear = format!("rtsp://{}/live/a", server.address("rtsps"));
+    assert!(!Client::start(plain.args(["-i", &in_the_clear, "-f", "null", "-"])).wait(SOON).success());
+    server.wait_log("who does not speak TLS is named", |line| line.contains(" TLS: ") && line.ends_with("(tls_failed)"));
     let plays = [Play::FfmpegTls, Play::GstTls, Play::FfmpegTcp];
     let players = plays.map(|play| (play, Player::start(play, &H264_PLAIN_AAC, &server, "live/a").unwrap()));
     server.wait_sessions("waiting", players.len());
@@ -110,6 +114,7 @@ fn users_over_rtmp_and_http(runtime: Runtime) {
     let server = with_users(runtime);
     let mut refused = H264_PLAIN_AAC.push(&server.rtmp_url("live/a?user=cam&pass=wrong")).unwrap();
     assert!(!refused.wait(SOON).success());
+    server.wait_log("who was refused", |line| line.ends_with("may not publish live/a: wrong name or password (wrong_password)"));
     let publisher = H264_PLAIN_AAC.push(&server.rtmp_url("live/a?user=cam&pass=s3cret")).unwrap();
     server.wait_live("live/a");
     let status = |path: &str, headers: &[&str]| request(server.http, "HEAD", path, headers).status;

@@ -35,7 +35,7 @@ use self::nonce::Nonces;
 use crate::config::{Auth, DigestAlgorithms};
 use crate::media::Stamp;
 use crate::protocol::common::url::{Query, percent_decode, split_query};
-use crate::session::StreamKey;
+use crate::session::{Output, StreamKey};
 
 /// What somebody wants to do with a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,24 @@ pub enum Verdict {
     Forbidden,
     /// Too many wrong passwords have come from that address.
     Throttled,
+}
+
+impl Verdict {
+    /// A refusal, for the log. `None`: it is none, the client is only asked for a newer nonce, or its address is refused unseen and was told
+    /// of before. `named`: it said who it is.
+    pub fn note(self, named: bool, right: Right, key: &StreamKey) -> Option<Output> {
+        let (reason, why) = match self {
+            Verdict::Granted | Verdict::Throttled | Verdict::Denied { stale: true } => return None,
+            Verdict::Denied { .. } if named => ("wrong_password", "wrong name or password"),
+            Verdict::Denied { .. } => ("no_password", "no name and password"),
+            Verdict::Forbidden => ("not_allowed", "this user has no right to"),
+        };
+        let what = match right {
+            Right::Publish => "publish",
+            Right::Play => "play",
+        };
+        Some(Output::Note { reason: Some(reason), message: format!("may not {what} {key}: {why}") })
+    }
 }
 
 /// The users and what they may do. One for the whole process, shared by the shards.

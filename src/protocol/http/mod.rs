@@ -67,6 +67,7 @@ pub struct HttpSession {
     /// A response has been sent: from now on silence between requests is no fault.
     answered: bool,
     agent_told: bool,
+    refusal_told: bool,
 }
 
 enum State {
@@ -97,6 +98,7 @@ impl HttpSession {
             head: Vec::new(),
             answered: false,
             agent_told: false,
+            refusal_told: false,
         }
     }
 
@@ -212,6 +214,14 @@ impl HttpSession {
             Some(basic) => authority.check_basic(now, self.address, basic, Right::Play, key),
             None => authority.check_query(now, self.address, &request.query, Right::Play, key),
         };
+        // Who has said nothing is only asked; without a way to ask, that is a refusal. A connection that goes on trying is told of once.
+        let named = basic.is_some() || request.query.get("user").is_some();
+        let is_refused = named || authority.basic_challenge().is_none() || verdict == Verdict::Forbidden;
+        if is_refused && !self.refusal_told {
+            let note = verdict.note(named, Right::Play, key);
+            self.refusal_told = note.is_some();
+            out.extend(note);
+        }
         let (status, message, challenge) = match verdict {
             Verdict::Granted => return true,
             Verdict::Denied { .. } => match authority.basic_challenge() {

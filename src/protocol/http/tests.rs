@@ -34,6 +34,7 @@ fn show(out: &[Output]) -> String {
             }
             Output::Agent(agent) => text.push_str(&format!("[agent {agent}]")),
             Output::Close => text.push_str("[close]"),
+            Output::Note { reason, message } => text.push_str(&format!("[note {}: {message}]", reason.unwrap_or("-"))),
             other => text.push_str(&format!("[{other:?}]")),
         }
     }
@@ -474,7 +475,9 @@ fn users_are_asked_for() {
     let config = Config { auth, ..Config::default() };
     let challenge = "WWW-Authenticate: Basic realm=\"shardcast\"\nContent-Type";
     let unauthorized = cors_error("401 Unauthorized", false, "name and password are wanted").replace("Content-Type", challenge);
+    let wrong = format!("[note wrong_password: may not play live/a: wrong name or password]{unauthorized}");
     let forbidden = cors_error("403 Forbidden", false, "this user may not play this stream");
+    let forbidden = format!("[note not_allowed: may not play live/a: this user has no right to]{forbidden}");
     let get = |path: &str, authorization: &str| {
         let header = if authorization.is_empty() { String::new() } else { format!("Authorization: {authorization}\r\n") };
         request(&format!("GET {path}"), &header)
@@ -483,11 +486,11 @@ fn users_are_asked_for() {
         ("nobody", get("/live/a.flv", ""), unauthorized.clone()),
         ("nobody, open", get("/open/a.flv", ""), PLAY.replace("live/a", "open/a")),
         ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), PLAY.to_owned()),
-        ("Basic, wrong", get("/live/a.flv", "Basic YW5uOm9vcHM="), unauthorized.clone()),
+        ("Basic, wrong", get("/live/a.flv", "Basic YW5uOm9vcHM="), wrong.clone()),
         ("another scheme", get("/live/a.flv", "Bearer x"), unauthorized.clone()),
         ("query", get("/live/a.flv?user=ann&pass=secret", ""), PLAY.to_owned()),
         ("another scheme, and a query", get("/live/a.flv?user=ann&pass=secret", "Bearer x"), PLAY.to_owned()),
-        ("query, wrong", get("/live/a.flv?user=ann&pass=x", ""), unauthorized.clone()),
+        ("query, wrong", get("/live/a.flv?user=ann&pass=x", ""), wrong.clone()),
         ("not that stream", get("/live/a.flv?user=bob&pass=secret", ""), forbidden),
         ("HEAD", request("HEAD /live/a.flv", ""), unauthorized.split_once('{').unwrap().0.to_owned()),
         ("preflight", request("OPTIONS /live/a.flv", ""), format!("{OPTIONS_ANSWER}\n")),
@@ -499,20 +502,22 @@ fn users_are_asked_for() {
     digest_only.auth.basic = false;
     let not_asked =
         cors_error("403 Forbidden", false, "this stream needs a name, and passwords in clear are not taken (auth.basic)");
+    let nameless = format!("[note no_password: may not play live/a: no name and password]{not_asked}");
+    let named = format!("[note wrong_password: may not play live/a: wrong name or password]{not_asked}");
     let rows = [
-        ("nobody", get("/live/a.flv", ""), not_asked.clone()),
+        ("nobody", get("/live/a.flv", ""), nameless.clone()),
         ("nobody, open", get("/open/a.flv", ""), PLAY.replace("live/a", "open/a")),
-        ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), not_asked.clone()),
-        ("Digest", get("/live/a.flv", "Digest username=\"ann\""), not_asked.clone()),
-        ("query", get("/live/a.flv?user=ann&pass=secret", ""), not_asked),
+        ("Basic", get("/live/a.flv", "Basic YW5uOnNlY3JldA=="), named.clone()),
+        ("Digest", get("/live/a.flv", "Digest username=\"ann\""), nameless),
+        ("query", get("/live/a.flv?user=ann&pass=secret", ""), named),
     ];
     for (name, said, expected) in rows {
         assert_eq!(feed(&mut session_with(digest_only.clone()), [said.as_bytes()]), expected, "without Basic: {name}");
     }
     let mut session = session_with(config);
-    let wrong = get("/live/a.flv?user=ann&pass=x", "");
-    for _ in 0..3 {
-        assert_eq!(feed(&mut session, [wrong.as_bytes()]), unauthorized);
+    let said = get("/live/a.flv?user=ann&pass=x", "");
+    for expected in [&wrong, &unauthorized, &unauthorized] {
+        assert_eq!(&feed(&mut session, [said.as_bytes()]), expected, "told once");
     }
     let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");
     assert_eq!(feed(&mut session, [get("/live/a.flv?user=ann&pass=secret", "").as_bytes()]), throttled, "even the right one");

@@ -25,7 +25,8 @@ impl Target {
         let name = ["flv:", "mp4:"].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
         let path = format!("{}/{}", app.trim_matches('/'), name.trim_matches('/'));
         let path = percent_decode(&path).ok_or(StreamKeyError::BadCharacter)?;
-        let segments: Vec<&str> = path.split('/').filter(|segment| *segment != "_definst_").collect();
+        // Where one of them is missing, so is the slash between them.
+        let segments: Vec<&str> = path.trim_matches('/').split('/').filter(|segment| *segment != "_definst_").collect();
         Ok(Target { key: StreamKey::parse(&segments.join("/"))?, query })
     }
 
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn names() {
-        let cases: [(&str, &str, &str, Result<&str, StreamKeyError>); 17] = [
+        let cases: [(&str, &str, &str, Result<&str, StreamKeyError>); 19] = [
             ("plain", "live", "s1", Ok("live/s1")),
             ("query in the name", "live", "s1?token=a", Ok("live/s1")),
             ("query in the app", "live?token=a", "s1", Ok("live/s1")),
@@ -61,9 +62,11 @@ mod tests {
             ("prefix", "live", "flv:s1", Ok("live/s1")),
             ("other prefix", "live", "mp4:a/s1", Ok("live/a/s1")),
             ("percent-encoded", "live", "a%20b", Ok("live/a b")),
-            ("no app", "", "s1", Err(StreamKeyError::BadSegment)),
-            ("no name", "live", "", Err(StreamKeyError::BadSegment)),
-            ("only a query", "live", "?a=b", Err(StreamKeyError::BadSegment)),
+            ("no app", "", "s1", Err(StreamKeyError::NoApp)),
+            ("no name", "live", "", Err(StreamKeyError::NoApp)),
+            ("only a query", "live", "?a=b", Err(StreamKeyError::NoApp)),
+            ("all in the app, as encoders do whose key is left empty", "live/s1", "", Ok("live/s1")),
+            ("a slash at the end", "live/s1/", "", Ok("live/s1")),
             ("upwards", "live", "../s1", Err(StreamKeyError::BadSegment)),
             ("upwards, encoded", "live", "%2e%2e/s1", Err(StreamKeyError::BadSegment)),
             ("broken escape", "live", "s%zz", Err(StreamKeyError::BadCharacter)),

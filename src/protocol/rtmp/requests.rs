@@ -15,7 +15,7 @@ use crate::format::amf0::Value;
 use crate::format::{Format, HevcForm};
 use crate::media::Stamp;
 use crate::protocol::common::auth::{Right, Verdict};
-use crate::session::{Delivery, Output, PlayRequest};
+use crate::session::{Delivery, Output, PlayRequest, StreamKeyError};
 
 /// How many message streams a connection may create: one bit each in `RtmpSession::message_streams`.
 const MESSAGE_STREAMS_MAX: u32 = 8;
@@ -138,8 +138,10 @@ impl RtmpSession {
     }
 
     /// Whether the client may do that, by `user` and `pass` in the URL.
-    fn authorize(&self, now: Stamp, target: &Target, right: Right) -> Result<(), &'static str> {
-        match self.authority.check_query(now, self.address, &target.query, right, &target.key) {
+    fn authorize(&self, now: Stamp, target: &Target, right: Right, out: &mut Vec<Output>) -> Result<(), &'static str> {
+        let verdict = self.authority.check_query(now, self.address, &target.query, right, &target.key);
+        out.extend(verdict.note(target.query.get("user").is_some(), right, &target.key));
+        match verdict {
             Verdict::Granted => Ok(()),
             Verdict::Denied { .. } => Err("The URL needs the right ?user=…&pass=…."),
             Verdict::Forbidden => Err("This user may not do that."),
@@ -154,7 +156,7 @@ impl RtmpSession {
         self.created(message_stream)?;
         let (code, refusal) = match target {
             Ok(_) if self.publication.is_some() => ("NetStream.Publish.BadName", "The connection publishes already.".to_owned()),
-            Ok(target) => match self.authorize(now, &target, Right::Publish) {
+            Ok(target) => match self.authorize(now, &target, Right::Publish, out) {
                 Ok(()) => {
                     self.wire.set_message_bytes_max(self.config.limits.message_bytes_max);
                     self.publication = Some(Box::new(Publication::new(message_stream)));
@@ -163,7 +165,7 @@ impl RtmpSession {
                 }
                 Err(why) => ("NetStream.Publish.Denied", why.to_owned()),
             },
-            Err(error) => ("NetStream.Publish.BadName", error.to_string()),
+            Err(error) => ("NetStream.Publish.BadName", bad_name("publish", error, out)),
         };
         self.status(message_stream, Level::Error, code, &refusal);
         self.close();
@@ -177,7 +179,7 @@ impl RtmpSession {
         self.created(message_stream)?;
         let refusal = match target {
             Ok(target) => {
-                if let Err(why) = self.authorize(now, &target, Right::Play) {
+                if let Err(why) = self.authorize(now, &target, Right::Play, out) {
                     self.status(message_stream, Level::Error, "NetStream.Play.Failed", why);
                     self.close();
                     return Ok(());
@@ -195,7 +197,7 @@ impl RtmpSession {
                 }));
                 return Ok(());
             }
-            Err(error) => error.to_string(),
+            Err(error) => bad_name("play", error, out),
         };
         self.status(message_stream, Level::Error, "NetStream.Play.StreamNotFound", &refusal);
         self.close();
@@ -250,6 +252,12 @@ impl RtmpSession {
         let description = "The stream is no longer published.";
         self.status(publication.message_stream, Level::Status, "NetStream.Unpublish.Success", description);
     }
+}
+
+/// What the client is told of a name that is none, and the log with it: an encoder rarely shows what it is told.
+fn bad_name(command: &str, error: StreamKeyError, out: &mut Vec<Output>) -> String {
+    out.push(Output::Note { reason: Some("bad_name"), message: format!("{command}: {error}") });
+    error.to_string()
 }
 
 /// Whether the command object of `connect` says that the client takes `four_cc` in Enhanced RTMP.

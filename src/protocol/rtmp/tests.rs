@@ -304,15 +304,26 @@ fn refusals_are_said_and_close() {
         assert!(peer.call("createStream", 8.0, &[]).is_empty(), "nothing is answered after the end");
     }
     let names = [
-        ("publish", "..", "error onStatus@1 NetStream.Publish.BadName"),
-        ("publish", "", "error onStatus@1 NetStream.Publish.BadName"),
-        ("play", "%zz", "error onStatus@1 NetStream.Play.StreamNotFound"),
+        (
+            "publish",
+            "..",
+            "error onStatus@1 NetStream.Publish.BadName",
+            "publish: a stream name has an empty, '.' or '..' segment",
+        ),
+        ("publish", "", "error onStatus@1 NetStream.Publish.BadName", "publish: a stream name needs an app and a name: app/name"),
+        (
+            "play",
+            "%zz",
+            "error onStatus@1 NetStream.Play.StreamNotFound",
+            "play: a stream name has a character that is not allowed",
+        ),
     ];
-    for (command, name, expected) in names {
+    for (command, name, expected, message) in names {
         let mut peer = Peer::connected("live");
         peer.outputs.clear();
         assert_eq!(peer.send_command(1, command, 0.0, &[text(name)]).unwrap(), [expected], "{command} {name:?}");
-        assert_eq!(peer.outputs, [Output::Close], "{command} {name:?}");
+        let note = Output::Note { reason: Some("bad_name"), message: message.to_owned() };
+        assert_eq!(peer.outputs, [note, Output::Close], "{command} {name:?}");
     }
     let mut peer = Peer::publishing();
     assert_eq!(peer.send_command(1, "publish", 0.0, &[text("b")]).unwrap(), ["error onStatus@1 NetStream.Publish.BadName"]);
@@ -323,16 +334,18 @@ fn users_are_named_in_the_url() {
     let user = User { name: "ann".into(), password: "s&t".into(), publish: vec!["live/*".into()], play: vec![] };
     let anonymous = Rights { publish: vec![], play: vec!["live/open".into()] };
     let auth = Auth { users: vec![user], anonymous, ..Auth::default() };
-    // App, command, name; the refusal, or the stream that is asked for.
+    const PUBLISH: &str = "error onStatus@1 NetStream.Publish.Denied";
+    const PLAY: &str = "error onStatus@1 NetStream.Play.Failed";
+    // App, command, name; the refusal with the reason that is counted, or the stream that is asked for.
     let rows = [
         ("live", "publish", "a?user=ann&pass=s%26t", Ok("live/a")),
         ("live?user=ann&pass=s%26t", "publish", "a", Ok("live/a")),
-        ("live", "publish", "a?user=ann&pass=wrong", Err("error onStatus@1 NetStream.Publish.Denied")),
-        ("live", "publish", "a?user=ann", Err("error onStatus@1 NetStream.Publish.Denied")),
-        ("live", "publish", "a", Err("error onStatus@1 NetStream.Publish.Denied")),
-        ("other", "publish", "a?user=ann&pass=s%26t", Err("error onStatus@1 NetStream.Publish.Denied")),
-        ("live", "play", "a?user=ann&pass=s%26t", Err("error onStatus@1 NetStream.Play.Failed")),
-        ("live", "play", "a", Err("error onStatus@1 NetStream.Play.Failed")),
+        ("live", "publish", "a?user=ann&pass=wrong", Err((PUBLISH, "wrong_password"))),
+        ("live", "publish", "a?user=ann", Err((PUBLISH, "wrong_password"))),
+        ("live", "publish", "a", Err((PUBLISH, "no_password"))),
+        ("other", "publish", "a?user=ann&pass=s%26t", Err((PUBLISH, "not_allowed"))),
+        ("live", "play", "a?user=ann&pass=s%26t", Err((PLAY, "not_allowed"))),
+        ("live", "play", "a", Err((PLAY, "no_password"))),
         ("live", "play", "open", Ok("live/open")),
     ];
     for (app, command, name, expected) in rows {
@@ -340,9 +353,13 @@ fn users_are_named_in_the_url() {
         peer.outputs.clear();
         let said = peer.send_command(1, command, 0.0, &[text(name)]).unwrap();
         match expected {
-            Err(refusal) => {
+            Err((refusal, reason)) => {
                 assert_eq!(said, [refusal], "{app} {command} {name}");
-                assert_eq!(peer.outputs, [Output::Close], "{app} {command} {name}");
+                let [Output::Note { reason: Some(counted), message }, Output::Close] = &peer.outputs[..] else {
+                    panic!("{app} {command} {name}: {:?}", peer.outputs)
+                };
+                assert_eq!(*counted, reason, "{app} {command} {name}");
+                assert!(message.starts_with(&format!("may not {command} {app}/a: ")), "{message}");
             }
             Ok(stream) => {
                 let asked = match &peer.outputs[..] {

@@ -167,7 +167,7 @@ fn redirect(pair: &mut Pair, out: &mut Vec<Output>) {
 impl RtspSession {
     pub(super) fn describe(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) -> Result<Answer, Response> {
         let key = Url::parse(&request.url)?.key()?;
-        self.authorize(now, request, Right::Play, &key)?;
+        self.authorize(now, request, Right::Play, &key, out)?;
         let takes_sdp = |accept: &str| ["application/sdp", "application/*", "*/*"].iter().any(|kind| accept.contains(kind));
         if request.header("Accept").is_some_and(|accept| !takes_sdp(&accept.to_ascii_lowercase())) {
             return Err(Status::NotAcceptable.into());
@@ -202,7 +202,7 @@ impl RtspSession {
         let mut url = Url::parse(&request.url)?;
         let number = url.cut_track();
         let key = url.key()?;
-        self.authorize(now, request, Right::Play, &key)?;
+        self.authorize(now, request, Right::Play, &key, out)?;
         if transport::parse(request.header("Transport").unwrap_or_default()).next().is_some_and(|offer| offer.record) {
             return Err(Status::NotValidInThisState.into());
         }
@@ -329,7 +329,7 @@ impl RtspSession {
     pub(super) fn play(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) -> Result<Answer, Response> {
         let mut url = Url::parse(&request.url)?;
         let key = self.whole_viewer(&mut url)?.key.clone();
-        self.authorize(now, request, Right::Play, &key)?;
+        self.authorize(now, request, Right::Play, &key, out)?;
         let Role::Play(player) = &mut self.role else { return Err(Status::NotValidInThisState.into()) };
         let response = play_response(request);
         match player.state {

@@ -257,7 +257,7 @@ impl RtspSession {
     pub(super) fn announce(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) -> Result<Answer, Response> {
         let base = Url::parse(&request.url)?;
         let key = base.key()?;
-        self.authorize(now, request, Right::Publish, &key)?;
+        self.authorize(now, request, Right::Publish, &key, out)?;
         if !matches!(self.role, Role::None) {
             return Err(Status::NotValidInThisState.into());
         }
@@ -277,7 +277,7 @@ impl RtspSession {
     pub(super) fn setup_section(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) -> Result<Answer, Response> {
         let url = Url::parse(&request.url)?;
         let key = self.publisher()?.key.clone();
-        self.authorize(now, request, Right::Publish, &key)?;
+        self.authorize(now, request, Right::Publish, &key, out)?;
         let publisher = self.publisher()?;
         if publisher.recording.is_some() {
             return Err(Status::NotValidInThisState.into());
@@ -321,10 +321,10 @@ impl RtspSession {
         }
     }
 
-    pub(super) fn record(&mut self, now: Stamp, request: &Request) -> Result<Answer, Response> {
+    pub(super) fn record(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) -> Result<Answer, Response> {
         let url = Url::parse(&request.url)?;
         let key = self.publisher()?.key.clone();
-        self.authorize(now, request, Right::Publish, &key)?;
+        self.authorize(now, request, Right::Publish, &key, out)?;
         let rtsp = &self.config.rtsp;
         let (reorder_ms, on_loss) = (rtsp.reorder_ms, rtsp.on_loss);
         let ssrc = scramble(!self.seed) as u32;

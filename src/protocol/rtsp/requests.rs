@@ -65,7 +65,7 @@ impl RtspSession {
             "PLAY" => self.play(now, request, out),
             "PAUSE" if matches!(self.role, Role::Publish(_)) => self.pause_publisher(request),
             "PAUSE" => self.pause_viewer(request, out),
-            "RECORD" => self.record(now, request),
+            "RECORD" => self.record(now, request, out),
             "TEARDOWN" => self.teardown(request, out),
             // Also when it names parameters: clients keep the session alive with it, and there are none.
             "GET_PARAMETER" | "SET_PARAMETER" => Ok(Answer::Reply(Response::ok())),
@@ -81,12 +81,27 @@ impl RtspSession {
     }
 
     /// Whether the client may do that; asked again only for another stream or another right.
-    pub(super) fn authorize(&mut self, now: Stamp, request: &Request, right: Right, key: &StreamKey) -> Result<(), Response> {
+    pub(super) fn authorize(
+        &mut self,
+        now: Stamp,
+        request: &Request,
+        right: Right,
+        key: &StreamKey,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Response> {
         if self.granted.as_ref().is_some_and(|(known, granted)| known == key && *granted == right) {
             return Ok(());
         }
         let address = self.peer.ip();
-        match self.authority.check_header(now, address, request.header("Authorization"), &request.method, right, key) {
+        let authorization = request.header("Authorization");
+        let verdict = self.authority.check_header(now, address, authorization, &request.method, right, key);
+        // Who has said nothing is only asked. A connection that goes on trying is told of once.
+        if authorization.is_some() && !self.refusal_told {
+            let note = verdict.note(true, right, key);
+            self.refusal_told = note.is_some();
+            out.extend(note);
+        }
+        match verdict {
             Verdict::Granted => {
                 self.granted = Some((key.clone(), right));
                 Ok(())

@@ -54,6 +54,7 @@ pub struct RtspSession {
     pub(super) granted: Option<(StreamKey, Right)>,
     pub(super) next_pair: PairId,
     pub(super) agent_told: bool,
+    pub(super) refusal_told: bool,
     /// A request has come.
     greeted: bool,
     stray_frames: u32,
@@ -142,6 +143,7 @@ impl RtspSession {
             granted: None,
             next_pair: 0,
             agent_told: false,
+            refusal_told: false,
             greeted: false,
             stray_frames: 0,
             tunnel: None,

@@ -20,10 +20,16 @@ pub enum Push {
     FfmpegTls,
     GstTcp,
     GstUdp,
+    /// Through the HTTP port.
+    GstTunnel,
     Rtmp,
 }
 
 impl Push {
+    fn is_gstreamer(self) -> bool {
+        matches!(self, Push::GstTcp | Push::GstUdp | Push::GstTunnel)
+    }
+
     /// How many of the last packets of sound it does not send: ffmpeg gathers AAC and MP3 until an RTP packet is full, and forgets what
     /// it has when it ends.
     fn kept_back(self, sent: &Stream, audio: Option<Audio>) -> usize {
@@ -43,7 +49,7 @@ impl Push {
     /// Waits until the publisher has sent all and ended. GStreamer's sometimes forgets to end: then it is told to.
     #[track_caller]
     pub fn finish(self, mut client: Client, server: &Server, key: &str) {
-        if matches!(self, Push::GstTcp | Push::GstUdp) {
+        if self.is_gstreamer() {
             let mut frames = 0;
             let mut since = Instant::now();
             wait_for("the publisher is done", super::SOON, || {
@@ -77,6 +83,8 @@ pub enum Play {
     FfmpegTunnelHttp,
     GstTcp,
     GstUdp,
+    /// Through the RTSP port.
+    GstTunnel,
     GstMulticast,
     FfmpegTls,
     GstTls,
@@ -89,7 +97,7 @@ pub enum Play {
 
 impl Play {
     fn is_gstreamer(self) -> bool {
-        matches!(self, Play::GstTcp | Play::GstUdp | Play::GstMulticast | Play::GstTls)
+        matches!(self, Play::GstTcp | Play::GstUdp | Play::GstTunnel | Play::GstMulticast | Play::GstTls)
     }
 
     /// Whether it can play that: our client of live555 writes H.264 and AAC only.
@@ -137,6 +145,7 @@ impl Recipe {
         let url = match push {
             Push::Rtmp => server.rtmp_url(key),
             Push::FfmpegTls => server.rtsps_url(key),
+            Push::GstTunnel => format!("rtsph://{}/{key}", server.http),
             _ => server.rtsp_url(key),
         };
         self.publish_to(push, &url)
@@ -148,6 +157,7 @@ impl Recipe {
             Push::Rtmp => return self.push(url),
             Push::GstTcp => return self.gst_publish("tcp", url),
             Push::GstUdp => return self.gst_publish("udp", url),
+            Push::GstTunnel => return self.gst_publish("tcp+http", url),
             Push::FfmpegTcp | Push::FfmpegTls => "tcp",
             Push::FfmpegUdp => "udp",
         };
@@ -304,6 +314,8 @@ impl Player {
             }
             Play::GstTcp => Some(gst(recipe, "tcp", &rtsp, &folder)),
             Play::GstUdp => Some(gst(recipe, "udp", &rtsp, &folder)),
+            // The tunnel is in the URL; what goes through it is as over TCP.
+            Play::GstTunnel => Some(gst(recipe, "tcp+http", &rtsp.replacen("rtsp:", "rtsph:", 1), &folder)),
             Play::GstMulticast => Some(gst(recipe, "udp-mcast", &rtsp, &folder)),
             Play::GstTls => Some(gst(recipe, "tcp", &server.rtsps_url(key), &folder)),
             Play::Live555Tcp => live555("tcp", &rtsp, &folder),
@@ -433,7 +445,7 @@ impl Expected {
     /// At least half: some players begin at the second keyframe, and a stream of sound alone is one only after a second.
     pub fn of(push: Push, play: Play) -> Self {
         // GStreamer sends and takes the first packets of its tracks before it says or hears how they belong together.
-        let is_late = matches!(push, Push::GstTcp | Push::GstUdp) || play.is_gstreamer();
+        let is_late = push.is_gstreamer() || play.is_gstreamer();
         Expected { push, play, percent: 50, slack_ms: if is_late { 100 } else { 20 } }
     }
 

@@ -388,6 +388,8 @@ fn who_may_do_what() {
     const ANN: &str = "Authorization: Basic YW5uOnNlY3JldA==";
     const BOB: &str = "Authorization: Basic Ym9iOnNlY3JldA==";
     const WRONG: &str = "Authorization: Basic YW5uOndyb25n";
+    const NOTE: &str = "[note wrong_password: may not play live/a: wrong name or password]";
+    let wrong = format!("{NOTE}{DENIED}");
     let rows: Vec<(&str, Vec<(String, &str)>)> = vec![
         ("OPTIONS is free", vec![("GET_PARAMETER rtsp://h/live/a".into(), "<200 #1>")]),
         ("the anonymous", vec![("DESCRIBE rtsp://h/open/a".into(), "[describe open/a]")]),
@@ -418,11 +420,14 @@ fn who_may_do_what() {
             "ANNOUNCE",
             vec![
                 (ANNOUNCE_FFMPEG.into(), DENIED),
-                (ANNOUNCE_FFMPEG.replacen('\n', &format!("\n{BOB}\n"), 1), "<403 #2>"),
+                (
+                    ANNOUNCE_FFMPEG.replacen('\n', &format!("\n{BOB}\n"), 1),
+                    "[note not_allowed: may not publish live/a: this user has no right to]<403 #2>",
+                ),
                 (ANNOUNCE_FFMPEG.replacen('\n', &format!("\n{ANN}\n"), 1), "[publish live/a]"),
             ],
         ),
-        ("wrong password", vec![(format!("DESCRIBE rtsp://h/live/a\n{WRONG}"), DENIED)]),
+        ("wrong password", vec![(format!("DESCRIBE rtsp://h/live/a\n{WRONG}"), &wrong)]),
     ];
     for (name, steps) in rows {
         let mut peer = Peer::new(with_users());
@@ -431,6 +436,8 @@ fn who_may_do_what() {
         }
     }
     let mut peer = Peer::new(with_users());
+    assert_eq!(peer.say(&format!("DESCRIBE rtsp://h/live/a\n{WRONG}")), wrong);
+    // The log has heard of it once; the client is told of every one.
     let last =
         (0..100).map(|_| peer.say(&format!("DESCRIBE rtsp://h/live/a\n{WRONG}"))).find(|answer| !answer.starts_with("<401"));
     assert_eq!(last.as_deref(), Some("<503 #21 | Connection: close>[close]"));
