@@ -12,6 +12,7 @@ use log::Level;
 
 use shardcast::config::{self, Override};
 use shardcast::session::StreamKey;
+use shardcast::shard;
 
 /// The stream that `shardcast demo` publishes.
 const DEMO: &str = "live/demo";
@@ -77,7 +78,8 @@ impl Args {
 
 /// `shardcast check FILE`.
 pub fn check(file: &Path, set: &[Override]) -> Result<ExitCode, Box<dyn Error>> {
-    config::load(Some(file), set)?;
+    let config = config::load(Some(file), set)?;
+    shard::certificates(&config).map_err(|error| format!("{}: {error}", file.display()))?;
     print(&format!("{}: ok\n", file.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -71,6 +71,19 @@ fn check_names_the_line_and_the_key() {
         let path = path.to_str().unwrap();
         assert_eq!(said(&["check", path]), (1, String::new(), format!("{path}{expected}\n")), "{name}");
     }
+    let key = file("empty.pem", "");
+    let certificates = [
+        ("/nonexistent.pem", "tls: cannot read /nonexistent.pem: No such file or directory (os error 2)"),
+        (key.to_str().unwrap(), ""),
+    ];
+    for (certificate, expected) in certificates {
+        let text =
+            format!("rtsp:\n  tls_listen: [127.0.0.1:0]\ntls: {{certificate: {certificate}, private_key: {}}}\n", key.display());
+        let path = file("tls.yaml", &text);
+        let (code, _, complaint) = said(&["check", path.to_str().unwrap()]);
+        let wanted = format!("{}: {expected}", path.display());
+        assert!(code == 1 && complaint.starts_with(&wanted) && complaint.lines().count() == 1, "{complaint}");
+    }
     let absent = said(&["check", "/nonexistent.yaml"]);
     assert_eq!(absent, (1, String::new(), "cannot read /nonexistent.yaml: No such file or directory (os error 2)\n".to_owned()));
 }

@@ -94,8 +94,8 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     Ok(Cluster { commands, heartbeats, listening, certificates, ended })
 }
 
-/// `None`: nothing listens over TLS.
-fn certificates(config: &Config) -> Result<Option<Certificates>, StartError> {
+/// The certificate that a server with this configuration needs; `None`: nothing listens over TLS.
+pub fn certificates(config: &Config) -> Result<Option<Certificates>, StartError> {
     let wanted = PROTOCOLS.iter().filter_map(|protocol| protocol.tls).any(|over| !(over.listen)(config).is_empty());
     let load = || Certificates::load(&config.tls.certificate, &config.tls.private_key);
     Ok(wanted.then(load).transpose()?)

@@ -73,6 +73,8 @@ impl<P: Ports> Core<P> {
         let Some(opened) = self.ports.open_group() else { return false };
         let viewer = self.insert(now, Box::new(GroupViewer), protocol);
         let group = opened.group;
+        // For the log and the API: it sends there, and nothing ever comes from it.
+        self.conns[viewer].peer = Some((group.address, group.video_port).into());
         let pair = |id, port: u16| {
             let target = PairTarget { pair: id, rtp: (group.address, port).into(), rtcp: (group.address, port + 1).into() };
             Some((Pair { id, handle: opened.handle, rtp: opened.socket, rtcp: opened.socket }, target))

@@ -26,4 +26,4 @@ mod tests;
 mod tunnels;
 mod udp;
 
-pub use cluster::{Cluster, StartError, start};
+pub use cluster::{Cluster, StartError, certificates, start};
