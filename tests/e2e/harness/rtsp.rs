@@ -485,6 +485,8 @@ pub fn assert_run(seen: &Streams, recipe: &Recipe, sent: &Streams, expected: Exp
     let who = format!("{:?} to {:?}, {recipe:?}", expected.push, expected.play);
     let kinds = |streams: &Streams| streams.keys().cloned().collect::<Vec<_>>();
     assert_eq!(kinds(seen), kinds(sent), "{who}: the streams");
+    // Sound alone counts as a stream after a second of it; what a player is late on a busy machine comes on top.
+    let percent = if sent.contains_key("video") { expected.percent } else { expected.percent / 2 };
     let mut times = Vec::new();
     for (kind, seen) in seen {
         let sent = &sent[kind];
@@ -492,7 +494,7 @@ pub fn assert_run(seen: &Streams, recipe: &Recipe, sent: &Streams, expected: Exp
         let from = sent.lines.iter().position(|line| line.hash == first.hash);
         let from = from.unwrap_or_else(|| panic!("{who}: the first packet of {kind} was not sent"));
         assert!(
-            seen.lines.len() * 100 >= sent.lines.len() * expected.percent,
+            seen.lines.len() * 100 >= sent.lines.len() * percent,
             "{who}: {} of {} packets of {kind}",
             seen.lines.len(),
             sent.lines.len()
