@@ -15,8 +15,10 @@ pub mod message;
 #[cfg(test)]
 mod move_tests;
 mod pairs;
+mod ports;
 #[cfg(test)]
 mod random_tests;
+mod receptions;
 #[cfg(test)]
 mod sim;
 mod snapshot;

@@ -1,8 +1,8 @@
 //! The payload of a program stream's sound → frames: AAC in ADTS, MP3, G.711.
 //!
 //! ISO/IEC 13818-7 §6.2 (ADTS), ISO/IEC 11172-3 (MP3). A frame of AAC or MP3 goes out when its own length is there, wherever packets are
-//! cut; G.711 goes out as it came, a packet a frame. What the sender says of the codec is checked against the bytes: ADTS shows itself, and
-//! what shows nothing is G.711. Limits: [`HELD_BYTES_MAX`]. Not here: which packets are the sound's.
+//! cut; G.711 goes out as it came, a packet a frame. What the sender says of the codec is checked against the bytes: ADTS and MP3 show
+//! themselves, and what shows nothing is G.711. Limits: [`HELD_BYTES_MAX`]. Not here: which packets are the sound's.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -110,10 +110,12 @@ impl Audio {
     fn recognise(&mut self) {
         let says_g711 = self.declared.is_some_and(is_g711);
         let at_front = says_g711 || self.codec.is_some();
-        match adts_at(&self.buffer, at_front) {
-            Some(at) => {
+        let adts = frames_at(&self.buffer, at_front, aac::adts_bytes).map(|at| (at, Codec::Aac));
+        let mp3 = || frames_at(&self.buffer, at_front, mp3_bytes).map(|at| (at, Codec::Mp3));
+        match adts.or_else(mp3) {
+            Some((at, codec)) => {
                 self.buffer.advance(at);
-                self.set_codec(Codec::Aac);
+                self.set_codec(codec);
             }
             None if self.codec.is_some() => {}
             None => match self.declared {
@@ -210,11 +212,12 @@ fn mp3_bytes(bytes: &[u8]) -> Option<usize> {
     mp3::Header::parse(bytes).filter(|header| is_layer_3 && header.bytes > 4).map(|header| header.bytes)
 }
 
-/// Where frames of ADTS begin: one that ends with the bytes, or with another behind it.
-fn adts_at(bytes: &[u8], at_front: bool) -> Option<usize> {
+/// Where frames begin: one that ends with the bytes, or with another behind it. `length`: of the frame that bytes begin with.
+fn frames_at(bytes: &[u8], at_front: bool, length: fn(&[u8]) -> Option<usize>) -> Option<usize> {
     let last = if at_front { 1 } else { bytes.len() };
     (0..last.min(bytes.len())).find(|at| {
         let rest = &bytes[*at..];
-        aac::adts_bytes(rest).is_some_and(|length| length == rest.len() || rest.get(length..).is_some_and(aac::is_adts))
+        let behind = length(rest).and_then(|length| rest.get(length..));
+        behind.is_some_and(|behind| behind.is_empty() || length(behind).is_some() || behind.len() < 7 && behind[0] == 0xFF)
     })
 }

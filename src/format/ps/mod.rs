@@ -7,12 +7,15 @@
 //! | it ends | if the sender |
 //! |---|---|
 //! | at [`PsDemuxer::frame_end`], the marker of RTP | says so there, and no packet is under way whose length says otherwise |
-//! | with its PES packet | has not said so for [`HABIT`] pictures, keeps its lengths, and packets of that size have never been continued |
-//! | where the next begins | does neither |
+//! | with its PES packet | has not said so for [`HABIT`] pictures, begins each with a packet, keeps its lengths, and has never continued a packet of that size |
+//! | where the next begins, or the whole stream ends | does neither |
 //!
 //! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. Not here: RTP.
 
 mod audio;
+#[cfg(test)]
+#[path = "../../../tests/e2e/harness/ps_writer.rs"]
+pub(crate) mod ps_writer;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -78,7 +81,6 @@ struct Demuxer {
     continued_bytes_min: usize,
     /// The end of a frame was said where it was not.
     marks_lie: bool,
-    lengths_hold: bool,
     on_loss: OnLoss,
     after_loss: bool,
     announced: Tracks,
@@ -103,7 +105,6 @@ impl PsDemuxer {
             last_bytes: None,
             continued_bytes_min: WHOLE_BYTES_MAX,
             marks_lie: false,
-            lengths_hold: true,
             on_loss,
             after_loss: false,
             announced: Tracks::default(),
@@ -156,7 +157,6 @@ impl PsDemuxer {
 
     fn read(&mut self, now: Stamp, out: &mut Vec<Demuxed>, call: impl FnOnce(&mut Reader, &mut dyn FnMut(Part<'_>))) {
         let PsDemuxer { reader, demuxer } = self;
-        demuxer.lengths_hold = reader.lengths_hold();
         demuxer.began.get_or_insert(now);
         call(reader, &mut |part| demuxer.part(now, part, out));
     }
@@ -172,6 +172,7 @@ impl Demuxer {
             Part::Payload(bytes) => self.payload(now, bytes, out),
             Part::End { by_length } => self.end(now, by_length, out),
             Part::Map(map) => self.set_map(map),
+            Part::StreamEnd => self.end_picture(out),
             Part::OutOfStep => self.out_of_step(out),
         }
     }
@@ -244,8 +245,9 @@ impl Demuxer {
             Whose::Video => {
                 self.video.payload(now, bytes, &mut self.pictures);
                 self.settle_pictures(out);
-                if std::mem::take(&mut self.video.was_cut) {
-                    self.was_cut();
+                if let Some(by_mark) = self.video.was_cut.take() {
+                    self.marks_lie |= by_mark;
+                    self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
                 }
             }
             Whose::Audio => {
@@ -256,14 +258,6 @@ impl Demuxer {
         }
     }
 
-    /// A picture went on behind what was taken for its end.
-    fn was_cut(&mut self) {
-        if self.video.unmarked == 0 {
-            self.marks_lie = true;
-        }
-        self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
-    }
-
     fn end(&mut self, now: Stamp, by_length: bool, out: &mut Vec<Demuxed>) {
         match self.whose {
             Whose::Video => {
@@ -271,7 +265,7 @@ impl Demuxer {
                     self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
                 }
                 let is_whole = self.bytes.is_some_and(|bytes| bytes < self.continued_bytes_min);
-                if by_length && is_whole && self.lengths_hold && self.video.unmarked >= HABIT {
+                if by_length && is_whole && !self.video.begins_inside && self.video.unmarked >= HABIT {
                     let unmarked = self.video.unmarked;
                     self.end_picture(out);
                     self.video.unmarked = unmarked;

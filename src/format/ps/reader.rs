@@ -34,12 +34,14 @@ pub enum Part<'a> {
         bytes: Option<usize>,
     },
     Payload(&'a [u8]),
-    /// The packet is over. `by_length`: it said so.
+    /// The packet is over. `by_length`: it said so, and the lengths of pictures' packets can be believed.
     End {
         by_length: bool,
     },
     /// The stream's map: type and id of each elementary stream.
     Map(&'a [(u8, u8)]),
+    /// The whole stream is over: everything before is complete.
+    StreamEnd,
     /// Bytes were left out: what follows begins anew.
     OutOfStep,
 }
@@ -78,11 +80,6 @@ impl Reader {
 
     pub fn held_bytes(&self) -> usize {
         self.buffer.len()
-    }
-
-    /// Whether the lengths of pictures' packets can be believed.
-    pub fn lengths_hold(&self) -> bool {
-        self.lengths_hold
     }
 
     /// Bytes are missing: goes on at the next pack.
@@ -178,6 +175,7 @@ impl Reader {
             0xB9 => {
                 self.buffer.advance(4);
                 self.state = State::Between { behind: None };
+                sink(Part::StreamEnd);
                 true
             }
             0xBA => self.pack(sink),
@@ -318,7 +316,7 @@ impl Reader {
 
     fn end(&mut self, id: u8, by_length: bool, sink: &mut dyn FnMut(Part<'_>)) {
         self.state = State::Between { behind: Some(id) };
-        sink(Part::End { by_length });
+        sink(Part::End { by_length: by_length && self.lengths_hold });
     }
 }
 

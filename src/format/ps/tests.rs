@@ -5,8 +5,6 @@ use crate::format::flv::{Demuxed as FlvDemuxed, FlvDemuxer, TagReader};
 use crate::media::h264::AvcConfig;
 use crate::media::h265::HevcConfig;
 
-#[path = "../../../tests/e2e/harness/ps_writer.rs"]
-mod ps_writer;
 use ps_writer::{AAC, G711A, H264, H265, Lengths, PLAIN, Style, adts, annex_b, pes};
 
 const H264_FILE: &[u8] = include_bytes!("../../../tests/corpus/flv/h264_bframes_aac.flv");
@@ -268,7 +266,8 @@ fn the_clock_wraps() {
 fn frames_of_sound_may_straddle_packets() {
     let clip = clip(H264_FILE);
     let whole: Vec<u8> = clip.sounds.iter().flat_map(|frame| adts(4, 1, &frame.data)).collect();
-    let mut packets = vec![PLAIN.picture(true, START, START, &annex_b(&clip.sets, &clip.pictures[0].data))];
+    let style = Style { map: Some((H264, AAC)), ..PLAIN };
+    let mut packets = vec![style.picture(true, START, START, &annex_b(&clip.sets, &clip.pictures[0].data))];
     packets.extend(whole.chunks(100).map(|piece| pes(ps_writer::AUDIO_ID, None, piece, Lengths::Right)));
     packets[0] =
         Style { map: Some((H264, AAC)), ..PLAIN }.picture(true, START, START, &annex_b(&clip.sets, &clip.pictures[0].data));
@@ -356,4 +355,18 @@ fn assert_in_step_again(mut demuxer: PsDemuxer, clip: &Clip, seed: u64) {
     // The last one goes out when the next begins, if the sender is not believed any more.
     let seen = frames(&out, VIDEO);
     assert!(seen.len() >= 2 && seen.iter().all(|frame| frame.data == clip.pictures[0].data), "seed {seed}: {}", seen.len());
+}
+
+/// As ffmpeg's muxer does: packs of 2,048 bytes, pictures begin anywhere in them, and their times are with the first that does.
+#[test]
+fn pictures_may_begin_anywhere() {
+    let clip = clip(H264_FILE);
+    let pictures = clip.pictures.iter().map(|picture| annex_b(if picture.key { &clip.sets } else { &[] }, &picture.data));
+    let stream: Vec<u8> = pictures.collect::<Vec<_>>().concat();
+    let mut packets: Vec<Vec<u8>> = stream.chunks(700).map(|piece| PLAIN.picture(false, START, START, piece)).collect();
+    packets.push(vec![0, 0, 1, 0xB9]);
+    let (out, _) = demux(&packets, 1_400, false);
+    let seen = frames(&out, VIDEO);
+    assert_eq!(seen.len(), clip.pictures.len(), "the end of the stream ends the last one");
+    assert!(seen.iter().zip(&clip.pictures).all(|(seen, sent)| seen.data == sent.data));
 }

@@ -67,6 +67,8 @@ pub struct Video {
     /// The NAL unit under way, without its start code; before the first one, what may be the beginning of a start code.
     nal: BytesMut,
     is_open: bool,
+    /// It has been looked at whether the unit before it is over.
+    is_seen: bool,
     origin: Origin,
     packet: Origin,
     packet_bytes: usize,
@@ -81,10 +83,12 @@ pub struct Video {
     pub unmarked: u32,
     /// A unit was said to be over, and nothing has come since.
     is_over: bool,
-    /// Behind the end of a unit its rest has come: who said so was wrong.
-    pub was_cut: bool,
+    /// Behind the end of a unit its rest has come. `true`: the sender had said that it was over.
+    pub was_cut: Option<bool>,
     /// A PES packet went on with what the one before had begun.
     pub continues: bool,
+    /// A unit has begun inside a PES packet: their ends say nothing.
+    pub begins_inside: bool,
     arrival: Stamp,
     began: Option<Stamp>,
     pieces: Vec<Depacketized>,
@@ -101,6 +105,7 @@ impl Video {
             depacketizer: None,
             nal: BytesMut::new(),
             is_open: false,
+            is_seen: false,
             origin: Origin::default(),
             packet: Origin::default(),
             packet_bytes: 0,
@@ -111,8 +116,9 @@ impl Video {
             interval_micros: INTERVAL_MICROS,
             unmarked: 0,
             is_over: false,
-            was_cut: false,
+            was_cut: None,
             continues: false,
+            begins_inside: false,
             arrival: Stamp::ZERO,
             began: None,
             pieces: Vec::new(),
@@ -175,17 +181,39 @@ impl Video {
                 self.close_nal(at, out);
             } else {
                 // What stands there had been taken for the end, or is the end of what was missed.
-                self.was_cut |= self.is_over && self.nal[..at].iter().any(|byte| *byte != 0);
+                self.note_cut(at);
             }
             self.nal.advance(at + 3);
             front -= at as i64 + 3;
             from = 0;
-            (self.is_open, self.origin) = (true, Origin { at_front, ..self.packet });
+            (self.is_open, self.is_seen, self.origin) = (true, false, Origin { at_front, ..self.packet });
         }
+        self.look(out);
         if !self.is_open && self.nal.len() > 2 {
             let passed = self.nal.len() - 2;
-            self.was_cut |= self.is_over && self.nal[..passed].iter().any(|byte| *byte != 0);
+            self.note_cut(passed);
             self.nal.advance(passed);
+        }
+    }
+
+    /// The unit before the NAL unit under way is over if this one begins another: known from its first bytes.
+    fn look(&mut self, out: &mut Vec<Picture>) {
+        const ENOUGH_BYTES: usize = 3;
+        if !self.is_open || self.is_seen || self.nal.len() < ENOUGH_BYTES {
+            return;
+        }
+        self.is_seen = true;
+        let kind = self.codec.map(|codec| kind(codec, &self.nal[..ENOUGH_BYTES]));
+        if self.slices > 0 && matches!(kind, Some(Kind::Front | Kind::Slice { first: true })) {
+            self.unmarked += 1;
+            self.end_unit(out);
+        }
+    }
+
+    /// So many bytes in front belong to nothing.
+    fn note_cut(&mut self, bytes: usize) {
+        if self.is_over && self.nal[..bytes].iter().any(|byte| *byte != 0) {
+            self.was_cut.get_or_insert(self.unmarked == 0);
         }
     }
 
@@ -245,7 +273,9 @@ impl Video {
                 self.continues |= self.origin.at_front && self.slices > 0;
                 if self.unit.is_none() {
                     // The rest of a unit that was said to be over.
-                    self.was_cut |= self.is_over;
+                    if self.is_over {
+                        self.was_cut.get_or_insert(self.unmarked == 0);
+                    }
                     self.unit = self.last;
                 }
                 false
@@ -272,7 +302,8 @@ impl Video {
         }
         self.is_over = false;
         self.end_unit(out);
-        let Origin { packet, times, .. } = self.origin;
+        let Origin { packet, times, at_front } = self.origin;
+        self.begins_inside |= !at_front;
         let own = times.filter(|_| packet != self.used_packet);
         if own.is_some() {
             self.used_packet = packet;
