@@ -304,13 +304,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 30] = [
+        let cases: [(Change, &str); 32] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
             (|c| c.viewer.merge_ms = 500, "viewer.merge_ms: must be below viewer.lag_ms_max (500)"),
             (|c| c.rtsp.reorder_ms = 500, "rtsp.reorder_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.rtp.reorder_ms = 500, "rtp.reorder_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.rtp.reorder_ms = 1_001, "rtp.reorder_ms: must be 0 to 1000"),
             (|c| c.viewer.kernel_unsent_bytes_max = 0, "viewer.kernel_unsent_bytes_max: must be 4096 to 16777216"),
             (|c| c.limits.message_bytes_max = 65_535, "limits.message_bytes_max: must be 65536 to 67108864"),
             (|c| c.limits.message_bytes_max = 67_108_865, "limits.message_bytes_max: must be 65536 to 67108864"),

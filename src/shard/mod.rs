@@ -18,6 +18,8 @@ mod pairs;
 mod ports;
 #[cfg(test)]
 mod random_tests;
+#[cfg(test)]
+mod reception_tests;
 mod receptions;
 #[cfg(test)]
 mod sim;

@@ -293,6 +293,11 @@ impl World {
         self.net.borrow_mut().datagrams_refused = refused;
     }
 
+    /// Pairs of UDP ports and TCP ports.
+    pub fn open_ports(&self) -> usize {
+        self.open_pairs() + self.net.borrow().open_ports.len()
+    }
+
     pub fn open_pairs(&self) -> usize {
         self.net.borrow().open_pairs.len()
     }

@@ -237,6 +237,8 @@ impl Receiver {
         if matches!(self.media, Media::Unknown) && !self.recognise(header.payload_type, payload) {
             self.new.useless += 1;
             self.odd_type = Some(header.payload_type);
+            // Whoever sends nothing of use keeps nobody else out.
+            (self.ssrc, self.source) = (self.request.ssrc, Source::unknown());
             return;
         }
         self.last_media = now;

@@ -156,6 +156,7 @@ fn without_media_it_is_over() {
     let mut run = Run::open(Transport::Udp, None);
     run.input(Input::Datagram { pair: 0, rtcp: false, from: at(5_000), bytes: &odd });
     assert_eq!(run.says().detail, "waiting for media; payload type 35 is not known: ignored");
+    assert_eq!(frames(&run.datagram(6_000, 8, &picture(0))), 1, "nobody is kept out by that");
 }
 
 #[test]
