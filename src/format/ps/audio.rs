@@ -41,6 +41,8 @@ pub struct Audio {
     rate: u32,
     misses: u32,
     broken: u32,
+    /// A frame is looked for; that something is broken has been said.
+    is_lost: bool,
 }
 
 impl Audio {
@@ -153,7 +155,9 @@ impl Audio {
                     // Out of step: on to whatever looks like a header.
                     let next = (1..self.buffer.len()).find(|at| self.buffer[*at] == 0xFF).unwrap_or(self.buffer.len());
                     self.consume(next);
-                    out.push(Sound::Discarded(Discard::BrokenFrame));
+                    if !std::mem::replace(&mut self.is_lost, true) {
+                        out.push(Sound::Discarded(Discard::BrokenFrame));
+                    }
                 }
             }
         }
@@ -163,7 +167,7 @@ impl Audio {
         let frame = Bytes::copy_from_slice(&self.buffer[..bytes]);
         let is_of_packet = self.carried == 0;
         self.consume(bytes);
-        self.broken = 0;
+        (self.broken, self.is_lost) = (0, false);
         if self.codec == Some(Codec::Mp3) {
             let Some(header) = mp3::Header::parse(&frame) else { return };
             self.shape = mp3::shape(&frame);

@@ -11,13 +11,15 @@
 //!
 //! **Lengths are hints.** No start code of a picture's codec is as high as one of the system (its first bit is zero), so payload of
 //! pictures ends where the next part begins, before its length or behind it; so does any payload without a length. Sound is taken by its
-//! length, because G.711 may hold anything. Whoever is out of step goes on at the next pack. Limits: [`MAP_BYTES_MAX`]; nothing but an
+//! length, because G.711 may hold start codes; but not a pack, at which whoever is out of step goes on. Limits: [`MAP_BYTES_MAX`]; nothing but an
 //! incomplete header is kept from call to call. Not here: what is in the payload.
 
 use bytes::{Buf, BytesMut};
 
 use super::start_code;
 
+/// The start code of a pack, and the byte that tells which it is.
+const PACK_BYTES_MIN: usize = 5;
 /// A longer map is skipped.
 const MAP_BYTES_MAX: usize = 1_024;
 /// What the header of a packet of MPEG-1 has behind its length at most.
@@ -121,12 +123,7 @@ impl Reader {
     fn step(&mut self, sink: &mut dyn FnMut(Part<'_>)) -> bool {
         match self.state {
             State::Seeking => self.seek(),
-            State::Skipping(left) => {
-                let count = left.min(self.buffer.len());
-                self.buffer.advance(count);
-                self.state = if count == left { State::Between { behind: None } } else { State::Skipping(left - count) };
-                count == left
-            }
+            State::Skipping(left) => self.skip_on(left),
             State::Between { behind } => self.part(behind, sink),
             State::Payload { id, left } => self.payload(id, left, sink),
         }
@@ -218,6 +215,39 @@ impl Reader {
         true
     }
 
+    fn skip_on(&mut self, left: usize) -> bool {
+        let within = left.min(self.buffer.len());
+        if let Some(at) = self.pack_inside(within) {
+            self.buffer.advance(at);
+            self.state = State::Between { behind: None };
+            return true;
+        }
+        let count = if within < left { within - self.begun_pack(within) } else { within };
+        self.buffer.advance(count);
+        self.state = if count == left { State::Between { behind: None } } else { State::Skipping(left - count) };
+        count == left
+    }
+
+    /// Where a whole beginning of a pack stands in the first bytes: what its packet said of its length was wrong.
+    fn pack_inside(&self, within: usize) -> Option<usize> {
+        let bytes = &self.buffer[..within];
+        let mut from = 0;
+        loop {
+            let at = start_code(bytes, from)?;
+            match *bytes.get(at + 3..at + PACK_BYTES_MIN)? {
+                [0xBA, kind] if kind >> 6 == 0b01 || kind >> 4 == 0b0010 => return Some(at),
+                _ => from = at + 3,
+            }
+        }
+    }
+
+    /// How many of the last of the first bytes may be the beginning of a pack, of which there is none before.
+    fn begun_pack(&self, within: usize) -> usize {
+        const BEGINS: [u8; 4] = [0, 0, 1, 0xBA];
+        let bytes = &self.buffer[..within];
+        (1..PACK_BYTES_MIN).rev().find(|count| bytes.ends_with(&BEGINS[..*count])).unwrap_or(0)
+    }
+
     fn stream_map(&mut self, sink: &mut dyn FnMut(Part<'_>)) -> bool {
         let Some(length) = self.length() else { return false };
         if length > MAP_BYTES_MAX {
@@ -281,8 +311,14 @@ impl Reader {
                 return false;
             }
             self.lengths_hold |= is_picture(id);
+        } else if let Some(at) = self.pack_inside(within) {
+            self.give(at, sink);
+            self.end(id, false, sink);
+            return true;
         }
-        self.give(within, sink);
+        let is_whole = left.is_some_and(|left| left == within);
+        let kept = if is_whole { 0 } else { self.begun_pack(within) };
+        self.give(within - kept, sink);
         match self.state {
             State::Payload { left: Some(0), .. } => {
                 self.end(id, true, sink);

@@ -334,27 +334,30 @@ fn broken_streams_are_survived() {
             assert!(demuxer.held_bytes() <= HELD_BYTES_MAX, "seed {seed}");
         }
         if seed % 8 == 0 {
-            assert_in_step_again(demuxer, &clips[*of], seed);
+            assert_in_step_again(demuxer, &clips[*of], seed % 16 == 0, seed);
         }
     }
 }
 
-/// Behind a loss that the transport has told, the next pack brings a picture.
+/// A pack header further it is understood again, whether the transport has told of a loss or not.
 #[track_caller]
-fn assert_in_step_again(mut demuxer: PsDemuxer, clip: &Clip, seed: u64) {
+fn assert_in_step_again(mut demuxer: PsDemuxer, clip: &Clip, is_told: bool, seed: u64) {
     let mut out = Vec::new();
-    demuxer.lost(&mut out);
-    out.clear();
+    if is_told {
+        demuxer.lost(&mut out);
+    }
     let style = Style { map: Some((if clip.codec == Codec::H265 { H265 } else { H264 }, G711A)), ..PLAIN };
     let unit = annex_b(&clip.sets, &clip.pictures[0].data);
-    for number in 0..3 {
+    out.clear();
+    for number in 0..4 {
         let time = START + 3_600 * number;
         demuxer.push(Stamp::from_millis(10_000), &style.picture(true, time, time, &unit), &mut out);
         demuxer.frame_end(Stamp::from_millis(10_000), &mut out);
     }
-    // The last one goes out when the next begins, if the sender is not believed any more.
-    let seen = frames(&out, VIDEO);
-    assert!(seen.len() >= 2 && seen.iter().all(|frame| frame.data == clip.pictures[0].data), "seed {seed}: {}", seen.len());
+    // The first pack may be taken for the rest of a header that was cut. The last picture goes out when the next begins, if the sender is not
+    // believed any more. What was under way before may come too.
+    let good = frames(&out, VIDEO).iter().filter(|frame| frame.data == clip.pictures[0].data).count();
+    assert!(good >= 2, "seed {seed}: {good}");
 }
 
 /// As ffmpeg's muxer does: packs of 2,048 bytes, pictures begin anywhere in them, and their times are with the first that does.
