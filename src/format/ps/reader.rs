@@ -102,11 +102,12 @@ impl Reader {
     /// The sender says that a frame ends here. `false`: a packet is under way whose length says otherwise and can be believed.
     pub fn frame_end(&mut self, sink: &mut dyn FnMut(Part<'_>)) -> bool {
         let State::Payload { id, left } = self.state else { return true };
-        if left.is_some() && (!is_picture(id) || self.lengths_hold) {
+        let is_whole = left.is_some_and(|left| left <= self.buffer.len());
+        if left.is_some() && !is_whole && (!is_picture(id) || self.lengths_hold) {
             return false;
         }
         self.give(self.buffer.len(), sink);
-        self.end(id, left.is_some_and(|left| left == 0), sink);
+        self.end(id, is_whole, sink);
         true
     }
 
@@ -304,10 +305,11 @@ impl Reader {
                 self.end(id, false, sink);
                 return true;
             }
-            if left.is_none_or(|left| within < left) {
-                // The next part may have begun at the end of these bytes.
-                let kept = [3, 2, 1].into_iter().find(|count| self.buffer.ends_with(&[0, 0, 1][..*count]));
-                self.give(within - kept.unwrap_or(0).min(within), sink);
+            // The next part may have begun at the end of these bytes, also where the packet says that they are the last.
+            let kept = [3, 2, 1].into_iter().find(|count| self.buffer[..within].ends_with(&[0, 0, 1][..*count])).unwrap_or(0);
+            let is_open = kept > 0 && self.buffer.len() < within - kept + 4;
+            if is_open || left.is_none_or(|left| within < left) {
+                self.give(within - kept, sink);
                 return false;
             }
             self.lengths_hold |= is_picture(id);
