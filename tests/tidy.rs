@@ -19,7 +19,7 @@ impl Source {
 
     /// As [`Source::code`], up to the file's tests.
     fn production(&self) -> impl Iterator<Item = (usize, &str)> {
-        let is_test_file = self.path.ends_with("/tests.rs") || self.path.ends_with("/sim.rs");
+        let is_test_file = self.path.ends_with("tests.rs") || self.path.ends_with("/sim.rs");
         self.code().take_while(move |(_, line)| !is_test_file && !line.starts_with("#[cfg(test)]"))
     }
 }
