@@ -132,11 +132,11 @@ fn cut_connections(runtime: Runtime) {
     let viewer = Viewer::open(&server, Over::HttpFlv, "live/cam");
     let mut sender = PsSender::tcp(port, 11);
     let (before, behind) = bursts.split_at(bursts.len() / 2);
-    before.iter().for_each(|burst| sender.burst(burst));
+    sender.send(before);
     let seen = viewer.wait("pictures", |seen| seen.tags.iter().filter(|tag| tag.kind == 9 && tag.is_frame()).count() > 10);
     sender.half_packet();
     let mut sender = sender.reconnect(port);
-    behind.iter().for_each(|burst| sender.burst(burst));
+    sender.send(behind);
     let last = behind.iter().rev().find(|burst| burst.bytes[3] == 0xBA).unwrap();
     let tail = last.bytes[last.bytes.len() - 20..].to_vec();
     viewer.wait("the last picture", |seen| seen.tags.iter().any(|tag| tag.kind == 9 && tag.body.ends_with(&tail)));
