@@ -9,7 +9,7 @@ mod load;
 mod validate;
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -32,6 +32,7 @@ pub struct Config {
     pub rtmp: Rtmp,
     pub http: Http,
     pub rtsp: Rtsp,
+    pub rtp: Rtp,
     pub auth: Auth,
     pub tls: Tls,
     pub stream: Stream,
@@ -161,6 +162,17 @@ pub struct Rtsp {
     pub multicast: Multicast,
 }
 
+/// RTP that the operator has asked for through the API. Its ports are of `rtsp.udp_ports`, for UDP and TCP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtp {
+    /// Where its ports are opened.
+    pub address: IpAddr,
+    /// How long a gap in the packets over UDP is waited for.
+    pub reorder_ms: u64,
+    pub on_loss: OnLoss,
+}
+
 /// Where streams go that are played by multicast: one group per stream, with four ports of its own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -186,6 +198,8 @@ impl Multicast {
 /// What the shards need to know of datagrams, whoever sends them.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagrams<'a> {
+    /// Where sessions receive that have no connection of their own.
+    pub address: IpAddr,
     pub ports: PortRange,
     pub segmentation: UdpSegmentation,
     pub receive_buffer_bytes: u32,
@@ -193,9 +207,10 @@ pub struct Datagrams<'a> {
 }
 
 impl Config {
-    /// They are the settings of the one protocol that uses datagrams.
+    /// All that use datagrams share the ports of one of them.
     pub fn datagrams(&self) -> Datagrams<'_> {
         Datagrams {
+            address: self.rtp.address,
             ports: self.rtsp.udp_ports,
             segmentation: self.rtsp.udp_segmentation,
             receive_buffer_bytes: self.rtsp.receive_buffer_bytes,
@@ -444,6 +459,12 @@ impl Default for Rtsp {
             session_timeout_ms: 60_000,
             multicast: Multicast::default(),
         }
+    }
+}
+
+impl Default for Rtp {
+    fn default() -> Self {
+        Rtp { address: Ipv4Addr::UNSPECIFIED.into(), reorder_ms: 50, on_loss: OnLoss::Pass }
     }
 }
 

@@ -103,6 +103,12 @@ pub enum Input<'a> {
     PairOpened { pair: PairId, port: Option<u16> },
     /// Answers [`Output::JoinGroup`]: the stream is sent there.
     GroupJoined(Group),
+    /// Answers [`Output::OpenPort`]. `None`: no port is left.
+    PortOpened(Option<u16>),
+    /// Somebody has connected to the port of [`Output::OpenPort`]: the bytes that follow are from there.
+    Connected(SocketAddr),
+    /// That connection is over.
+    Disconnected,
     /// Answers [`Output::Publish`], [`Output::Play`], [`Output::Describe`], [`Output::JoinGroup`] or one of the outputs of a tunnel.
     Refused(Refusal),
     /// The stream that was played has ended; everything of it that will be sent has been sent.
@@ -205,6 +211,10 @@ pub enum Output {
     OpenPair(PairId),
     /// Gives the ports back.
     ClosePair(PairId),
+    /// Asks for a TCP port on this shard, for one connection at a time. Of a session without a connection of its own; open until it ends.
+    OpenPort,
+    /// Of a session without a connection of its own: who sends to it has shown, or is another from now on.
+    Peer(SocketAddr),
     /// A viewer's datagrams of this pair go elsewhere from now on: its real address has shown.
     Redirect(PairTarget),
     /// A datagram from one of the session's pairs. Dropped if the kernel does not take it at once.
@@ -285,6 +295,37 @@ impl fmt::Display for SessionError {
 
 impl std::error::Error for SessionError {}
 
+/// How far a session has come that the operator has started to receive a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceptionState {
+    Waiting,
+    /// Packets come, and nothing is known of what is in them yet.
+    MediaSeen,
+    TracksFound,
+    Playing,
+    Ended,
+}
+
+/// What such a session says of itself, for the operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reception {
+    pub key: StreamKey,
+    pub transport: &'static str,
+    /// Where it receives; `None`: there was none left.
+    pub port: Option<u16>,
+    /// The source that is expected, or was found.
+    pub ssrc: Option<u32>,
+    pub source: Option<SocketAddr>,
+    pub state: ReceptionState,
+    /// The state in words, with its reason.
+    pub detail: String,
+    /// Names of codecs.
+    pub tracks: Vec<&'static str>,
+    pub received: Received,
+    /// Why it could not begin.
+    pub refusal: Option<Refusal>,
+}
+
 /// One connection's protocol.
 pub trait Session: Send {
     /// Takes one input and appends its consequences. After an error the session is only dropped: what it appended before is still
@@ -293,6 +334,11 @@ pub trait Session: Send {
 
     /// When to send [`Input::Timeout`] next; `None`: never.
     fn next_timeout(&self) -> Option<Stamp>;
+
+    /// What a session that the operator has started says of itself; `None`: it was not.
+    fn reception(&self) -> Option<Reception> {
+        None
+    }
 
     /// Bytes from the peer that the session keeps because they are not complete or not due yet: messages, requests, access units,
     /// packets behind a gap. Asked after every input.

@@ -155,6 +155,7 @@ impl Shard {
             Output::LeaveGroup => assert!(std::mem::take(&mut self.is_member) || self.ended),
             Output::OpenTunnel(name) => assert!(!name.is_empty()),
             Output::Tunnel { name, bytes } => assert!(!name.is_empty() && !bytes.is_empty()),
+            Output::OpenPort | Output::Peer(_) => panic!("RTSP has a connection"),
             Output::Become { .. } => panic!("RTSP stays RTSP"),
             Output::Note { message, .. } => assert!(message.len() < 8_192 && !message.contains(char::is_control), "{message:?}"),
             Output::Agent(_) => assert!(!std::mem::replace(&mut self.agent, true)),

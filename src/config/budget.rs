@@ -46,7 +46,7 @@ impl Config {
         let lanes = shards.saturating_mul(shards - 1);
         let has_tls = !self.rtsp.tls_listen.is_empty();
         let has_rtsp = has_tls || !self.rtsp.listen.is_empty();
-        let pairs = if has_rtsp { self.datagrams().ports.pairs() } else { 0 };
+        let pairs = if has_rtsp || self.has_rtp() { self.datagrams().ports.pairs() } else { 0 };
         Budget {
             shards,
             media_bytes: limits.media_bytes_max as u64,
@@ -109,6 +109,7 @@ mod tests {
         config.limits.connections_per_shard_max = 1024;
         config.limits.lane_batches_max = 8192;
         config.rtsp.listen.clear();
+        config.control.listen.clear();
         let budget = config.budget();
         assert_eq!(
             budget.to_string(),

@@ -78,7 +78,7 @@ impl Config {
     }
 
     fn check_ranges(&self) -> Result<(), Invalid> {
-        let Config { server, rtsp, auth, stream, viewer, limits, control, metrics, .. } = self;
+        let Config { server, rtsp, rtp, auth, stream, viewer, limits, control, metrics, .. } = self;
         let shards = match server.shards {
             Shards::Auto => 1,
             Shards::Fixed(count) => u64::from(count),
@@ -88,6 +88,7 @@ impl Config {
             ("server.drain_ms", server.drain_ms, 0, 600_000),
             ("rtsp.receive_buffer_bytes", u64::from(rtsp.receive_buffer_bytes), 64 * KIB, 64 * MIB),
             ("rtsp.reorder_ms", rtsp.reorder_ms, 0, 1_000),
+            ("rtp.reorder_ms", rtp.reorder_ms, 0, 1_000),
             ("rtsp.session_timeout_ms", rtsp.session_timeout_ms, 5_000, 3_600_000),
             ("auth.nonce_ms", auth.nonce_ms, 1_000, DAY_MS),
             ("auth.failures_per_minute_max", u64::from(auth.failures_per_minute_max), 1, 1_000_000),
@@ -135,7 +136,8 @@ impl Config {
         }
         // What has waited is as old for a viewer as what it was late to take: it would be skipped at once.
         let reorder_ms = if self.has_rtsp() { self.rtsp.reorder_ms } else { 0 };
-        let waits = [("viewer.merge_ms", viewer.merge_ms), ("rtsp.reorder_ms", reorder_ms)];
+        let rtp_reorder_ms = if self.has_rtp() { self.rtp.reorder_ms } else { 0 };
+        let waits = [("viewer.merge_ms", viewer.merge_ms), ("rtsp.reorder_ms", reorder_ms), ("rtp.reorder_ms", rtp_reorder_ms)];
         for (key, value) in waits {
             if value >= viewer.lag_ms_max {
                 let problem = Problem::NotBelow { than: "viewer.lag_ms_max", value: viewer.lag_ms_max };
@@ -172,6 +174,11 @@ impl Config {
 impl Config {
     fn has_rtsp(&self) -> bool {
         !(self.rtsp.listen.is_empty() && self.rtsp.tls_listen.is_empty())
+    }
+
+    /// Whether anybody can ask for plain RTP.
+    pub(super) fn has_rtp(&self) -> bool {
+        !self.control.listen.is_empty()
     }
 
     /// Each shard gives out ports of its own.
@@ -297,13 +304,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 30] = [
+        let cases: [(Change, &str); 32] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
             (|c| c.viewer.merge_ms = 500, "viewer.merge_ms: must be below viewer.lag_ms_max (500)"),
             (|c| c.rtsp.reorder_ms = 500, "rtsp.reorder_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.rtp.reorder_ms = 500, "rtp.reorder_ms: must be below viewer.lag_ms_max (500)"),
+            (|c| c.rtp.reorder_ms = 1_001, "rtp.reorder_ms: must be 0 to 1000"),
             (|c| c.viewer.kernel_unsent_bytes_max = 0, "viewer.kernel_unsent_bytes_max: must be 4096 to 16777216"),
             (|c| c.limits.message_bytes_max = 65_535, "limits.message_bytes_max: must be 65536 to 67108864"),
             (|c| c.limits.message_bytes_max = 67_108_865, "limits.message_bytes_max: must be 65536 to 67108864"),

@@ -4,6 +4,7 @@
 //! bodies at `control.body_bytes_max`. A shard that does not answer is named in `silent_shards` and is no error of a list. Not here:
 //! sockets (`listener.rs`), the text of `/metrics` (`metrics.rs`).
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,12 +23,14 @@ use super::health::Health;
 use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
+use super::receivers::{BadRequest, OpenRequest, ReceiverView};
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
 use crate::config::Config;
-use crate::session::{CloseReason, StreamKey, StreamKeyError};
-use crate::shard::message::{Command, SessionId, ShardId, ShardSnapshot};
+use crate::protocol::gb28181::receiver::{self, Receiver};
+use crate::session::{CloseReason, Reception, Refusal, StreamKey, StreamKeyError};
+use crate::shard::message::{Command, Receiving, SessionId, ShardId, ShardSnapshot};
 
 /// The most entries of one page.
 const LIMIT_MAX: usize = 1_000;
@@ -42,13 +45,15 @@ pub struct App {
     pub health: Arc<Health>,
     pub started: Instant,
     loads: Mutex<Loads>,
+    /// The shard of the next receiver.
+    next_shard: AtomicU16,
 }
 
 impl App {
     pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, started, loads }
+        App { config, shards, health, started, loads, next_shard: AtomicU16::new(0) }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -72,6 +77,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/streams/{*key}", get(stream))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(kick))
+        .route("/api/v1/rtp", get(receivers).post(open_receiver))
+        .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
         .route("/api/v1/shards", get(shards))
         .route("/api/v1/version", get(version))
         .route("/healthz", get(healthz))
@@ -109,19 +116,31 @@ enum ApiError {
     BadBody(usize),
     #[error("shard {0} does not answer")]
     Silent(ShardId),
+    #[error("no receiver {0}")]
+    NoReceiver(SessionId),
+    #[error("the body is not what this route takes: {0}")]
+    BadJson(serde_json::Error),
+    #[error(transparent)]
+    BadRequest(#[from] BadRequest),
+    #[error("{0}: the name is in use")]
+    NameInUse(StreamKey),
+    #[error("{0}")]
+    NoRoom(String),
 }
 
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            ApiError::NoRoute | ApiError::NoStream(_) | ApiError::NoSession(_) => StatusCode::NOT_FOUND,
+            ApiError::NoRoute | ApiError::NoStream(_) | ApiError::NoSession(_) | ApiError::NoReceiver(_) => StatusCode::NOT_FOUND,
             ApiError::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BadKey(_) | ApiError::BadId | ApiError::BadPath(_) | ApiError::BadQuery(_) | ApiError::BadLimit => {
                 StatusCode::BAD_REQUEST
             }
+            ApiError::BadJson(_) | ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::NameInUse(_) => StatusCode::CONFLICT,
             ApiError::ForeignOrigin => StatusCode::FORBIDDEN,
             ApiError::BadBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::Silent(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Silent(_) | ApiError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -277,6 +296,93 @@ async fn kick(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejectio
         return Err(ApiError::NoSession(id));
     }
     log::info!("session {id} closed by the operator");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReceiversQuery {
+    limit: Option<usize>,
+    #[serde(default)]
+    offset: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ReceiversPage {
+    receivers: Vec<ReceiverView>,
+}
+
+async fn receivers(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ReceiversQuery>, QueryRejection>,
+) -> Result<Json<Page<ReceiversPage>>, ApiError> {
+    let Query(query) = query?;
+    let limit = limit(query.limit)?;
+    let answers = app.shards.ask(Command::Receptions).await;
+    let silent_shards = silent(&answers);
+    let mut found: Vec<(SessionId, Reception)> = answers.into_iter().flatten().flatten().collect();
+    found.sort_by_key(|(id, _)| *id);
+    let total = found.len();
+    let receivers = found.into_iter().skip(query.offset).take(limit).map(ReceiverView::from).collect();
+    Ok(Json(Page { total, offset: query.offset, limit, silent_shards, entries: ReceiversPage { receivers } }))
+}
+
+/// Opens a port for RTP, on the shard of the stream if it has one.
+async fn open_receiver(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
+    let request: OpenRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let request = receiver::Request::try_from(request)?;
+    let key = request.key.clone();
+    let question =
+        |reply| Command::Receive { session: Receiver::boxed(request.clone(), &app.config), protocol: receiver::NAME, reply };
+    let silent = |why| match why {
+        Unanswered::NoShard => ApiError::NoRoom("no shard".to_owned()),
+        Unanswered::Silent(shard) => ApiError::Silent(shard),
+    };
+    let first = app.next_shard.fetch_add(1, Ordering::Relaxed) % (app.shards.count() as ShardId).max(1);
+    let mut answer = app.shards.ask_one(first, question).await.map_err(silent)?;
+    if let Receiving::Elsewhere(owner) = answer {
+        answer = app.shards.ask_one(owner, question).await.map_err(silent)?;
+    }
+    let refused = |refusal, why: String| match refusal {
+        Refusal::NameInUse => ApiError::NameInUse(key),
+        _ => ApiError::NoRoom(why),
+    };
+    match answer {
+        Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
+        Receiving::Started(id, reception) => {
+            log::info!("receiver {id} of {} opened: {} port {}", reception.key, reception.transport, reception.port.unwrap_or(0));
+            Ok((StatusCode::CREATED, Json(ReceiverView::from((id, reception)))).into_response())
+        }
+        // Its owner has changed between the two questions: as a publisher that comes at the same moment.
+        Receiving::Elsewhere(_) => Err(refused(Refusal::NameInUse, String::new())),
+        Receiving::Refused(refusal) => {
+            Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
+        }
+    }
+}
+
+async fn find_receiver(app: &App, id: SessionId) -> Result<(SessionId, Reception), ApiError> {
+    let no_receiver = |why| match why {
+        Unanswered::NoShard => ApiError::NoReceiver(id),
+        Unanswered::Silent(shard) => ApiError::Silent(shard),
+    };
+    let found = app.shards.ask_one(id.shard, Command::Receptions).await.map_err(no_receiver)?;
+    found.into_iter().find(|(of, _)| *of == id).ok_or(ApiError::NoReceiver(id))
+}
+
+async fn receiver(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<Json<ReceiverView>, ApiError> {
+    let id = session_id(id)?;
+    Ok(Json(find_receiver(&app, id).await?.into()))
+}
+
+async fn close_receiver(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<StatusCode, ApiError> {
+    let id = session_id(id)?;
+    find_receiver(&app, id).await?;
+    let question = |done| Command::Close { session: id, reason: CloseReason::Kicked, done };
+    if !app.shards.ask_one(id.shard, question).await.map_err(unanswered(id))? {
+        return Err(ApiError::NoReceiver(id));
+    }
+    log::info!("receiver {id} closed by the operator");
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -11,6 +11,7 @@ mod listener;
 mod load;
 mod metrics;
 mod process;
+mod receivers;
 mod sessions;
 mod shards;
 mod streams;

@@ -43,7 +43,7 @@ pub struct SessionView {
     skips: u64,
 }
 
-fn as_text<S: serde::Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn as_text<S: serde::Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
 

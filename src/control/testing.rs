@@ -12,7 +12,7 @@ use super::shards::Shards;
 use crate::config::Config;
 use crate::hub::stats::{Latency, StreamCounters};
 use crate::media::{Stamp, Tracks};
-use crate::session::StreamKey;
+use crate::session::{Reception, Refusal, StreamKey};
 use crate::shard::message::*;
 
 /// What one shard answers.
@@ -21,6 +21,9 @@ pub struct Script {
     pub streams: Vec<StreamSnapshot>,
     pub sessions: Vec<SessionSnapshot>,
     pub shard: ShardSnapshot,
+    pub receptions: Vec<(SessionId, Reception)>,
+    /// No receiver is started, for this reason.
+    pub refuses: Option<Refusal>,
     /// Takes commands and answers none.
     pub silent: bool,
 }
@@ -49,6 +52,15 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     closed.lock().unwrap().push(session);
                     done.send(script.sessions.iter().any(|known| known.id == session)).unwrap();
                 }
+                Command::Receive { session, reply, .. } => {
+                    let reception = session.reception().unwrap();
+                    let answer = match script.refuses {
+                        Some(refusal) => Receiving::Refused(refusal),
+                        None => Receiving::Started(SessionId { shard: 0, number: 9 }, reception),
+                    };
+                    reply.send(answer).unwrap();
+                }
+                Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::PublishClip(_) => {}
                 Command::Drain => return,
             }

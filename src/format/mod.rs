@@ -7,6 +7,7 @@ mod amf3;
 pub mod envelope;
 pub mod flv;
 pub mod flv_mux;
+pub mod ps;
 pub mod rtmp_chunk;
 pub mod rtp;
 pub mod websocket;

@@ -41,6 +41,15 @@ fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
     }
 }
 
+/// Listens on `address` for a few connections, with one socket.
+pub fn listen_alone(address: SocketAddr) -> io::Result<OwnedFd> {
+    const FEW: i32 = 8;
+    let socket = new_socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(FEW)?;
+    Ok(socket.into())
+}
+
 fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

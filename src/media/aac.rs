@@ -1,6 +1,7 @@
-//! AAC: the AudioSpecificConfig, read and written.
+//! AAC: the AudioSpecificConfig, read and written, and the frames of ADTS, read.
 //!
-//! Spec: ISO/IEC 14496-3 §1.6.2.1 and Table 1.16/1.18/1.19, §1.6.5 (signalling of SBR and PS). Not here: raw frames, ADTS.
+//! Spec: ISO/IEC 14496-3 §1.6.2.1 and Table 1.16/1.18/1.19, §1.6.5 (signalling of SBR and PS); ISO/IEC 13818-7 §6.2 (ADTS). Not here: raw
+//! frames.
 
 use bytes::Bytes;
 
@@ -24,6 +25,10 @@ const OBJECT_ESCAPE: u32 = 31;
 /// What the backward-compatible extensions begin with (§1.6.5.3).
 const SBR_SYNC: u32 = 0x2B7;
 const PS_SYNC: u32 = 0x548;
+
+/// Before each frame of ADTS; with a checksum two more.
+pub const ADTS_HEADER_BYTES: usize = 7;
+const ADTS_CRC_BYTES: usize = 2;
 
 /// What an AudioSpecificConfig says of the sound that comes out of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,32 @@ impl AacConfig {
     pub fn shape(&self) -> TrackShape {
         TrackShape::Audio { sample_rate: self.sample_rate, channels: self.channels }
     }
+}
+
+/// The sync word, with layer 0 (ISO/IEC 13818-7 §6.2).
+pub fn is_adts(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xFF, second, ..] if second & 0xF6 == 0xF0)
+}
+
+/// The length that an ADTS header says its frame has, header and all; `None`: it is none.
+pub fn adts_bytes(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<ADTS_HEADER_BYTES>().filter(|header| is_adts(&header[..]))?;
+    SAMPLE_RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
+    let length = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
+    (length > ADTS_HEADER_BYTES).then_some(length)
+}
+
+/// One ADTS frame: its AudioSpecificConfig, the raw frame, and what is behind.
+pub fn adts_frame(bytes: &[u8]) -> Option<(Bytes, &[u8], &[u8])> {
+    let header = bytes.first_chunk::<ADTS_HEADER_BYTES>()?;
+    let (frame, behind) = bytes.split_at_checked(adts_bytes(bytes)?)?;
+    let crc_bytes = if header[1] & 1 == 0 { ADTS_CRC_BYTES } else { 0 };
+    let object_type = (header[2] >> 6) + 1;
+    let sample_rate = *SAMPLE_RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
+    let channels = (header[2] & 1) << 2 | header[3] >> 6;
+    let raw = frame.get(ADTS_HEADER_BYTES + crc_bytes..)?;
+    let channels = if channels == 7 { 8 } else { channels };
+    Some((AacConfig::build(object_type, sample_rate, channels), raw, behind))
 }
 
 fn object_type(bits: &mut BitReader<'_>) -> Option<u8> {

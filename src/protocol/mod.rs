@@ -2,6 +2,7 @@
 
 pub mod clip;
 pub mod common;
+pub mod gb28181;
 pub mod http;
 pub mod rtmp;
 pub mod rtsp;

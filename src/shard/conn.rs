@@ -106,6 +106,8 @@ pub struct Conn {
     pub playing: Playing,
     pub out: Outgoing,
     pub pairs: SmallVec<[Pair; 2]>,
+    /// Names its TCP port to the ports.
+    pub port: Option<usize>,
     /// The stream to whose multicast group it belongs.
     pub group: Option<StreamIndex>,
     /// The tunnel that it has opened.
@@ -139,6 +141,7 @@ impl Conn {
             playing: Playing::No,
             out: Outgoing::default(),
             pairs: SmallVec::new(),
+            port: None,
             group: None,
             tunnel: None,
             datagrams: None,

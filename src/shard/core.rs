@@ -4,6 +4,7 @@
 //! through [`Ports`]. Nothing here waits, and nothing is shared with another thread but the directory.
 //!
 //! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
+//! `receptions.rs` what the operator has started and its TCP ports,
 //! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
 //! `flush.rs` sends · `snapshot.rs` reports.
 
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
-use super::message::{Batch, Command, Message, ShardId, ShardSnapshot, Traveller};
+use super::message::{Batch, Command, Message, SessionId, ShardId, ShardSnapshot, Traveller};
 use super::streams::Slot;
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -29,7 +30,7 @@ use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
-use crate::session::{CloseReason, Group, Input, Output, PairId, Refusal, Session, SessionError, StreamKey};
+use crate::session::{CloseReason, Group, Input, Output, PairId, Reception, Refusal, Session, SessionError, StreamKey};
 
 /// How long a connection that is closed may take to get its last bytes out.
 const CLOSING_MS: u64 = 5_000;
@@ -44,9 +45,12 @@ pub trait Ports {
     fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<Sent>;
     /// Ends our side of the connection.
     fn finish(&mut self, socket: Socket);
-    /// Opens a pair of UDP ports at the local address of a connection; what comes to them is given to [`Core::datagram`].
-    fn open_pair(&mut self, socket: Socket, index: ConnIndex, pair: PairId) -> Option<OpenedPair>;
+    /// Opens a pair of UDP ports, at the local address of a connection if there is one; what comes to them is given to [`Core::datagram`].
+    fn open_pair(&mut self, socket: Option<Socket>, index: ConnIndex, pair: PairId) -> Option<OpenedPair>;
     fn close_pair(&mut self, handle: usize);
+    /// Opens a TCP port; who connects there is told by [`Core::connected`].
+    fn open_port(&mut self, index: ConnIndex) -> Option<OpenedPort>;
+    fn close_port(&mut self, handle: usize);
     /// A multicast group that nobody uses, and the socket to send to it; `None`: there is none.
     fn open_group(&mut self) -> Option<OpenedGroup>;
     fn close_group(&mut self, handle: usize);
@@ -75,6 +79,13 @@ pub struct OpenedPair {
     pub rtcp: Socket,
 }
 
+/// What became of [`Ports::open_port`].
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedPort {
+    pub port: u16,
+    pub handle: usize,
+}
+
 /// What [`Ports::open_group`] gives.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenedGroup {
@@ -99,6 +110,7 @@ pub enum Answer {
     Playing(Option<RtpStart>),
     Described(Tracks),
     PairOpened(PairId, Option<u16>),
+    PortOpened(Option<u16>),
     GroupJoined(Group),
     /// Bytes that came through the other half of its tunnel, or before it became what it is.
     Bytes(Bytes),
@@ -145,6 +157,8 @@ pub struct Core<P: Ports> {
     /// What all connections hold of what their peers sent, and the most that they may.
     pub(super) held_bytes: usize,
     pub(super) held_bytes_max: usize,
+    /// What sessions that the operator has started said last, once they are over.
+    pub(super) receptions_over: VecDeque<(SessionId, Reception)>,
     answers: VecDeque<(ConnIndex, Answer)>,
     scratch: Vec<Output>,
     timers: BinaryHeap<Reverse<(Stamp, ConnIndex)>>,
@@ -174,6 +188,7 @@ impl<P: Ports> Core<P> {
             next_watch: 0,
             held_bytes: 0,
             held_bytes_max,
+            receptions_over: VecDeque::new(),
             answers: VecDeque::new(),
             scratch: Vec::new(),
             timers: BinaryHeap::new(),
@@ -230,10 +245,12 @@ impl<P: Ports> Core<P> {
     }
 
     /// Starts a session that has no peer; it is driven by its timer alone.
-    pub fn start_internal(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) {
+    pub fn start_internal(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) -> u64 {
         let index = self.insert(now, session, protocol);
+        let number = self.conns[index].number;
         self.drive(index, now, Input::Timeout);
         self.settle_answers(now);
+        number
     }
 
     /// Takes a connection over from another shard.
@@ -323,6 +340,7 @@ impl<P: Ports> Core<P> {
     /// Takes a connection out of the table; what it has sent stays counted.
     pub(super) fn forget(&mut self, index: ConnIndex) {
         let conn = self.conns.remove(index);
+        self.keep_reception(&conn);
         self.held_bytes -= conn.held_bytes;
         self.counters.bytes_out += conn.out.bytes_sent;
     }
@@ -409,6 +427,12 @@ impl<P: Ports> Core<P> {
                 }
                 let _ = done.try_send(found.is_some());
             }
+            Command::Receive { session, protocol, reply } => {
+                let _ = reply.try_send(self.receive(now, session, protocol));
+            }
+            Command::Receptions(reply) => {
+                let _ = reply.try_send(self.receptions());
+            }
             Command::PublishClip(key) => {
                 let session = crate::protocol::clip::ClipPublisher::boxed(key);
                 self.start_internal(now, session, crate::protocol::clip::NAME);
@@ -448,6 +472,7 @@ impl<P: Ports> Core<P> {
                 Answer::Playing(start) => (Input::Playing(start), false),
                 Answer::Described(ref tracks) => (Input::Described(tracks), false),
                 Answer::PairOpened(pair, port) => (Input::PairOpened { pair, port }, false),
+                Answer::PortOpened(port) => (Input::PortOpened(port), false),
                 Answer::GroupJoined(group) => (Input::GroupJoined(group), false),
                 Answer::Bytes(ref bytes) => (Input::Bytes(bytes), false),
                 Answer::Refused(refusal) => (Input::Refused(refusal), false),
@@ -528,6 +553,8 @@ impl<P: Ports> Core<P> {
             Output::Describe(key) => self.describe(index, now, key),
             Output::OpenPair(pair) => self.open_pair(index, pair),
             Output::ClosePair(pair) => self.close_pair(index, pair),
+            Output::OpenPort => self.open_port(index),
+            Output::Peer(peer) => self.conns[index].peer = Some(peer),
             Output::Redirect(target) => self.redirect(index, target),
             Output::SendDatagram { pair, rtcp, to, bytes } => self.send_datagram(index, pair, rtcp, to, &bytes),
             Output::JoinGroup { key, format, protocol } => self.join_group(index, now, key, format, protocol),
@@ -598,6 +625,7 @@ impl<P: Ports> Core<P> {
 
     fn leave(&mut self, index: ConnIndex, now: Stamp) {
         self.close_pairs(index);
+        self.close_port(index);
         self.close_tunnel(index);
         self.leave_group(index, now);
         self.publisher_left(index, now);

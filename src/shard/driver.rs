@@ -20,8 +20,9 @@ use rustc_hash::FxHashMap;
 use rustls::ServerConfig;
 
 use super::conn::Socket;
-use super::core::{Core, OpenedGroup, OpenedPair, Ports};
+use super::core::{Core, OpenedGroup, OpenedPair, OpenedPort, Ports};
 use super::message::{Batch, Command, Handoff, Message, ShardId, ShardSnapshot};
+use super::ports::TcpPorts;
 use super::udp::{GroupPorts, UdpPorts};
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -43,7 +44,7 @@ const READS_PER_TURN: usize = 4;
 /// The timer task looks at least this often.
 const TICK: Duration = Duration::from_millis(50);
 /// How long accepting pauses when the process has no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Everything a shard is made from; built by the main thread.
 pub struct Parts {
@@ -93,6 +94,7 @@ pub(super) struct NetPorts {
     gauges: Rc<Gauges>,
     random: fastrand::Rng,
     udp: UdpPorts,
+    tcp: TcpPorts,
     groups: GroupPorts,
     config: Arc<Config>,
     authority: Arc<Authority>,
@@ -135,7 +137,10 @@ impl Ports for NetPorts {
         socket::finish(socket);
     }
 
-    fn open_pair(&mut self, socket: Socket, index: ConnIndex, pair: PairId) -> Option<OpenedPair> {
+    fn open_pair(&mut self, socket: Option<Socket>, index: ConnIndex, pair: PairId) -> Option<OpenedPair> {
+        let Some(socket) = socket else {
+            return self.udp.open(self.config.datagrams().address, index, pair);
+        };
         match socket::local_address(socket) {
             Ok(local) => self.udp.open(local.ip(), index, pair),
             Err(error) => {
@@ -147,6 +152,14 @@ impl Ports for NetPorts {
 
     fn close_pair(&mut self, handle: usize) {
         self.udp.close(handle);
+    }
+
+    fn open_port(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.tcp.open(index)
+    }
+
+    fn close_port(&mut self, handle: usize) {
+        self.tcp.close(handle);
     }
 
     fn open_group(&mut self) -> Option<OpenedGroup> {
@@ -210,7 +223,7 @@ pub struct Driver {
     timer_waker: RefCell<Option<Waker>>,
     /// When the timer task wakes by itself; [`Stamp::ZERO`]: it is awake, or has been woken.
     timer_until: Cell<Stamp>,
-    buffer: RefCell<Vec<u8>>,
+    pub(super) buffer: RefCell<Vec<u8>>,
     /// Plain text of what has just been read over TLS.
     plain: RefCell<Vec<u8>>,
     pub(super) receiver: RefCell<Receiver>,
@@ -232,6 +245,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
         let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
+        let tcp = TcpPorts::new(driver.clone(), udp.pool(), config.datagrams().address);
         let groups = GroupPorts::new(config.datagrams().multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
@@ -239,6 +253,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
             gauges: gauges.clone(),
             random,
             udp,
+            tcp,
             groups,
             config: config.clone(),
             authority: parts.authority,

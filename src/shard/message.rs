@@ -9,7 +9,7 @@ use super::core::Answer;
 use crate::hub::directory::Tunnel;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
-use crate::session::{CloseReason, Output, Session, StreamKey};
+use crate::session::{CloseReason, Output, Reception, Refusal, Session, StreamKey};
 
 pub type ShardId = u16;
 
@@ -37,7 +37,6 @@ impl std::str::FromStr for SessionId {
 }
 
 /// Control → shard.
-#[derive(Debug)]
 pub enum Command {
     /// All streams, or the one of that name.
     Streams {
@@ -52,10 +51,28 @@ pub enum Command {
         reason: CloseReason,
         done: flume::Sender<bool>,
     },
+    /// Starts a session that receives a stream and has no connection of its own.
+    Receive {
+        session: Box<dyn Session>,
+        protocol: &'static str,
+        reply: flume::Sender<Receiving>,
+    },
+    /// What all such sessions say of themselves, those first that run.
+    Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// Publishes the built-in clip, over and over.
     PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.
     Drain,
+}
+
+/// What became of [`Command::Receive`].
+#[derive(Debug)]
+pub enum Receiving {
+    /// It runs, or says why it is over already.
+    Started(SessionId, Reception),
+    /// Its stream belongs to another shard.
+    Elsewhere(ShardId),
+    Refused(Refusal),
 }
 
 /// Shard → shard, apart from media.

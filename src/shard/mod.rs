@@ -15,8 +15,12 @@ pub mod message;
 #[cfg(test)]
 mod move_tests;
 mod pairs;
+mod ports;
 #[cfg(test)]
 mod random_tests;
+#[cfg(test)]
+mod reception_tests;
+mod receptions;
 #[cfg(test)]
 mod sim;
 mod snapshot;

@@ -16,7 +16,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn open_pair(&mut self, index: ConnIndex, id: PairId) {
         self.close_pair(index, id);
         let conn = &mut self.conns[index];
-        let opened = conn.socket.and_then(|socket| self.ports.open_pair(socket, index, id));
+        let opened = self.ports.open_pair(conn.socket, index, id);
         if let Some(opened) = opened {
             conn.pairs.push(Pair { id, handle: opened.handle, rtp: opened.rtp, rtcp: opened.rtcp });
         } else {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::conn::Socket;
-use super::core::{Core, Datagram, OpenedGroup, OpenedPair, Ports};
+use super::core::{Core, Datagram, OpenedGroup, OpenedPair, OpenedPort, Ports};
 use super::message::{Batch, Command, Message, ShardId, ShardSnapshot};
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -45,6 +45,8 @@ struct Net {
     lane_batches_max: usize,
     pairs_opened: usize,
     open_pairs: HashSet<usize>,
+    ports_opened: usize,
+    open_ports: HashSet<usize>,
     /// What the server sent from its UDP ports: from, to, content.
     datagrams: Vec<(Socket, SocketAddr, Vec<u8>)>,
     groups_open: usize,
@@ -91,7 +93,7 @@ impl Ports for SimPorts {
         self.net.borrow_mut().wires.get_mut(&socket).expect("a known socket").finished = true;
     }
 
-    fn open_pair(&mut self, _socket: Socket, _index: ConnIndex, _pair: PairId) -> Option<OpenedPair> {
+    fn open_pair(&mut self, _socket: Option<Socket>, _index: ConnIndex, _pair: PairId) -> Option<OpenedPair> {
         let mut net = self.net.borrow_mut();
         let port = 20_000 + 2 * u16::try_from(net.pairs_opened).expect("tests open few ports");
         net.pairs_opened += 1;
@@ -102,6 +104,18 @@ impl Ports for SimPorts {
 
     fn close_pair(&mut self, handle: usize) {
         assert!(self.net.borrow_mut().open_pairs.remove(&handle), "a pair is closed once");
+    }
+
+    fn open_port(&mut self, _index: ConnIndex) -> Option<OpenedPort> {
+        let mut net = self.net.borrow_mut();
+        net.ports_opened += 1;
+        let port = 40_000 + u16::try_from(net.ports_opened).expect("tests open few ports");
+        net.open_ports.insert(port.into());
+        Some(OpenedPort { port, handle: port.into() })
+    }
+
+    fn close_port(&mut self, handle: usize) {
+        assert!(self.net.borrow_mut().open_ports.remove(&handle), "a port is closed once");
     }
 
     fn open_group(&mut self) -> Option<OpenedGroup> {
@@ -277,6 +291,11 @@ impl World {
     /// Nothing can be sent to where datagrams go.
     pub fn refuse_datagrams(&mut self, refused: bool) {
         self.net.borrow_mut().datagrams_refused = refused;
+    }
+
+    /// Pairs of UDP ports and TCP ports.
+    pub fn open_ports(&self) -> usize {
+        self.open_pairs() + self.net.borrow().open_ports.len()
     }
 
     pub fn open_pairs(&self) -> usize {

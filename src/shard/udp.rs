@@ -26,11 +26,11 @@ use crate::io::{self as rt};
 use crate::session::{Group, PairId};
 
 /// Ports tried for one pair before it is refused.
-const TRIES_MAX: usize = 256;
+pub(super) const TRIES_MAX: usize = 256;
 /// Reads of one socket before others have their turn; each takes many datagrams.
 const READS_PER_TURN: usize = 4;
 
-type Pool = Rc<RefCell<VecDeque<u16>>>;
+pub(super) type Pool = Rc<RefCell<VecDeque<u16>>>;
 
 pub struct UdpPorts {
     driver: Weak<Driver>,
@@ -84,6 +84,11 @@ impl UdpPorts {
         let pool = Rc::new(RefCell::new(pool(config.ports, id, shards, random)));
         let receive_buffer_bytes = config.receive_buffer_bytes;
         UdpPorts { driver, pool, pairs: Slab::new(), sender: Sender::with(way), receive_buffer_bytes }
+    }
+
+    /// The ports that are free, for whoever else takes of them.
+    pub fn pool(&self) -> Pool {
+        self.pool.clone()
     }
 
     pub fn open(&mut self, local: IpAddr, index: ConnIndex, id: PairId) -> Option<OpenedPair> {

@@ -20,6 +20,7 @@ mod harness;
 mod browser;
 mod codecs;
 mod faults;
+mod gb28181;
 mod http;
 mod idle;
 mod life;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::control::testing::*;
 use crate::media::{Codec, Track, TrackId, TrackShape, Tracks};
+use crate::session::{Reception, ReceptionState, Refusal};
 use crate::shard::message::*;
 
 fn tracks() -> Tracks {
@@ -67,7 +68,7 @@ fn scripts() -> Vec<Script> {
             cpu_micros: 1_500_000,
             ..Default::default()
         },
-        silent: false,
+        ..Script::default()
     };
     let second = Script {
         streams: vec![watching, b, owned("cam/c", 1, 1)],
@@ -79,7 +80,7 @@ fn scripts() -> Vec<Script> {
             session_errors: vec![("rtmp", "bad_chunk", 3)],
             ..Default::default()
         },
-        silent: false,
+        ..Script::default()
     };
     vec![first, second]
 }
@@ -277,4 +278,66 @@ fn shards_health_and_version() {
     assert_eq!(server.request("HEAD", "/healthz", "", "").status, 200);
     server.app.health.set_draining();
     assert_eq!(server.get("/healthz").error(), (503, "shutting down".to_owned()));
+}
+
+#[test]
+fn receivers_are_opened_shown_and_closed() {
+    let key = crate::session::StreamKey::parse("live/cam").unwrap();
+    let reception = Reception {
+        key,
+        transport: "udp",
+        port: Some(20_000),
+        ssrc: Some(7),
+        source: Some(([192, 0, 2, 1], 5_000).into()),
+        state: ReceptionState::Playing,
+        detail: "playing H264".to_owned(),
+        tracks: vec!["H264"],
+        received: Default::default(),
+        refusal: None,
+    };
+    let mut scripts = scripts();
+    scripts[0].receptions = vec![(SessionId { shard: 0, number: 9 }, reception)];
+    let server = Server::start(Config::default(), scripts);
+    let list = server.get("/api/v1/rtp").json();
+    let one = json!({
+        "id": "0-9", "shard": 0, "stream": "live/cam", "transport": "udp", "port": 20_000, "ssrc": 7, "source": "192.0.2.1:5000",
+        "state": "playing", "detail": "playing H264", "tracks": ["H264"],
+        "packets": {"received": 0, "lost": 0, "reordered": 0, "useless": 0}
+    });
+    assert_eq!((&list["total"], &list["receivers"]), (&json!(1), &json!([one])));
+    assert_eq!(server.get("/api/v1/rtp/0-9").json(), one);
+    let opened = server.request("POST", "/api/v1/rtp", "", r#"{"stream": "live/b", "transport": "tcp", "ssrc": "0200000001"}"#);
+    let answer = opened.json();
+    assert_eq!((opened.status, &answer["stream"], &answer["ssrc"]), (201, &json!("live/b"), &json!(200_000_001)));
+    assert_eq!((&answer["state"], &answer["detail"]), (&json!("waiting"), &json!("waiting for media")));
+    assert_eq!(server.request("DELETE", "/api/v1/rtp/0-9", "", "").status, 204);
+    assert_eq!(*server.closed.lock().unwrap(), [SessionId { shard: 0, number: 9 }]);
+    let refused: [(&str, &str, &str, u16, &str); 9] = [
+        ("GET", "/api/v1/rtp/0-8", "", 404, "no receiver 0-8"),
+        ("DELETE", "/api/v1/rtp/0-7", "", 404, "no receiver 0-7"),
+        ("GET", "/api/v1/rtp/7", "", 400, "a session id looks like 0-42"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "a", "transport": "udp"}"#, 400, "a stream name needs an app and a name: app/name"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "sctp"}"#, 400, "the body is not what this route takes"),
+        (
+            "POST",
+            "/api/v1/rtp",
+            r#"{"stream": "live/a", "transport": "udp", "x": 1}"#,
+            400,
+            "the body is not what this route takes",
+        ),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "ssrc": "x"}"#, 400, "ssrc must be a number"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "timeout_ms": 1}"#, 400, "timeout_ms must be 100 to"),
+        ("POST", "/api/v1/rtp", "", 400, "the body is not what this route takes"),
+    ];
+    for (method, path, body, status, error) in refused {
+        let answer = server.request(method, path, "", body);
+        let said = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(answer.status == status && said.starts_with(error), "{method} {path} {body}: {} {said}", answer.status);
+    }
+    for (refusal, status) in [(Refusal::NameInUse, 409), (Refusal::LimitReached, 503)] {
+        let script = Script { refuses: Some(refusal), ..Script::default() };
+        let server = Server::start(Config::default(), vec![script]);
+        let answer = server.request("POST", "/api/v1/rtp", "", r#"{"stream": "live/b", "transport": "udp"}"#);
+        assert_eq!(answer.status, status);
+    }
 }

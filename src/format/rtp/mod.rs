@@ -6,6 +6,7 @@
 
 pub mod demux;
 pub mod depacketize;
+pub mod framing;
 mod header;
 pub mod mux;
 mod nal_packets;

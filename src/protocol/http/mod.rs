@@ -397,6 +397,8 @@ impl Session for HttpSession {
             Input::Bytes(bytes) => self.take_bytes(now, bytes, out),
             // Never asked for.
             Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => Ok(()),
+            // It has opened no port.
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => Ok(()),
             Input::Timeout => self.timeout(now, out),
             Input::Playing(_) => {
                 self.playing(now, out);

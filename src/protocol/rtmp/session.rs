@@ -99,6 +99,8 @@ impl RtmpSession {
             Input::Bytes(bytes) => return self.bytes(now, bytes, out),
             // Never asked for.
             Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => {}
+            // It has opened no port.
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => {}
             Input::Timeout => return self.timeout(now),
             Input::Publishing => self.publishing(out),
             Input::Playing(_) => self.playing(),

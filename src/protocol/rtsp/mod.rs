@@ -2,7 +2,7 @@
 //!
 //! RFC 2326 (RTSP 1.0). [`message`] cuts the bytes into requests and `$` frames and writes responses, [`transport`] and [`url`] read
 //! what stands in them, [`session`] leads the connection and `requests` what all methods share; `publish` and `play` hold the methods
-//! and the media of either direction, `path` how a track travels, `source` where a peer's datagrams come from, `tunnel` the way
+//! and the media of either direction, `path` how a track travels, `tunnel` the way
 //! through HTTP. RTP, RTCP and session descriptions are the
 //! business of `format::rtp` and `protocol::common`.
 //!
@@ -18,7 +18,6 @@ mod path;
 mod play;
 mod publish;
 mod requests;
-mod source;
 #[cfg(test)]
 mod tests;
 mod tunnel;

@@ -7,10 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::source::{Sender, Source};
 use super::transport::{Kind, PortPair};
 use crate::format::rtp::Channels;
 use crate::media::Stamp;
+use crate::protocol::common::source::{Sender, Source};
 use crate::session::{Group, Output, PairId, PairTarget};
 
 #[derive(Clone, Copy)]

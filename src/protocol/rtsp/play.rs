@@ -12,7 +12,6 @@ use super::message::{Request, Response, Status};
 use super::path::{self, Pair, Path};
 use super::requests::Answer;
 use super::session::{Role, RtspSession, Wait, Whose};
-use super::source::Sender;
 use super::transport::{self, Kind, Lower, Offer, PortPair};
 use super::url::Url;
 use crate::format::Format;
@@ -20,6 +19,7 @@ use crate::format::rtp::{Channels, RtpCarriage, RtpPoint, RtpStart, payload};
 use crate::media::{Stamp, TrackKind, Tracks};
 use crate::protocol::common::auth::Right;
 use crate::protocol::common::sdp;
+use crate::protocol::common::source::Sender;
 use crate::session::{Delivery, Group, Output, PairId, PlayRequest, StreamKey};
 
 /// What a stream was made of when it was described.

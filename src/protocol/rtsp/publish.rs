@@ -13,7 +13,6 @@ use super::message::{Request, Response, Status, write_frame_header};
 use super::path::{self, Pair, Path};
 use super::requests::{Answer, scramble};
 use super::session::{Role, RtspSession, Wait, Whose};
-use super::source::Sender;
 use super::transport::{Kind, Lower, PortPair};
 use super::url::Url;
 use crate::format::rtp::demux::{DemuxOptions, Demuxed, Received, RtpDemuxer};
@@ -21,6 +20,7 @@ use crate::format::rtp::{Channels, RtpPayload};
 use crate::media::{Discard, Stamp, TrackKind};
 use crate::protocol::common::auth::Right;
 use crate::protocol::common::sdp::{self, Description, SdpError};
+use crate::protocol::common::source::Sender;
 use crate::session::{Output, PairId, StreamKey};
 
 /// How often a publisher is told what has arrived.

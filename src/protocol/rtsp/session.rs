@@ -171,6 +171,8 @@ impl RtspSession {
             Input::Datagram { pair, rtcp, from, bytes } => self.datagram(now, pair, rtcp, from, bytes, out),
             Input::Ended => self.ended(now),
             Input::Closing(_) => self.closing(out),
+            // It opens no port and has a connection.
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => {}
             Input::Publishing
             | Input::GroupJoined(_)
             | Input::Playing(_)

@@ -49,10 +49,19 @@ impl Response {
 /// One request; reads until the server closes.
 #[track_caller]
 pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Response {
+    request_with(address, method, path, headers, "")
+}
+
+/// As [`request`], with a body.
+#[track_caller]
+pub fn request_with(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Response {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(SOON)).unwrap();
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    let mut headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    if !body.is_empty() {
+        headers += &format!("Content-Length: {}\r\n", body.len());
+    }
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n{body}").unwrap();
     let mut stream = BufReader::new(stream);
     let mut response = Response::of(read_head(&mut stream).expect("the answer has a head"));
     stream.read_to_end(&mut response.body).unwrap();

@@ -124,6 +124,20 @@ pub const H264_ALAW: Recipe = Recipe {
 pub const H264_ULAW: Recipe =
     Recipe { name: "h264_ulaw", codecs: "-c:v libx264 -preset veryfast -bf 2 -g 25 -c:a pcm_mulaw -ar 8000 -ac 1", ..H264_ALAW };
 
+pub const H264_MP3: Recipe = Recipe {
+    name: "h264_mp3",
+    new: true,
+    seconds: 4,
+    codecs: "-c:v libx264 -preset veryfast -bf 0 -g 25 -b:v 800k -c:a libmp3lame -b:a 64k",
+    ..H264_AAC
+};
+pub const H265_ONLY: Recipe = Recipe {
+    name: "h265_only",
+    new: true,
+    seconds: 4,
+    codecs: "-map 0:v -c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:bframes=0 -b:v 800k",
+    ..H264_AAC
+};
 /// Without B-frames.
 pub const H264_PLAIN_AAC: Recipe = Recipe {
     name: "h264_plain_aac",

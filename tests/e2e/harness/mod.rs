@@ -10,6 +10,8 @@ pub mod framemd5;
 pub mod limits;
 pub mod media;
 pub mod network;
+pub mod ps_sender;
+pub mod ps_writer;
 pub mod publisher;
 pub mod rtp_publisher;
 pub mod rtsp;

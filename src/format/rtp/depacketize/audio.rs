@@ -5,14 +5,12 @@ use bytes::{Bytes, BytesMut};
 
 use super::{AccessUnit, Depacketized, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::{PayloadForm, RtpPayload};
-use crate::media::aac::{AacConfig, SAMPLE_RATES};
+use crate::media::aac::{AacConfig, adts_frame, is_adts};
 use crate::media::latm::{StreamMux, read_element};
 use crate::media::mp3;
 use crate::media::opus::OpusHead;
 use crate::media::{Discard, Stamp};
 
-const ADTS_HEADER_BYTES: usize = 7;
-const ADTS_CRC_BYTES: usize = 2;
 /// Access units in one packet: at 13 bits of size there is no room for more.
 const UNITS_MAX: usize = 512;
 
@@ -314,23 +312,4 @@ fn au_sizes(headers: &[u8], header_bits: usize, [size_bits, index_bits, delta_bi
         sizes.push(size);
     }
     (!sizes.is_empty()).then_some(sizes)
-}
-
-/// The sync word, with layer 0 (ISO/IEC 13818-7 §6.2).
-fn is_adts(bytes: &[u8]) -> bool {
-    matches!(bytes, [0xFF, second, ..] if second & 0xF6 == 0xF0)
-}
-
-/// One ADTS frame: its AudioSpecificConfig, the raw frame, and what is behind.
-fn adts_frame(bytes: &[u8]) -> Option<(Bytes, &[u8], &[u8])> {
-    let header = bytes.first_chunk::<ADTS_HEADER_BYTES>().filter(|header| is_adts(&header[..]))?;
-    let crc_bytes = if header[1] & 1 == 0 { ADTS_CRC_BYTES } else { 0 };
-    let object_type = (header[2] >> 6) + 1;
-    let sample_rate = *SAMPLE_RATES.get(usize::from(header[2] >> 2 & 0x0F))?;
-    let channels = (header[2] & 1) << 2 | header[3] >> 6;
-    let length = usize::from(header[3] & 3) << 11 | usize::from(header[4]) << 3 | usize::from(header[5] >> 5);
-    let (frame, behind) = bytes.split_at_checked(length)?;
-    let raw = frame.get(ADTS_HEADER_BYTES + crc_bytes..)?;
-    let channels = if channels == 7 { 8 } else { channels };
-    Some((AacConfig::build(object_type, sample_rate, channels), raw, behind))
 }

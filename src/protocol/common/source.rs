@@ -33,6 +33,11 @@ impl Source {
         Source { address, seen: None }
     }
 
+    /// Nothing is known: whoever sends first.
+    pub const fn unknown() -> Self {
+        Source { address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0), seen: None }
+    }
+
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -72,6 +77,9 @@ mod tests {
             assert_eq!(source.datagram(Stamp::from_millis(now_ms), at(port), trusted), expected, "{name}");
         }
         assert_eq!(source.address(), at(7000));
+        let mut unknown = Source::unknown();
+        assert_eq!(unknown.datagram(Stamp::ZERO, at(5000), false), Sender::Moved);
+        assert_eq!(unknown.datagram(Stamp::ZERO, at(5002), true), Sender::Stranger);
         let mut named = Source::new(at(5000));
         assert_eq!(named.datagram(Stamp::ZERO, at(5000), false), Sender::Known);
     }

@@ -1,0 +1,394 @@
+//! An MPEG-2 (or MPEG-1) program stream, as cameras send it over RTP → media events.
+//!
+//! ISO/IEC 13818-1 §2.5, GB/T 28181 Annex C. Bytes come cut anywhere. [`reader`] finds the packets, [`video`] and [`audio`] make frames of
+//! their payload. Stream maps may be there or not, and may lie: what is in the payload decides. The first stream of each kind is taken.
+//! A frame goes out when its own last byte is in:
+//!
+//! | it ends | if the sender |
+//! |---|---|
+//! | at [`PsDemuxer::frame_end`], the marker of RTP | says so there, and no packet is under way whose length says otherwise |
+//! | with its PES packet | has not said so for [`HABIT`] pictures, begins each with a packet, keeps its lengths, and has never continued a packet of that size |
+//! | where the next begins, or the whole stream ends | does neither |
+//!
+//! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. Not here: RTP.
+
+mod audio;
+#[cfg(test)]
+#[path = "../../../tests/e2e/harness/ps_writer.rs"]
+pub(crate) mod ps_writer;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod video;
+
+use bytes::Bytes;
+
+use self::audio::{Audio, Sound};
+use self::reader::{Part, Reader};
+use self::video::{Picture, Times, Video};
+use crate::format::rtp::demux::{Demuxed, OnLoss};
+use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
+use crate::media::timeline::WireClock;
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
+
+/// What is kept of a stream at most: a unit under way, a packet of sound, a header.
+pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 128 * 1024;
+
+/// Pictures in a row that show a sender's habit.
+const HABIT: u32 = 8;
+/// A PES packet of more may be the first of several, whatever came before.
+const WHOLE_BYTES_MAX: usize = 60_000;
+/// A stream of which nothing has come for so long is replaced by another of its kind.
+const SILENT_MS: u64 = 5_000;
+const VIDEO: TrackId = TrackId(0);
+const AUDIO: TrackId = TrackId(1);
+const PTS_BITS: u32 = 33;
+const PTS_PER_SECOND: u32 = 90_000;
+
+/// Whose payload is at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Video,
+    Audio,
+    LeftOut,
+}
+
+/// The stream that is taken of a kind.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    id: u8,
+    seen: Stamp,
+}
+
+pub struct PsDemuxer {
+    reader: Reader,
+    demuxer: Demuxer,
+}
+
+/// Everything behind the reader.
+struct Demuxer {
+    clock: WireClock,
+    map: Vec<(u8, u8)>,
+    video: Video,
+    video_stream: Option<Taken>,
+    audio: Audio,
+    audio_stream: Option<Taken>,
+    whose: Whose,
+    /// The length of the picture's packet at hand, and of the last one.
+    bytes: Option<usize>,
+    last_bytes: Option<usize>,
+    /// The shortest packet of a picture that the next one went on with.
+    continued_bytes_min: usize,
+    /// The end of a frame was said where it was not.
+    marks_lie: bool,
+    on_loss: OnLoss,
+    after_loss: bool,
+    announced: Tracks,
+    began: Option<Stamp>,
+    pictures: Vec<Picture>,
+    sounds: Vec<Sound>,
+    left_out: Vec<&'static str>,
+    left_out_new: Option<&'static str>,
+}
+
+impl PsDemuxer {
+    pub fn new(on_loss: OnLoss) -> Self {
+        let demuxer = Demuxer {
+            clock: WireClock::new(PTS_BITS, PTS_PER_SECOND),
+            map: Vec::new(),
+            video: Video::new(),
+            video_stream: None,
+            audio: Audio::default(),
+            audio_stream: None,
+            whose: Whose::LeftOut,
+            bytes: None,
+            last_bytes: None,
+            continued_bytes_min: WHOLE_BYTES_MAX,
+            marks_lie: false,
+            on_loss,
+            after_loss: false,
+            announced: Tracks::default(),
+            began: None,
+            pictures: Vec::new(),
+            sounds: Vec::new(),
+            left_out: Vec::new(),
+            left_out_new: None,
+        };
+        PsDemuxer { reader: Reader::new(), demuxer }
+    }
+
+    /// Bytes of what is not complete.
+    pub fn held_bytes(&self) -> usize {
+        let Demuxer { video, audio, .. } = &self.demuxer;
+        self.reader.held_bytes() + video.held_bytes() + audio.held_bytes()
+    }
+
+    /// The name of a codec that was found and is not carried; each once.
+    pub fn take_left_out(&mut self) -> Option<&'static str> {
+        self.demuxer.left_out_new.take()
+    }
+
+    pub fn push(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Demuxed>) {
+        self.read(now, out, |reader, sink| reader.push(bytes, sink));
+    }
+
+    /// The sender says that a frame ends here.
+    pub fn frame_end(&mut self, now: Stamp, out: &mut Vec<Demuxed>) {
+        if self.demuxer.marks_lie {
+            return;
+        }
+        let mut ends = false;
+        self.read(now, out, |reader, sink| ends = reader.frame_end(sink));
+        if ends {
+            self.demuxer.end_picture(out);
+        }
+    }
+
+    /// Behind the end of a frame a packet begins with these bytes.
+    pub fn frame_begins(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Demuxed>) {
+        self.read(now, out, |reader, sink| reader.frame_begins(bytes, sink));
+    }
+
+    /// Bytes are missing before the next ones.
+    pub fn lost(&mut self, out: &mut Vec<Demuxed>) {
+        self.reader.reset();
+        self.demuxer.out_of_step(out);
+    }
+
+    fn read(&mut self, now: Stamp, out: &mut Vec<Demuxed>, call: impl FnOnce(&mut Reader, &mut dyn FnMut(Part<'_>))) {
+        let PsDemuxer { reader, demuxer } = self;
+        demuxer.began.get_or_insert(now);
+        call(reader, &mut |part| demuxer.part(now, part, out));
+    }
+}
+
+impl Demuxer {
+    fn part(&mut self, now: Stamp, part: Part<'_>, out: &mut Vec<Demuxed>) {
+        match part {
+            Part::Begin { id, pts, dts, bytes } => {
+                self.whose = self.whose(now, id, out);
+                self.begin(pts, dts, bytes);
+            }
+            Part::Payload(bytes) => self.payload(now, bytes, out),
+            Part::End { by_length } => self.end(now, by_length, out),
+            Part::Map(map) => self.set_map(map),
+            Part::StreamEnd => self.end_picture(out),
+            Part::OutOfStep => self.out_of_step(out),
+        }
+    }
+
+    fn out_of_step(&mut self, out: &mut Vec<Demuxed>) {
+        self.whose = Whose::LeftOut;
+        self.audio.lost();
+        self.video.lost(&mut self.pictures);
+        self.settle_pictures(out);
+    }
+
+    fn set_map(&mut self, map: &[(u8, u8)]) {
+        if self.map == map {
+            return;
+        }
+        self.map = map.to_vec();
+        let is_gone = |taken: &Taken| !map.iter().any(|(_, id)| *id == taken.id);
+        if self.video_stream.as_ref().is_some_and(is_gone) {
+            self.video_stream = None;
+        }
+        if self.audio_stream.as_ref().is_some_and(is_gone) {
+            self.audio_stream = None;
+        }
+    }
+
+    /// Who takes the packet of a stream.
+    fn whose(&mut self, now: Stamp, id: u8, out: &mut Vec<Demuxed>) -> Whose {
+        let is_video = id & 0xF0 == 0xE0;
+        let declared = self.map.iter().find(|(_, of)| *of == id).map(|(kind, _)| carried(*kind));
+        if let Some(Err(name)) = declared {
+            if !self.left_out.contains(&name) {
+                self.left_out.push(name);
+                self.left_out_new = Some(name);
+            }
+            out.push(Demuxed::Discarded(Discard::UnknownCodec));
+            return Whose::LeftOut;
+        }
+        let stream = if is_video { &mut self.video_stream } else { &mut self.audio_stream };
+        match stream {
+            Some(taken) if taken.id != id && now.millis_since(taken.seen) < SILENT_MS => {
+                out.push(Demuxed::Discarded(Discard::ExtraTrack));
+                return Whose::LeftOut;
+            }
+            _ => *stream = Some(Taken { id, seen: now }),
+        }
+        let codec = declared.and_then(Result::ok).filter(|codec| (codec.kind() == crate::media::TrackKind::Video) == is_video);
+        match (is_video, codec) {
+            (true, Some(codec)) => self.video.declare(codec),
+            (true, None) => {}
+            (false, codec) => self.audio.declare(codec),
+        }
+        if is_video { Whose::Video } else { Whose::Audio }
+    }
+
+    fn begin(&mut self, pts: Option<u64>, dts: Option<u64>, bytes: Option<usize>) {
+        let mut micros = |ticks: Option<u64>| ticks.map(|ticks| self.clock.unwrap(ticks).as_micros());
+        let (dts, pts) = (micros(dts), micros(pts));
+        match self.whose {
+            Whose::Video => {
+                (self.last_bytes, self.bytes) = (self.bytes, bytes);
+                self.video.begin(pts.map(|pts| Times { pts, dts: dts.unwrap_or(pts) }));
+            }
+            Whose::Audio => self.audio.begin(pts),
+            Whose::LeftOut => {}
+        }
+    }
+
+    fn payload(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Demuxed>) {
+        match self.whose {
+            Whose::Video => {
+                self.video.payload(now, bytes, &mut self.pictures);
+                self.settle_pictures(out);
+                if let Some(by_mark) = self.video.was_cut.take() {
+                    self.marks_lie |= by_mark;
+                    self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
+                }
+            }
+            Whose::Audio => {
+                self.audio.payload(bytes, &mut self.sounds);
+                self.settle_sounds(now, out);
+            }
+            Whose::LeftOut => {}
+        }
+    }
+
+    fn end(&mut self, now: Stamp, by_length: bool, out: &mut Vec<Demuxed>) {
+        match self.whose {
+            Whose::Video => {
+                if self.video.is_continued() {
+                    self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
+                }
+                let is_whole = self.bytes.is_some_and(|bytes| bytes < self.continued_bytes_min);
+                if by_length && is_whole && !self.video.begins_inside && self.video.unmarked >= HABIT {
+                    let unmarked = self.video.unmarked;
+                    self.end_picture(out);
+                    self.video.unmarked = unmarked;
+                }
+            }
+            Whose::Audio => {
+                let micros = self.began.map_or(0, |began| now.since(began).as_micros() as i64);
+                self.audio.end(micros, &mut self.sounds);
+                self.settle_sounds(now, out);
+            }
+            Whose::LeftOut => {}
+        }
+    }
+
+    fn end_picture(&mut self, out: &mut Vec<Demuxed>) {
+        self.video.end(&mut self.pictures);
+        self.settle_pictures(out);
+    }
+
+    fn settle_pictures(&mut self, out: &mut Vec<Demuxed>) {
+        let mut pictures = std::mem::take(&mut self.pictures);
+        for picture in pictures.drain(..) {
+            match picture {
+                Picture::Lost => self.after_loss = true,
+                Picture::Discarded(discard) => {
+                    self.after_loss |= discard == Discard::Incomplete;
+                    out.push(Demuxed::Discarded(discard));
+                }
+                Picture::Unit { unit, times } => {
+                    self.after_loss &= !unit.key;
+                    if self.video.config.is_empty() {
+                        out.push(Demuxed::Discarded(Discard::NoConfig));
+                    } else if self.after_loss && self.on_loss == OnLoss::DropGop {
+                        out.push(Demuxed::Discarded(Discard::AfterLoss));
+                    } else {
+                        self.announce(out);
+                        out.push(Demuxed::Event(MediaEvent::Frame(Frame {
+                            data: unit.data,
+                            arrival: unit.arrival,
+                            dts: MediaTime::from_micros(times.dts),
+                            cts: i32::try_from(times.pts - times.dts).unwrap_or(0),
+                            segment: 0,
+                            track: VIDEO,
+                            key: unit.key,
+                        })));
+                    }
+                }
+            }
+        }
+        self.pictures = pictures;
+    }
+
+    fn settle_sounds(&mut self, now: Stamp, out: &mut Vec<Demuxed>) {
+        let mut sounds = std::mem::take(&mut self.sounds);
+        for sound in sounds.drain(..) {
+            match sound {
+                Sound::Discarded(discard) => out.push(Demuxed::Discarded(discard)),
+                Sound::Frame { data, time } => {
+                    self.announce(out);
+                    let dts = MediaTime::from_micros(time);
+                    out.push(Demuxed::Event(MediaEvent::Frame(Frame {
+                        data,
+                        arrival: now,
+                        dts,
+                        cts: 0,
+                        segment: 0,
+                        track: AUDIO,
+                        key: true,
+                    })));
+                }
+            }
+        }
+        self.sounds = sounds;
+    }
+
+    /// Says what there is, if that is new.
+    fn announce(&mut self, out: &mut Vec<Demuxed>) {
+        let Video { codec, config, shape, .. } = &self.video;
+        let video = codec.filter(|_| !config.is_empty());
+        let video = video.map(|codec| Track { id: VIDEO, codec, config: config.clone(), shape: *shape });
+        let Audio { codec, config, shape, .. } = &self.audio;
+        let audio = codec.zip(*shape).filter(|(codec, _)| !codec.needs_config() || !config.is_empty());
+        let audio = audio.map(|(codec, shape): (Codec, TrackShape)| Track { id: AUDIO, codec, config: config.clone(), shape });
+        let tracks = || video.iter().chain(&audio);
+        if tracks().count() == self.announced.len() && tracks().zip(self.announced.iter()).all(|(new, known)| new == known) {
+            return;
+        }
+        self.announced = Tracks::new(tracks().cloned().collect(), Bytes::new());
+        out.push(Demuxed::Event(MediaEvent::Tracks(self.announced.clone())));
+    }
+}
+
+/// The codec of a type in a stream map, or its name if it is not carried.
+fn carried(kind: u8) -> Result<Codec, &'static str> {
+    match kind {
+        0x1B => Ok(Codec::H264),
+        0x24 => Ok(Codec::H265),
+        0x0F => Ok(Codec::Aac),
+        0x03 | 0x04 => Ok(Codec::Mp3),
+        0x90 => Ok(Codec::G711A),
+        0x91 => Ok(Codec::G711U),
+        0x01 | 0x02 => Err("MPEG-2 video"),
+        0x10 => Err("MPEG-4 video"),
+        0x80 => Err("SVAC video"),
+        0x9B => Err("SVAC audio"),
+        0x92 => Err("G.722.1"),
+        0x93 => Err("G.723.1"),
+        0x99 => Err("G.729"),
+        0x9C => Err("Opus in PS"),
+        _ => Err("a codec of an unknown type"),
+    }
+}
+
+/// Where the next 00 00 01 begins, from an offset on.
+fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(third) = bytes.get(at + 2) {
+        match third {
+            0 => at += 1,
+            1 if bytes[at..at + 2] == [0, 0] => return Some(at),
+            // No start code has another byte in its third place, nor can one begin before it.
+            _ => at += 3,
+        }
+    }
+    None
+}

@@ -1,0 +1,407 @@
+//! The payload of a program stream's picture → access units: H.264 and H.265 in Annex B, cut anywhere.
+//!
+//! NAL units are found by their start codes; the depacketizer of RTP makes units of them, to which each is a packet. A unit ends when the
+//! sender says so, else where the next begins (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4). Its time is that of the first PES packet in which it
+//! begins and in which no other has begun before; a unit without one comes a frame interval behind the last. The parameter sets tell the
+//! codec, whatever the sender says. Limits: [`UNIT_BYTES_MAX`] for all that is not complete. Not here: PES packets; fields of a picture
+//! that share a packet count as two units.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::start_code;
+use crate::format::rtp::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece, UNIT_BYTES_MAX};
+use crate::format::rtp::payload::VIDEO_CLOCK_RATE;
+use crate::format::rtp::{PayloadForm, RtpPayload};
+use crate::media::h264::{self, AvcConfig};
+use crate::media::h265::{self, HevcConfig};
+use crate::media::{Codec, Discard, Stamp, TrackShape};
+
+const INTERVAL_MICROS: i64 = 40_000;
+/// A longer interval is not one of frames.
+const INTERVAL_MICROS_MAX: i64 = 500_000;
+
+/// Presentation and decoding time in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    pub pts: i64,
+    pub dts: i64,
+}
+
+#[derive(Debug, PartialEq)]
+pub enum Picture {
+    Unit {
+        unit: AccessUnit,
+        times: Times,
+    },
+    Discarded(Discard),
+    /// Packets are missing here.
+    Lost,
+}
+
+/// Where a NAL unit began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Origin {
+    /// Counts the PES packets.
+    packet: u64,
+    times: Option<Times>,
+    /// It is the first thing in its packet.
+    at_front: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Slice {
+        first: bool,
+    },
+    /// Stands in front of the slices of its unit.
+    Front,
+    Other,
+    LeftOut,
+}
+
+pub struct Video {
+    pub codec: Option<Codec>,
+    pub config: Bytes,
+    pub shape: TrackShape,
+    depacketizer: Option<Depacketizer>,
+    /// The NAL unit under way, without its start code; before the first one, what may be the beginning of a start code.
+    nal: BytesMut,
+    is_open: bool,
+    /// It has been looked at whether the unit before it is over.
+    is_seen: bool,
+    origin: Origin,
+    packet: Origin,
+    packet_bytes: usize,
+    /// The PES packet whose time has been used.
+    used_packet: u64,
+    /// The unit under way, and how many slices it has.
+    unit: Option<Times>,
+    slices: u32,
+    last: Option<Times>,
+    interval_micros: i64,
+    /// Units in a row of which only the next one told that they had ended.
+    pub unmarked: u32,
+    /// A unit was said to be over, and nothing has come since.
+    is_over: bool,
+    /// Behind the end of a unit its rest has come. `true`: the sender had said that it was over.
+    pub was_cut: Option<bool>,
+    /// A PES packet went on with what the one before had begun.
+    pub continues: bool,
+    /// A unit has begun inside a PES packet: their ends say nothing.
+    pub begins_inside: bool,
+    arrival: Stamp,
+    began: Option<Stamp>,
+    pieces: Vec<Depacketized>,
+}
+
+const UNKNOWN: TrackShape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+
+impl Video {
+    pub fn new() -> Self {
+        Video {
+            codec: None,
+            config: Bytes::new(),
+            shape: UNKNOWN,
+            depacketizer: None,
+            nal: BytesMut::new(),
+            is_open: false,
+            is_seen: false,
+            origin: Origin::default(),
+            packet: Origin::default(),
+            packet_bytes: 0,
+            used_packet: 0,
+            unit: None,
+            slices: 0,
+            last: None,
+            interval_micros: INTERVAL_MICROS,
+            unmarked: 0,
+            is_over: false,
+            was_cut: None,
+            continues: false,
+            begins_inside: false,
+            arrival: Stamp::ZERO,
+            began: None,
+            pieces: Vec::new(),
+        }
+    }
+
+    /// What the sender says; the parameter sets may say otherwise.
+    pub fn declare(&mut self, codec: Codec) {
+        if self.codec.is_none() {
+            self.set_codec(codec);
+        }
+    }
+
+    fn set_codec(&mut self, codec: Codec) {
+        let form = if codec == Codec::H265 { PayloadForm::H265 { donl: false } } else { PayloadForm::H264 };
+        let payload =
+            RtpPayload { payload_type: 96, clock_rate: VIDEO_CLOCK_RATE, codec, form, channels: 0, config: Bytes::new() };
+        self.depacketizer = Some(Depacketizer::new(&payload));
+        (self.codec, self.config, self.shape) = (Some(codec), Bytes::new(), UNKNOWN);
+        (self.unit, self.slices) = (None, 0);
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.nal.len() + self.depacketizer.as_ref().map_or(0, Depacketizer::held_bytes)
+    }
+
+    /// Bytes are missing.
+    pub fn lost(&mut self, out: &mut Vec<Picture>) {
+        self.nal.clear();
+        (self.is_open, self.is_over, self.unit, self.slices) = (false, false, None, 0);
+        if let Some(depacketizer) = &mut self.depacketizer {
+            depacketizer.lost(&mut self.pieces);
+        }
+        self.settle(out);
+    }
+
+    /// A PES packet begins.
+    pub fn begin(&mut self, times: Option<Times>) {
+        self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false };
+        self.packet_bytes = 0;
+        self.continues = false;
+    }
+
+    pub fn payload(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Picture>) {
+        self.began.get_or_insert(now);
+        self.arrival = now;
+        let held = self.nal.len();
+        if held + bytes.len() + self.depacketizer.as_ref().map_or(0, Depacketizer::held_bytes) > UNIT_BYTES_MAX {
+            self.lost(out);
+            return out.push(Picture::Discarded(Discard::BrokenFrame));
+        }
+        // Where the packet's payload begins in the buffer, as far as it is still there.
+        let mut front = held as i64 - self.packet_bytes as i64;
+        self.packet_bytes += bytes.len();
+        self.nal.extend_from_slice(bytes);
+        let mut from = held.saturating_sub(2);
+        while let Some(at) = start_code(&self.nal, from) {
+            let at_front = matches!(at as i64 - front, 0 | 1);
+            if self.is_open {
+                self.close_nal(at, out);
+            } else {
+                // What stands there had been taken for the end, or is the end of what was missed.
+                self.note_cut(at);
+            }
+            self.nal.advance(at + 3);
+            front -= at as i64 + 3;
+            from = 0;
+            (self.is_open, self.is_seen, self.origin) = (true, false, Origin { at_front, ..self.packet });
+        }
+        self.look(out);
+        if !self.is_open && self.nal.len() > 2 {
+            let passed = self.nal.len() - 2;
+            self.note_cut(passed);
+            self.nal.advance(passed);
+        }
+    }
+
+    /// The unit before the NAL unit under way is over if this one begins another: known from its first bytes.
+    fn look(&mut self, out: &mut Vec<Picture>) {
+        const ENOUGH_BYTES: usize = 3;
+        if !self.is_open || self.is_seen || self.nal.len() < ENOUGH_BYTES {
+            return;
+        }
+        self.is_seen = true;
+        let kind = self.codec.map(|codec| kind(codec, &self.nal[..ENOUGH_BYTES]));
+        if self.slices > 0 && matches!(kind, Some(Kind::Front | Kind::Slice { first: true })) {
+            self.unmarked += 1;
+            self.end_unit(out);
+        }
+    }
+
+    /// So many bytes in front belong to nothing.
+    fn note_cut(&mut self, bytes: usize) {
+        if self.is_over && self.nal[..bytes].iter().any(|byte| *byte != 0) {
+            self.was_cut.get_or_insert(self.unmarked == 0);
+        }
+    }
+
+    /// The packet is over; says whether it began with something of its own.
+    pub fn is_continued(&self) -> bool {
+        self.continues || self.origin.packet != self.packet.packet
+    }
+
+    /// The unit under way is whole.
+    pub fn end(&mut self, out: &mut Vec<Picture>) {
+        if self.is_open {
+            self.close_nal(self.nal.len(), out);
+        }
+        self.nal.clear();
+        self.is_open = false;
+        if self.slices > 0 {
+            (self.unmarked, self.is_over) = (0, true);
+            self.end_unit(out);
+        }
+    }
+
+    fn end_unit(&mut self, out: &mut Vec<Picture>) {
+        if let Some(Times { pts, .. }) = self.unit.take() {
+            self.piece(&[], pts, true, out);
+        }
+        self.slices = 0;
+    }
+
+    /// A NAL unit, the first bytes of the buffer, is whole.
+    fn close_nal(&mut self, bytes: usize, out: &mut Vec<Picture>) {
+        let zeros = self.nal[..bytes].iter().rev().take_while(|byte| **byte == 0).count();
+        if bytes == zeros {
+            return;
+        }
+        let nal = self.nal.split_to(bytes - zeros);
+        self.nal(&nal, out);
+        // The caller drops what stood in front of the next start code.
+        self.nal = join(nal, std::mem::take(&mut self.nal));
+    }
+
+    fn nal(&mut self, nal: &[u8], out: &mut Vec<Picture>) {
+        if let Some(codec) = codec_of(nal)
+            && self.codec != Some(codec)
+        {
+            self.end_unit(out);
+            self.set_codec(codec);
+        }
+        let Some(codec) = self.codec else { return };
+        let kind = kind(codec, nal);
+        let begins = match kind {
+            Kind::LeftOut => return,
+            Kind::Other if self.unit.is_none() => return,
+            Kind::Other => false,
+            Kind::Front => self.unit.is_none() || self.slices > 0,
+            Kind::Slice { first: true } => self.unit.is_none() || self.slices > 0 || self.is_timed_anew(),
+            Kind::Slice { first: false } => {
+                self.continues |= self.origin.at_front && self.slices > 0;
+                if self.unit.is_none() {
+                    // The rest of a unit that was said to be over.
+                    if self.is_over {
+                        self.was_cut.get_or_insert(self.unmarked == 0);
+                    }
+                    self.unit = self.last;
+                }
+                false
+            }
+        };
+        if begins {
+            self.begin_unit(out);
+        }
+        self.slices += u32::from(matches!(kind, Kind::Slice { .. }));
+        if let Some(Times { pts, .. }) = self.unit {
+            self.piece(nal, pts, false, out);
+        }
+    }
+
+    /// What stands in front of the slices had another time, or none of its own.
+    fn is_timed_anew(&self) -> bool {
+        let Origin { packet, times, .. } = self.origin;
+        packet != self.used_packet && times.is_some() && times != self.unit
+    }
+
+    fn begin_unit(&mut self, out: &mut Vec<Picture>) {
+        if self.slices > 0 {
+            self.unmarked += 1;
+        }
+        self.is_over = false;
+        self.end_unit(out);
+        let Origin { packet, times, at_front } = self.origin;
+        self.begins_inside |= !at_front;
+        let own = times.filter(|_| packet != self.used_packet);
+        if own.is_some() {
+            self.used_packet = packet;
+        }
+        let times = own.unwrap_or_else(|| self.guess());
+        if let Some(last) = self.last
+            && own.is_some()
+            && !self.has_frame_rate()
+            && (1..=INTERVAL_MICROS_MAX).contains(&(times.dts - last.dts))
+        {
+            self.interval_micros = times.dts - last.dts;
+        }
+        (self.unit, self.last) = (Some(times), Some(times));
+    }
+
+    fn has_frame_rate(&self) -> bool {
+        matches!(self.shape, TrackShape::Video { frames_per_second, .. } if frames_per_second > 0.0)
+    }
+
+    /// The time of a unit that says none.
+    fn guess(&self) -> Times {
+        let time = match self.last {
+            Some(last) => last.dts + self.interval_micros,
+            None => self.began.map_or(0, |began| self.arrival.since(began).as_micros() as i64),
+        };
+        Times { pts: time, dts: time }
+    }
+
+    fn piece(&mut self, payload: &[u8], timestamp: i64, marker: bool, out: &mut Vec<Picture>) {
+        if let Some(depacketizer) = &mut self.depacketizer {
+            depacketizer.push(Piece { payload, timestamp, marker, arrival: self.arrival }, &mut self.pieces);
+        }
+        // The unit that comes out is the one under way, or the one that ended just now: both have been the last.
+        self.settle(out);
+    }
+
+    fn settle(&mut self, out: &mut Vec<Picture>) {
+        for piece in std::mem::take(&mut self.pieces) {
+            match piece {
+                Depacketized::Config(config) => self.set_config(config),
+                Depacketized::Unit(unit) => {
+                    let times = self.last.filter(|times| times.pts == unit.timestamp);
+                    let times = times.unwrap_or(Times { pts: unit.timestamp, dts: unit.timestamp });
+                    out.push(Picture::Unit { unit, times });
+                }
+                Depacketized::Discarded(discard) => out.push(Picture::Discarded(discard)),
+                Depacketized::Lost => out.push(Picture::Lost),
+            }
+        }
+    }
+
+    fn set_config(&mut self, config: Bytes) {
+        let shape = match self.codec {
+            Some(Codec::H265) => HevcConfig::parse(&config).map(|config| config.shape()),
+            _ => AvcConfig::parse(&config).map(|config| config.shape()),
+        };
+        (self.shape, self.config) = (shape.unwrap_or(UNKNOWN), config);
+        if let TrackShape::Video { frames_per_second, .. } = self.shape
+            && frames_per_second > 0.0
+        {
+            self.interval_micros = ((1e6 / frames_per_second) as i64).min(INTERVAL_MICROS_MAX);
+        }
+    }
+}
+
+/// Puts neighbours in memory together again, without a copy.
+fn join(mut front: BytesMut, behind: BytesMut) -> BytesMut {
+    front.unsplit(behind);
+    front
+}
+
+/// The codec that a NAL unit can be of alone: a sequence parameter set that can be read, or a video parameter set.
+fn codec_of(nal: &[u8]) -> Option<Codec> {
+    match nal {
+        [0x27 | 0x47 | 0x67, ..] if h264::Sps::parse(nal).is_some() => Some(Codec::H264),
+        [0x42, 0x01, ..] if h265::Sps::parse(nal).is_some() => Some(Codec::H265),
+        // Its second field: reserved bits that are all ones (§7.3.2.1).
+        [0x40, 0x01, _, _, 0xFF, 0xFF, ..] => Some(Codec::H265),
+        _ => None,
+    }
+}
+
+fn kind(codec: Codec, nal: &[u8]) -> Kind {
+    let Some(header) = nal.first() else { return Kind::LeftOut };
+    let begins = |at: usize| nal.get(at).is_some_and(|byte| byte & 0x80 != 0);
+    if codec == Codec::H265 {
+        return match h265::nal_type(*header) {
+            _ if nal.len() < 3 => Kind::LeftOut,
+            0..=31 => Kind::Slice { first: begins(2) },
+            32..=35 | 39 | 41..=44 => Kind::Front,
+            36..=40 | 45..=47 => Kind::Other,
+            _ => Kind::LeftOut,
+        };
+    }
+    match h264::nal_type(*header) {
+        1..=5 => Kind::Slice { first: begins(1) },
+        6..=9 | 14 | 15 => Kind::Front,
+        10..=13 | 16..=23 => Kind::Other,
+        _ => Kind::LeftOut,
+    }
+}

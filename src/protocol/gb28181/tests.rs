@@ -1,0 +1,229 @@
+//! The receiver from its start to each of its ends, step by step.
+
+use std::net::SocketAddr;
+
+use super::receiver::*;
+use crate::config::Config;
+use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
+use crate::format::rtp::demux::Received;
+use crate::media::{Discard, MediaEvent, Stamp};
+use crate::session::{CloseReason, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey};
+
+const SPS: &[u8] = include_bytes!("../../../tests/corpus/h264/sps_318x182");
+const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];
+const TIMEOUT_MS: u64 = 15_000;
+
+struct Run {
+    receiver: Receiver,
+    now: Stamp,
+    sequence: u16,
+}
+
+fn at(port: u16) -> SocketAddr {
+    ([192, 0, 2, 1], port).into()
+}
+
+/// A packet of program stream.
+fn rtp(sequence: u16, ssrc: u32, payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x80, 0xE0, (sequence >> 8) as u8, sequence as u8, 0, 0, 0, 0];
+    packet.extend_from_slice(&ssrc.to_be_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+fn picture(number: u64) -> Vec<u8> {
+    let slice = [&[0, 0, 0, 6, 0x65, 0x88, 0x80][..], &[number as u8 + 1; 3]].concat();
+    PLAIN.picture(true, 3_600 * number, 3_600 * number, &annex_b(&[SPS.to_vec(), PPS.to_vec()], &slice))
+}
+
+impl Run {
+    fn new(transport: Transport, ssrc: Option<u32>) -> Run {
+        let request = Request { key: StreamKey::parse("live/cam").unwrap(), transport, ssrc, timeout_ms: TIMEOUT_MS };
+        let receiver = Receiver::new(request, &Config::default());
+        Run { receiver, now: Stamp::from_millis(1_000), sequence: 0 }
+    }
+
+    /// Open, and its port known.
+    fn open(transport: Transport, ssrc: Option<u32>) -> Run {
+        let mut run = Run::new(transport, ssrc);
+        assert_eq!(run.input(Input::Timeout), [Output::Publish(StreamKey::parse("live/cam").unwrap())]);
+        let (asked, answer) = match transport {
+            Transport::Udp => (Output::OpenPair(0), Input::PairOpened { pair: 0, port: Some(20_000) }),
+            Transport::Tcp => (Output::OpenPort, Input::PortOpened(Some(20_000))),
+        };
+        assert_eq!(run.input(Input::Publishing), [asked]);
+        assert_eq!(run.input(answer), []);
+        run
+    }
+
+    #[track_caller]
+    fn input(&mut self, input: Input<'_>) -> Vec<Output> {
+        self.try_input(input).unwrap()
+    }
+
+    fn try_input(&mut self, input: Input<'_>) -> Result<Vec<Output>, SessionError> {
+        let mut out = Vec::new();
+        self.receiver.handle(self.now, input, &mut out)?;
+        Ok(out)
+    }
+
+    fn datagram(&mut self, from: u16, ssrc: u32, payload: &[u8]) -> Vec<Output> {
+        self.sequence += 1;
+        let bytes = rtp(self.sequence, ssrc, payload);
+        self.input(Input::Datagram { pair: 0, rtcp: false, from: at(from), bytes: &bytes })
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.after_millis(ms);
+    }
+
+    fn says(&self) -> Reception {
+        self.receiver.reception().unwrap()
+    }
+}
+
+fn frames(out: &[Output]) -> usize {
+    out.iter().filter(|output| matches!(output, Output::Media(MediaEvent::Frame(_)))).count()
+}
+
+#[test]
+fn from_the_first_packet_to_the_end() {
+    let mut run = Run::open(Transport::Udp, None);
+    assert_eq!(
+        (run.says().state, run.says().detail.as_str(), run.says().port),
+        (ReceptionState::Waiting, "waiting for media", Some(20_000))
+    );
+    // A camera that is joined in the middle: no parameter sets yet.
+    let out = run.datagram(5_000, 7, &PLAIN.picture(false, 0, 0, &[0, 0, 0, 1, 0x41, 0x9A, 1]));
+    assert_eq!(out[0], Output::Peer(at(5_000)));
+    assert_eq!(frames(&out), 0);
+    assert_eq!(run.says().detail, "media seen, from 192.0.2.1:5000 (SSRC 7)");
+    let out = run.datagram(5_000, 7, &picture(1));
+    assert_eq!(frames(&out), 1, "at its marker: {out:?}");
+    assert_eq!((run.says().state, run.says().tracks.clone()), (ReceptionState::Playing, vec!["H264"]));
+    assert_eq!(run.says().detail, "playing H264, from 192.0.2.1:5000 (SSRC 7)");
+    run.pass(1_000);
+    let counts = Received { received: 2, ..Received::default() };
+    assert_eq!(run.input(Input::Timeout), [Output::Received(counts)]);
+    assert_eq!(run.input(Input::Closing(CloseReason::Kicked)), [Output::Unpublish]);
+    assert_eq!((run.says().state, run.says().detail.as_str()), (ReceptionState::Ended, "closed by the operator"));
+    assert_eq!((run.says().received, run.receiver.next_timeout()), (counts, None));
+}
+
+#[test]
+fn who_is_listened_to() {
+    let mut run = Run::open(Transport::Udp, Some(7));
+    assert_eq!(run.datagram(5_000, 8, &picture(0)), [], "another source");
+    assert_eq!(run.says().detail, "waiting for media; RTP seen with SSRC 8, 7 expected: ignored");
+    assert_eq!(frames(&run.datagram(6_000, 7, &picture(1))), 1);
+    assert_eq!(run.datagram(5_000, 7, &picture(2)), [], "from elsewhere");
+    run.sequence -= 1;
+    run.pass(2_000);
+    let out = run.datagram(5_000, 7, &picture(2));
+    assert_eq!((&out[0], frames(&out)), (&Output::Peer(at(5_000)), 1), "the address is followed after a silence");
+    run.pass(RELOCK_SILENCE_MS);
+    assert_eq!(run.datagram(5_000, 8, &picture(3)), [], "the source was given");
+    // Where none was given, another one is followed.
+    let mut run = Run::open(Transport::Udp, None);
+    run.datagram(5_000, 7, &picture(0));
+    run.pass(RELOCK_SILENCE_MS - 1);
+    assert_eq!(run.datagram(5_000, 8, &picture(1)), []);
+    run.pass(1);
+    assert_eq!(frames(&run.datagram(5_000, 8, &picture(2))), 1);
+    assert_eq!(run.says().ssrc, Some(8));
+}
+
+#[test]
+fn without_media_it_is_over() {
+    let mut run = Run::open(Transport::Udp, None);
+    run.pass(TIMEOUT_MS - 1);
+    assert_eq!(run.input(Input::Timeout), []);
+    run.pass(1);
+    let error = run.try_input(Input::Timeout).unwrap_err();
+    assert_eq!((error.reason, error.message.as_str()), ("no_media", "live/cam: waiting for media, over after 15000 ms"));
+    assert_eq!(run.says().detail, "waiting for media, over after 15000 ms");
+    // Neither reports nor what cannot be understood count as media.
+    let mut run = Run::open(Transport::Udp, None);
+    run.datagram(5_000, 7, &picture(0));
+    run.pass(TIMEOUT_MS);
+    let mut odd = rtp(9, 7, &[1, 2, 3]);
+    odd[1] = 35;
+    for bytes in [&[0x80, 200, 0, 1, 0, 0, 0, 7][..], &[1, 2, 3]] {
+        assert_eq!(run.input(Input::Datagram { pair: 0, rtcp: false, from: at(5_000), bytes }), []);
+    }
+    assert_eq!(run.try_input(Input::Timeout).unwrap_err().reason, "no_media");
+    assert_eq!(run.says().detail, "no media for 15000 ms, over after 15000 ms");
+    let mut run = Run::open(Transport::Udp, None);
+    run.input(Input::Datagram { pair: 0, rtcp: false, from: at(5_000), bytes: &odd });
+    assert_eq!(run.says().detail, "waiting for media; payload type 35 is not known: ignored");
+    assert_eq!(frames(&run.datagram(6_000, 8, &picture(0))), 1, "nobody is kept out by that");
+}
+
+#[test]
+fn what_cannot_begin_says_why() {
+    let mut run = Run::new(Transport::Tcp, None);
+    run.input(Input::Timeout);
+    assert_eq!(run.input(Input::Refused(Refusal::NameInUse)), [Output::Close]);
+    assert_eq!((run.says().refusal, run.says().detail.as_str()), (Some(Refusal::NameInUse), "the name is in use"));
+    for (transport, answer) in
+        [(Transport::Tcp, Input::PortOpened(None)), (Transport::Udp, Input::PairOpened { pair: 0, port: None })]
+    {
+        let mut run = Run::new(transport, None);
+        run.input(Input::Timeout);
+        run.input(Input::Publishing);
+        assert_eq!(run.input(answer), [Output::Unpublish, Output::Close]);
+        assert_eq!((run.says().refusal, run.says().detail.as_str()), (Some(Refusal::LimitReached), "no port is left"));
+    }
+}
+
+#[test]
+fn a_connection_may_break_and_come_again() {
+    let framed = |sequence: u16, payload: &[u8]| {
+        let packet = rtp(sequence, 7, payload);
+        [&(packet.len() as u16).to_be_bytes()[..], &packet].concat()
+    };
+    let mut run = Run::open(Transport::Tcp, None);
+    assert_eq!(run.input(Input::Connected(at(5_000))), [Output::Peer(at(5_000))]);
+    let bytes = [framed(1, &picture(0)), framed(2, &picture(1))].concat();
+    let seen: usize = bytes.chunks(1).map(|byte| frames(&run.input(Input::Bytes(byte)))).sum();
+    assert_eq!(seen, 2);
+    run.input(Input::Bytes(&framed(3, &picture(2))[..30]));
+    run.input(Input::Disconnected);
+    run.input(Input::Connected(at(6_000)));
+    // The rest of the picture that was cut does not come; the next one does.
+    assert_eq!(frames(&run.input(Input::Bytes(&framed(900, &picture(3))))), 1);
+    assert_eq!(run.says().received.lost, 0);
+    // A picture of which a packet is missing is left out, though the connection keeps the order.
+    let halves = picture(4);
+    run.input(Input::Bytes(&framed(901, &halves[..60])));
+    assert_eq!(frames(&run.input(Input::Bytes(&framed(903, &picture(5))))), 1);
+    assert_eq!(run.says().received.lost, 1);
+}
+
+#[test]
+fn payloads_without_a_program_stream() {
+    let cases: [(&str, u8, &[u8], &str); 4] = [
+        ("H.264", 98, &[0x65, 0x88, 0x80, 1], "media seen, from 192.0.2.1:5000 (SSRC 7)"),
+        ("G.711 A-law", 8, &[0xD5; 160], "playing G711A, from 192.0.2.1:5000 (SSRC 7)"),
+        ("G.711 µ-law", 0, &[0xD5; 160], "playing G711U, from 192.0.2.1:5000 (SSRC 7)"),
+        ("a program stream all the same", 98, &picture(0), "playing H264, from 192.0.2.1:5000 (SSRC 7)"),
+    ];
+    for (name, payload_type, payload, detail) in cases {
+        let mut run = Run::open(Transport::Udp, None);
+        let mut bytes = rtp(1, 7, payload);
+        bytes[1] = 0x80 | payload_type;
+        run.input(Input::Datagram { pair: 0, rtcp: false, from: at(5_000), bytes: &bytes });
+        assert_eq!(run.says().detail, detail, "{name}");
+    }
+}
+
+#[test]
+fn codecs_that_are_not_carried_are_named() {
+    let mut run = Run::open(Transport::Udp, None);
+    let svac = ps_writer::Style { map: Some((0x80, 0)), ..PLAIN }.picture(true, 0, 0, &[1, 2, 3]);
+    let out = run.datagram(5_000, 7, &svac);
+    let note = Output::Note { reason: Some("unknown_codec"), message: "live/cam: left out: SVAC video".to_owned() };
+    assert!(out.contains(&note) && out.contains(&Output::Discarded(Discard::UnknownCodec)), "{out:?}");
+    let again = run.datagram(5_000, 7, &pes(VIDEO_ID, None, &[1], Lengths::Right));
+    assert!(!again.contains(&note));
+}
