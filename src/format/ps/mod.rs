@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use self::audio::{Audio, Sound};
 use self::reader::{Part, Reader};
-use self::video::{Picture, Times, Video};
+use self::video::{Picture, Setup, Times, Video};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
@@ -70,6 +70,8 @@ struct Demuxer {
     clock: WireClock,
     map: Vec<(u8, u8)>,
     video: Video,
+    /// Of the picture's units that are given out now.
+    setup: Option<Setup>,
     video_stream: Option<Taken>,
     audio: Audio,
     audio_stream: Option<Taken>,
@@ -97,6 +99,7 @@ impl PsDemuxer {
             clock: WireClock::new(PTS_BITS, PTS_PER_SECOND),
             map: Vec::new(),
             video: Video::new(),
+            setup: None,
             video_stream: None,
             audio: Audio::default(),
             audio_stream: None,
@@ -289,6 +292,7 @@ impl Demuxer {
         let mut pictures = std::mem::take(&mut self.pictures);
         for picture in pictures.drain(..) {
             match picture {
+                Picture::Setup(setup) => self.setup = setup,
                 Picture::Lost => self.after_loss = true,
                 Picture::Discarded(discard) => {
                     self.after_loss |= discard == Discard::Incomplete;
@@ -296,7 +300,7 @@ impl Demuxer {
                 }
                 Picture::Unit { unit, times } => {
                     self.after_loss &= !unit.key;
-                    if self.video.config.is_empty() {
+                    if self.setup.is_none() {
                         out.push(Demuxed::Discarded(Discard::NoConfig));
                     } else if self.after_loss && self.on_loss == OnLoss::DropGop {
                         out.push(Demuxed::Discarded(Discard::AfterLoss));
@@ -343,9 +347,7 @@ impl Demuxer {
 
     /// Says what there is, if that is new.
     fn announce(&mut self, out: &mut Vec<Demuxed>) {
-        let Video { codec, config, shape, .. } = &self.video;
-        let video = codec.filter(|_| !config.is_empty());
-        let video = video.map(|codec| Track { id: VIDEO, codec, config: config.clone(), shape: *shape });
+        let video = self.setup.clone().map(|Setup { codec, config, shape }| Track { id: VIDEO, codec, config, shape });
         let Audio { codec, config, shape, .. } = &self.audio;
         let audio = codec.zip(*shape).filter(|(codec, _)| !codec.needs_config() || !config.is_empty());
         let audio = audio.map(|(codec, shape): (Codec, TrackShape)| Track { id: AUDIO, codec, config: config.clone(), shape });

@@ -160,6 +160,30 @@ fn streams_of_cameras() {
 }
 
 #[test]
+fn a_picture_is_given_out_under_the_codec_that_it_is_of() {
+    let (first, second) = (clip(H264_FILE), clip(H265_FILE));
+    // Without lengths and marks the last picture of one codec is known to be whole only by the first of the other.
+    for (lengths, marks) in [(PLAIN.lengths, true), (Lengths::Zero, false)] {
+        let style = Style { lengths, ..PLAIN };
+        let packets = [sent(&first, &style, G711A), sent(&second, &style, G711A)].concat();
+        let (out, _) = demux(&packets, usize::MAX, marks);
+        let mut codec = None;
+        let mut pictures = Vec::new();
+        for demuxed in &out {
+            match demuxed {
+                Demuxed::Event(MediaEvent::Tracks(tracks)) => codec = tracks.get(VIDEO).map(|track| track.codec),
+                Demuxed::Event(MediaEvent::Frame(frame)) if frame.track == VIDEO => pictures.push((codec.unwrap(), &frame.data)),
+                _ => {}
+            }
+        }
+        let sent = [&first, &second].into_iter().flat_map(|clip| clip.pictures.iter().map(|picture| (clip.codec, &picture.data)));
+        let sent: Vec<_> = sent.collect();
+        let last = if marks { sent.len() } else { sent.len() - 1 };
+        assert!(pictures == sent[..last], "{} of {} pictures, marks: {marks}", pictures.len(), sent.len());
+    }
+}
+
+#[test]
 fn a_stream_is_the_same_wherever_it_is_cut() {
     let clip = clip(H264_FILE);
     let style = Style { map: Some((H264, AAC)), ..PLAIN };

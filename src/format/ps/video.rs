@@ -29,6 +29,8 @@ pub struct Times {
 
 #[derive(Debug, PartialEq)]
 pub enum Picture {
+    /// How the units that follow are set up, in order with them; `None`: that is not known yet.
+    Setup(Option<Setup>),
     Unit {
         unit: AccessUnit,
         times: Times,
@@ -36,6 +38,14 @@ pub enum Picture {
     Discarded(Discard),
     /// Packets are missing here.
     Lost,
+}
+
+/// Codec, decoder configuration record and size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Setup {
+    pub codec: Codec,
+    pub config: Bytes,
+    pub shape: TrackShape,
 }
 
 /// Where a NAL unit began.
@@ -61,8 +71,7 @@ enum Kind {
 
 pub struct Video {
     pub codec: Option<Codec>,
-    pub config: Bytes,
-    pub shape: TrackShape,
+    shape: TrackShape,
     depacketizer: Option<Depacketizer>,
     /// The NAL unit under way, without its start code; before the first one, what may be the beginning of a start code.
     nal: BytesMut,
@@ -100,7 +109,6 @@ impl Video {
     pub fn new() -> Self {
         Video {
             codec: None,
-            config: Bytes::new(),
             shape: UNKNOWN,
             depacketizer: None,
             nal: BytesMut::new(),
@@ -137,7 +145,7 @@ impl Video {
         let payload =
             RtpPayload { payload_type: 96, clock_rate: VIDEO_CLOCK_RATE, codec, form, channels: 0, config: Bytes::new() };
         self.depacketizer = Some(Depacketizer::new(&payload));
-        (self.codec, self.config, self.shape) = (Some(codec), Bytes::new(), UNKNOWN);
+        (self.codec, self.shape) = (Some(codec), UNKNOWN);
         (self.unit, self.slices) = (None, 0);
     }
 
@@ -260,6 +268,7 @@ impl Video {
         {
             self.end_unit(out);
             self.set_codec(codec);
+            out.push(Picture::Setup(None));
         }
         let Some(codec) = self.codec else { return };
         let kind = kind(codec, nal);
@@ -343,7 +352,7 @@ impl Video {
     fn settle(&mut self, out: &mut Vec<Picture>) {
         for piece in std::mem::take(&mut self.pieces) {
             match piece {
-                Depacketized::Config(config) => self.set_config(config),
+                Depacketized::Config(config) => self.set_config(config, out),
                 Depacketized::Unit(unit) => {
                     let times = self.last.filter(|times| times.pts == unit.timestamp);
                     let times = times.unwrap_or(Times { pts: unit.timestamp, dts: unit.timestamp });
@@ -355,12 +364,13 @@ impl Video {
         }
     }
 
-    fn set_config(&mut self, config: Bytes) {
+    fn set_config(&mut self, config: Bytes, out: &mut Vec<Picture>) {
         let shape = match self.codec {
             Some(Codec::H265) => HevcConfig::parse(&config).map(|config| config.shape()),
             _ => AvcConfig::parse(&config).map(|config| config.shape()),
         };
-        (self.shape, self.config) = (shape.unwrap_or(UNKNOWN), config);
+        self.shape = shape.unwrap_or(UNKNOWN);
+        out.push(Picture::Setup(self.codec.map(|codec| Setup { codec, config, shape: self.shape })));
         if let TrackShape::Video { frames_per_second, .. } = self.shape
             && frames_per_second > 0.0
         {
