@@ -195,6 +195,7 @@ impl Stream {
     /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
     pub fn forget_media(&mut self) {
         self.gop.give_up();
+        self.gate.forget();
         self.fanouts.iter_mut().for_each(|fanout| fanout.ring.clear());
     }
 

@@ -49,6 +49,14 @@ impl TrackGate {
         self.held_bytes
     }
 
+    /// Drops the frames that are held: memory is wanted.
+    pub fn forget(&mut self) {
+        if let Some(held) = &mut self.held {
+            *held = Vec::new();
+        }
+        self.held_bytes = 0;
+    }
+
     /// Another publisher goes on. Once the gate is open nothing is held for it: the viewers are there already.
     pub fn begin_segment(&mut self) {
         self.believed.append(&mut self.heard);
@@ -180,6 +188,17 @@ mod tests {
             assert_eq!(shown(&mut out), expected, "{name}");
             assert!(gate.held_bytes() <= 350, "{name}");
         }
+    }
+
+    #[test]
+    fn what_is_held_can_be_forgotten() {
+        let (mut gate, mut out) = (TrackGate::new(1_000), Vec::new());
+        [tracks(&[Codec::H264, Codec::Aac]), frame(0, 1)].into_iter().for_each(|event| gate.push(event, &mut out));
+        assert_eq!(gate.held_bytes(), 100);
+        gate.forget();
+        assert_eq!(gate.held_bytes(), 0);
+        [frame(0, 2), frame(SOUND, 3)].into_iter().for_each(|event| gate.push(event, &mut out));
+        assert_eq!(shown(&mut out), "[2] 2 3");
     }
 
     #[test]

@@ -217,6 +217,12 @@ impl<P: Ports> Core<P> {
         self.streams.is_empty() && self.by_key.is_empty()
     }
 
+    /// Bytes of media that all streams keep.
+    #[cfg(test)]
+    pub fn media_bytes(&self) -> usize {
+        self.streams.iter().map(|(_, slot)| slot.stream.media_bytes()).sum()
+    }
+
     /// Something waits for [`Core::flush`].
     pub fn wants_flush(&self) -> bool {
         !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty()

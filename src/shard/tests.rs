@@ -704,6 +704,21 @@ fn a_newcomer_that_is_still_catching_up_goes_on_at_the_next_keyframe() {
 }
 
 #[test]
+fn what_is_held_for_a_silent_track_counts_as_kept_media_and_is_given_up() {
+    let mut config = Config::default();
+    config.limits.media_bytes_max = 5_000;
+    let mut world = World::new(1, config);
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks_with_sound()]);
+    for ms in 0..10 {
+        publisher.publish_video(&mut world, ms, ms == 0);
+    }
+    // It sends nothing more, so nothing else would end the wait for the sound.
+    world.pass(1_000);
+    assert_eq!(world.shards[0].media_bytes(), 0);
+}
+
+#[test]
 fn halves_of_messages_are_bounded_for_all_together_and_the_largest_pays() {
     let mut config = Config::default();
     config.limits.message_bytes_max = 10_000;
