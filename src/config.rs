@@ -33,6 +33,7 @@ pub struct Config {
     pub http: Http,
     pub rtsp: Rtsp,
     pub rtp: Rtp,
+    pub gb28181: Gb28181,
     pub auth: Auth,
     pub tls: Tls,
     pub stream: Stream,
@@ -171,6 +172,73 @@ pub struct Rtp {
     /// How long a gap in the packets over UDP is waited for.
     pub reorder_ms: u64,
     pub on_loss: OnLoss,
+}
+
+/// The platform that cameras register with (GB/T 28181).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gb28181 {
+    pub enabled: bool,
+    /// SIP, over UDP and TCP on each address.
+    pub listen: Vec<SocketAddr>,
+    /// What devices are told to send to; `None`: the address at which they reach the server.
+    pub address: Option<IpAddr>,
+    /// The 20 digits of this platform.
+    pub id: String,
+    /// The realm of registrations: 10 digits.
+    pub domain: String,
+    /// Of all devices that have none of their own; empty: those may not register.
+    pub password: String,
+    pub devices: Vec<DevicePassword>,
+    /// More are refused.
+    pub devices_max: usize,
+    pub transport: MediaTransport,
+    /// One port per shard for all calls, from this one on, instead of a port per call; 0: a port per call.
+    pub shared_port: u16,
+    /// Whether the sender of media is sent RTCP receiver reports.
+    pub receiver_reports: bool,
+    /// A device is offline when so many keepalives have not come.
+    pub keepalive_ms: u64,
+    pub keepalive_count: u64,
+    /// How long the answer to a SIP request is waited for.
+    pub answer_ms: u64,
+    /// How long media is waited for, at the beginning of a call and in it.
+    pub media_ms: u64,
+    /// How long a call goes on that nobody watches.
+    pub idle_ms: u64,
+    /// What is subscribed to at devices.
+    pub subscribe: Vec<Subscription>,
+    /// The time zone of dates in messages: minutes east of UTC.
+    pub utc_offset_minutes: i32,
+}
+
+/// A device whose password is its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicePassword {
+    pub id: String,
+    pub password: String,
+}
+
+/// How a device is asked to send its media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MediaTransport {
+    Udp,
+    /// The device connects.
+    #[default]
+    TcpPassive,
+    /// The server connects.
+    TcpActive,
+}
+
+/// Something that devices tell on their own once asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subscription {
+    Catalog,
+    Alarm,
+    MobilePosition,
 }
 
 /// Where streams go that are played by multicast: one group per stream, with four ports of its own.
@@ -465,6 +533,31 @@ impl Default for Rtsp {
 impl Default for Rtp {
     fn default() -> Self {
         Rtp { address: Ipv4Addr::UNSPECIFIED.into(), reorder_ms: 50, on_loss: OnLoss::Pass }
+    }
+}
+
+impl Default for Gb28181 {
+    fn default() -> Self {
+        Gb28181 {
+            enabled: false,
+            listen: vec![SocketAddr::from(([0, 0, 0, 0], 5060))],
+            address: None,
+            id: "34020000002000000001".to_owned(),
+            domain: "3402000000".to_owned(),
+            password: String::new(),
+            devices: Vec::new(),
+            devices_max: 10_000,
+            transport: MediaTransport::TcpPassive,
+            shared_port: 0,
+            receiver_reports: false,
+            keepalive_ms: 60_000,
+            keepalive_count: 3,
+            answer_ms: 5_000,
+            media_ms: 10_000,
+            idle_ms: 15_000,
+            subscribe: Vec::new(),
+            utc_offset_minutes: 480,
+        }
     }
 }
 

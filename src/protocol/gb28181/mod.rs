@@ -1,8 +1,10 @@
-//! GB/T 28181: media of cameras and platforms.
+//! GB/T 28181: media and signalling of cameras and platforms.
 //!
-//! [`receiver`] takes RTP on a port that was asked for through the API: an external SIP platform negotiates, and sends the camera there.
-//! Not here: SIP.
+//! [`receiver`] takes RTP on a port that was asked for: through the API, or by a call of [`platform`], which devices register with.
 
+pub mod manscdp;
+pub mod platform;
 pub mod receiver;
+pub mod sip;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,70 @@
+//! The platform that devices register with: who is there, what they have, and the calls that bring their media. Sans-IO.
+//!
+//! SIP messages, the time, the operator's wishes and news of media go in; what is to be sent and done comes out, in order. Media itself
+//! never passes here: a call asks for a receiver on a shard, and hears what becomes of it.
+
+use bytes::Bytes;
+
+use super::receiver;
+use super::sip::{ConnectionId, Hop};
+use crate::media::Stamp;
+use crate::session::{Reception, StreamKey};
+
+/// The two times that the platform knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// For whatever waits.
+    pub now: Stamp,
+    /// For dates in messages: milliseconds since 1970, UTC.
+    pub unix_ms: u64,
+}
+
+/// Names the media of a call between the platform and who carries its outputs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+/// Names a question of the operator until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What the platform is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// One whole SIP message: a datagram, or cut out of a connection.
+    Message { hop: Hop, bytes: &'a [u8] },
+    /// A connection is over.
+    Closed(ConnectionId),
+    /// `next_timeout` has passed.
+    Timeout,
+    /// A viewer waits for a stream of a name that calls can bring; repeated as long as it waits.
+    Wanted(StreamKey),
+    /// Answers [`Output::OpenReceiver`]: the port where it receives (0 where it has connected by itself), or why there is none.
+    ReceiverOpened { call: CallId, port: Result<u16, String> },
+    /// What the receiver of a call says of itself: when it has changed, and when it is over.
+    Reception { call: CallId, reception: Reception },
+}
+
+/// What the platform wants done, in order.
+#[derive(Debug)]
+pub enum Output {
+    Send {
+        hop: Hop,
+        bytes: Bytes,
+    },
+    /// Close a connection.
+    Hangup(ConnectionId),
+    /// Start a receiver on a shard.
+    OpenReceiver {
+        call: CallId,
+        request: receiver::Request,
+    },
+    CloseReceiver(CallId),
+    /// What survives a restart has changed.
+    Save,
+    /// For the log; counted under `reason` if there is one.
+    Note {
+        level: log::Level,
+        reason: Option<&'static str>,
+        message: String,
+    },
+}
