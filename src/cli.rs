@@ -80,6 +80,9 @@ impl Args {
 pub fn check(file: &Path, set: &[Override]) -> Result<ExitCode, Box<dyn Error>> {
     let config = config::load(Some(file), set)?;
     shard::certificates(&config).map_err(|error| format!("{}: {error}", file.display()))?;
+    for warning in config.warnings() {
+        print(&format!("{}: warning: {warning}\n", file.display()));
+    }
     print(&format!("{}: ok\n", file.display()));
     Ok(ExitCode::SUCCESS)
 }

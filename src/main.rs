@@ -46,6 +46,7 @@ fn serve(args: &Args, demo: bool) -> Result<ExitCode, Box<dyn Error>> {
     cli::start_log();
     log::info!("shardcast {}", env!("CARGO_PKG_VERSION"));
     log::info!("{}", config.budget());
+    config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     // Before the shards: their listeners share ports, so only this one notices another shardcast on the same configuration.
     let control = control::bind(&config.control.listen)?;
     let cluster = shard::start(config.clone())?;
