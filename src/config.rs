@@ -28,6 +28,8 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 /// What all connections that carry SIP may hold together: messages that are not complete, and messages that they do not take. Over it the
 /// largest holder is closed.
 pub const SIP_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages and news of connections that wait for the platform. Datagrams have 64 KiB at most; what came by connections counts above.
+pub const SIP_EVENTS_MAX: usize = 256;
 /// Receive buffer asked for per UDP socket for SIP: a thousand devices that register in the same moment.
 pub const SIP_RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 

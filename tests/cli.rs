@@ -59,7 +59,11 @@ fn check_names_the_line_and_the_key() {
     let cases = [
         ("range", "viewer:\n  lag_ms_max: 0\n", ":2: viewer.lag_ms_max: must be 1 to 60000"),
         ("type", "server:\n  drain_ms: soon\n", ":2:13: server.drain_ms: invalid type: string \"soon\", expected a whole number"),
-        ("unknown", "server:\n  cores: 2\n", ":2:3: server.cores: unknown key, expected one of `runtime`, `shards`, `drain_ms`, `data`"),
+        (
+            "unknown",
+            "server:\n  cores: 2\n",
+            ":2:3: server.cores: unknown key, expected one of `runtime`, `shards`, `drain_ms`, `data`",
+        ),
         (
             "clash",
             "http:\n  listen: [127.0.0.1:1935]\n",

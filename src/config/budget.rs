@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{CONTROL_CONNECTIONS_MAX, Config, SIP_HELD_BYTES_MAX, SIP_RECEIVE_BUFFER_BYTES};
+use super::{CONTROL_CONNECTIONS_MAX, Config, SIP_EVENTS_MAX, SIP_HELD_BYTES_MAX, SIP_RECEIVE_BUFFER_BYTES};
 
 /// What a connection costs in user space when nothing waits for it.
 const CONNECTION_BYTES: u64 = 8 * 1024;
@@ -17,6 +17,9 @@ const TLS_UNSENT_BYTES: u64 = (64 + 16) * 1024;
 const TLS_RECORD_BYTES: u64 = 18 * 1024;
 /// Each pair has two sockets, and the kernel takes a receive buffer twice for what it needs beside the datagrams.
 const RECEIVE_BUFFERS_PER_PAIR: u64 = 4;
+
+/// What connections hold, and datagrams that wait.
+const SIP_BYTES: u64 = (SIP_HELD_BYTES_MAX + SIP_EVENTS_MAX * 64 * 1024) as u64;
 
 /// Bytes at most, over all shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct Budget {
     pub lanes_bytes: u64,
     /// Requests to the control plane.
     pub control_bytes: u64,
-    /// Messages of SIP that are not complete, or not taken.
+    /// Messages of SIP that are not complete, not read or not taken.
     pub sip_bytes: u64,
     /// Unsent bytes, and datagrams not yet read, in the kernel: not the process's memory, but the machine's.
     pub kernel_bytes: u64,
@@ -59,7 +62,7 @@ impl Config {
             tls_bytes: if has_tls { connections.saturating_mul(TLS_UNSENT_BYTES + TLS_RECORD_BYTES) } else { 0 },
             lanes_bytes: lanes.saturating_mul(limits.lane_batches_max as u64).saturating_mul(LANE_BATCH_BYTES),
             control_bytes: (CONTROL_CONNECTIONS_MAX as u64).saturating_mul(self.control.body_bytes_max as u64),
-            sip_bytes: if self.gb28181.enabled { SIP_HELD_BYTES_MAX as u64 } else { 0 },
+            sip_bytes: if self.gb28181.enabled { SIP_BYTES } else { 0 },
             // The kernel takes a receive buffer twice.
             kernel_bytes: connections
                 .saturating_mul(u64::from(self.viewer.kernel_unsent_bytes_max))
@@ -135,8 +138,8 @@ mod tests {
         config.gb28181.enabled = true;
         assert_eq!(
             config.budget().to_string(),
-            "memory that the limits allow, 2 shards: 889 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
-             sip 32), in the kernel 344 MiB"
+            "memory that the limits allow, 2 shards: 905 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
+             sip 48), in the kernel 344 MiB"
         );
     }
 

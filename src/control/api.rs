@@ -4,7 +4,6 @@
 //! bodies at `control.body_bytes_max`. A shard that does not answer is named in `silent_shards` and is no error of a list. Not here:
 //! sockets (`listener.rs`), the text of `/metrics` (`metrics.rs`).
 
-use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ use super::health::Health;
 use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
-use super::receivers::{BadRequest, OpenRequest, ReceiverView, StartError};
+use super::receivers::{self, BadRequest, OpenRequest, ReceiverView, StartError};
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
@@ -45,15 +44,13 @@ pub struct App {
     pub health: Arc<Health>,
     pub started: Instant,
     loads: Mutex<Loads>,
-    /// The shard of the next receiver.
-    pub(super) next_shard: AtomicU16,
 }
 
 impl App {
     pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, started, loads, next_shard: AtomicU16::new(0) }
+        App { config, shards, health, started, loads }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -77,7 +74,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/streams/{*key}", get(stream))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(kick))
-        .route("/api/v1/rtp", get(receivers).post(open_receiver))
+        .route("/api/v1/rtp", get(list_receivers).post(open_receiver))
         .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
         .route("/api/v1/shards", get(shards))
         .route("/api/v1/version", get(version))
@@ -313,7 +310,7 @@ struct ReceiversPage {
     receivers: Vec<ReceiverView>,
 }
 
-async fn receivers(
+async fn list_receivers(
     State(app): State<Arc<App>>,
     query: Result<Query<ReceiversQuery>, QueryRejection>,
 ) -> Result<Json<Page<ReceiversPage>>, ApiError> {
@@ -332,10 +329,8 @@ async fn receivers(
 async fn open_receiver(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
     let request: OpenRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
     let request = receiver::Request::try_from(request)?;
-    let (id, reception) = app.start_receiver(&request).await?;
-    let at = reception.port.map_or_else(|| "connected".to_owned(), |port| format!("port {port}"));
-    log::info!("receiver {id} of {} opened: {} {at}", reception.key, reception.transport);
-    Ok((StatusCode::CREATED, Json(ReceiverView::from((id, reception)))).into_response())
+    let started = receivers::start(&app.shards, &app.config, &request).await?;
+    Ok((StatusCode::CREATED, Json(ReceiverView::from(started))).into_response())
 }
 
 async fn find_receiver(app: &App, id: SessionId) -> Result<(SessionId, Reception), ApiError> {

@@ -1,7 +1,8 @@
-//! For tests: shards that answer from a script, and an HTTP client of a few lines.
+//! For tests: shards that answer from a script, an HTTP client of a few lines, folders that go away.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ pub struct Script {
 /// Sessions that were closed, in order.
 pub type Closed = Arc<Mutex<Vec<SessionId>>>;
 
-fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
+pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
     let (commands, inbox) = flume::unbounded();
     std::thread::spawn(move || {
         // A silent shard keeps the reply channels open, as one that hangs does.
@@ -191,5 +192,29 @@ pub fn session(shard: ShardId, number: u64, role: SessionRole, stream: Option<&s
         bytes_out: 2_000,
         lag_ms: 3,
         skips: 1,
+    }
+}
+
+/// A folder of its own, gone with this.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// `name`: unique in this process.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("shardcast-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What a test leaves behind fails no test.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
