@@ -18,6 +18,8 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::gb28181::api::PlatformError;
+use super::gb28181::{self, Desk};
 use super::health::Health;
 use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
@@ -42,15 +44,17 @@ pub struct App {
     pub config: Arc<Config>,
     pub shards: Shards,
     pub health: Arc<Health>,
+    /// `None`: it is not enabled.
+    pub gb28181: Option<Desk>,
     pub started: Instant,
     loads: Mutex<Loads>,
 }
 
 impl App {
-    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
+    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>, gb28181: Option<Desk>) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, started, loads }
+        App { config, shards, health, gb28181, started, loads }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -80,6 +84,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/version", get(version))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_text))
+        .merge(gb28181::api::router())
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::BadMethod)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -88,7 +93,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Why a request is not granted.
 #[derive(Debug, thiserror::Error)]
-enum ApiError {
+pub enum ApiError {
     #[error("no such route")]
     NoRoute,
     #[error("this route does not take that method")]
@@ -121,6 +126,8 @@ enum ApiError {
     BadRequest(#[from] BadRequest),
     #[error(transparent)]
     NotStarted(#[from] StartError),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
 }
 
 impl ApiError {
@@ -139,6 +146,7 @@ impl ApiError {
             ApiError::Silent(_) | ApiError::NotStarted(StartError::NoRoom(_) | StartError::Silent(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            ApiError::Platform(error) => error.status(),
         }
     }
 }
@@ -184,7 +192,7 @@ struct Page<T> {
     entries: T,
 }
 
-fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
+pub fn page_limit(asked: Option<usize>) -> Result<usize, ApiError> {
     let limit = asked.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(ApiError::BadLimit) }
 }
@@ -208,7 +216,7 @@ async fn streams(
     query: Result<Query<StreamsQuery>, QueryRejection>,
 ) -> Result<Json<Page<StreamsPage>>, ApiError> {
     let Query(query) = query?;
-    let limit = limit(query.limit)?;
+    let limit = page_limit(query.limit)?;
     let answers = app.shards.ask(|reply| Command::Streams { key: None, reply }).await;
     let silent_shards = silent(&answers);
     let mut found = group(answers);
@@ -253,7 +261,7 @@ async fn sessions(
     query: Result<Query<SessionsQuery>, QueryRejection>,
 ) -> Result<Json<Page<SessionsPage>>, ApiError> {
     let Query(query) = query?;
-    let limit = limit(query.limit)?;
+    let limit = page_limit(query.limit)?;
     let answers = app.shards.ask(Command::Sessions).await;
     let silent_shards = silent(&answers);
     let mut found: Vec<_> = answers.into_iter().flatten().flatten().collect();
@@ -315,7 +323,7 @@ async fn list_receivers(
     query: Result<Query<ReceiversQuery>, QueryRejection>,
 ) -> Result<Json<Page<ReceiversPage>>, ApiError> {
     let Query(query) = query?;
-    let limit = limit(query.limit)?;
+    let limit = page_limit(query.limit)?;
     let answers = app.shards.ask(Command::Receptions).await;
     let silent_shards = silent(&answers);
     let mut found: Vec<(SessionId, Reception)> = answers.into_iter().flatten().flatten().collect();

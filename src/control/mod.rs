@@ -92,7 +92,7 @@ impl Bound {
             let _inside = runtime.enter();
             signal(SignalKind::hangup())?
         };
-        let app = Arc::new(App::new(config, Shards::new(commands), Arc::new(Health::new(heartbeats))));
+        let app = Arc::new(App::new(config, Shards::new(commands), Arc::new(Health::new(heartbeats)), None));
         let doors = self.doors(&runtime)?;
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.spawn(certificates::watch(certificates, hangup));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::api::{App, router};
+use super::gb28181::Desk;
 use super::health::Health;
 use super::listener::{Door, Places};
 use super::shards::Shards;
@@ -82,10 +83,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(config: Config, scripts: Vec<Script>) -> Self {
+        Server::with_platform(config, scripts, None)
+    }
+
+    pub fn with_platform(config: Config, scripts: Vec<Script>, platform: Option<Desk>) -> Self {
         let closed = Closed::default();
         let heartbeats = scripts.iter().map(|_| Default::default()).collect();
         let commands = scripts.into_iter().map(|script| spawn_shard(script, closed.clone())).collect();
-        let app = Arc::new(App::new(Arc::new(config), Shards::new(commands), Arc::new(Health::new(heartbeats))));
+        let app = Arc::new(App::new(Arc::new(config), Shards::new(commands), Arc::new(Health::new(heartbeats)), platform));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = {
             let _inside = runtime.enter();

@@ -4,10 +4,15 @@
 //! shards start, [`Sockets::serve`] begins, and a [`Desk`] is how the rest of the control plane talks to it. Not here: the protocol
 //! (`protocol/gb28181`), which knows nothing of sockets.
 
+pub mod api;
+#[cfg(test)]
+mod api_tests;
+mod controls;
 mod counters;
 mod file;
 mod host;
 mod media;
+mod moment;
 mod notes;
 mod tcp;
 #[cfg(test)]
@@ -167,5 +172,20 @@ impl Desk {
 
     pub fn counters(&self) -> CountersView {
         self.counters.view()
+    }
+}
+
+#[cfg(test)]
+impl Desk {
+    /// One behind which nobody sits but `answer`.
+    pub fn answered_by(mut answer: impl FnMut(Ask) -> Option<Answer> + Send + 'static) -> Self {
+        let (errands, mut asked) = mpsc::channel(ERRANDS_MAX);
+        std::thread::spawn(move || {
+            while let Some(Errand::Ask(ask, reply)) = asked.blocking_recv() {
+                // Without an answer the reply's end is let go.
+                drop(answer(ask).map(|answer| reply.send(answer)));
+            }
+        });
+        Desk { errands, counters: Arc::default() }
     }
 }
