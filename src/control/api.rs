@@ -407,7 +407,11 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response {
     let streams = app.shards.ask(|reply| Command::Streams { key: None, reply }).await;
     let shards = app.shard_snapshots().await;
     let streams: Vec<Stream> = group(streams).into_iter().map(|(key, snapshots)| Stream::merge(key, snapshots)).collect();
-    let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams);
+    let platform = match &app.gb28181 {
+        Some(desk) => Some(metrics::Platform::look(desk).await),
+        None => None,
+    };
+    let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams, platform);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape)).into_response()
 }
 
