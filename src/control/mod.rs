@@ -12,6 +12,7 @@ mod load;
 mod metrics;
 mod process;
 mod receivers;
+mod senders;
 mod sessions;
 mod shards;
 mod streams;

@@ -31,9 +31,18 @@ enum TransportName {
 /// A number, or its digits as they stand in the `y=` line of a session description, with leading zeros.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Ssrc {
+pub enum Ssrc {
     Number(u32),
     Digits(String),
+}
+
+impl Ssrc {
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Ssrc::Number(number) => Some(*number),
+            Ssrc::Digits(digits) => digits.parse().ok(),
+        }
+    }
 }
 
 /// Why a request cannot be understood.
@@ -52,11 +61,7 @@ impl TryFrom<OpenRequest> for Request {
 
     fn try_from(request: OpenRequest) -> Result<Request, BadRequest> {
         let key = StreamKey::parse(&request.stream)?;
-        let ssrc = match request.ssrc {
-            None => None,
-            Some(Ssrc::Number(number)) => Some(number),
-            Some(Ssrc::Digits(digits)) => Some(digits.parse().map_err(|_| BadRequest::Ssrc)?),
-        };
+        let ssrc = request.ssrc.map(|ssrc| ssrc.number().ok_or(BadRequest::Ssrc)).transpose()?;
         let timeout_ms = request.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
         if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
             return Err(BadRequest::Timeout);

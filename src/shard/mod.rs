@@ -21,6 +21,7 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+mod sendings;
 #[cfg(test)]
 mod sim;
 mod snapshot;

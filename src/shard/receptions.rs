@@ -29,7 +29,12 @@ impl<P: Ports> Core<P> {
             return Receiving::Elsewhere(owner);
         }
         self.counters.accepted += 1;
+        let sends = session.sending().is_some();
         let id = SessionId { shard: self.id, number: self.start_internal(now, session, protocol) };
+        if sends {
+            let found = self.sendings().into_iter().find(|(of, _)| *of == id);
+            return found.map_or(Receiving::Refused(Refusal::LimitReached), |(id, sending)| Receiving::Sends(id, sending));
+        }
         match self.receptions().into_iter().find(|(of, _)| *of == id) {
             Some((id, reception)) => Receiving::Started(id, reception),
             // It panicked.

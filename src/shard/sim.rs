@@ -114,6 +114,10 @@ impl Ports for SimPorts {
         Some(OpenedPort { port, handle: port.into() })
     }
 
+    fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.open_port(index)
+    }
+
     fn close_port(&mut self, handle: usize) {
         assert!(self.net.borrow_mut().open_ports.remove(&handle), "a port is closed once");
     }

@@ -25,7 +25,7 @@ mod writer;
 use bytes::{Bytes, BytesMut};
 use smallvec::smallvec;
 
-pub use self::single::SingleMuxer;
+pub use self::single::{SingleMuxer, g711a};
 
 use self::writer::{Lead, Writer};
 use super::payload::{self, ticks_of_micros};
