@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::api::{ApiError, App, Page, limit, session_id, unanswered};
-use super::receivers::Ssrc;
+use super::media_socket;
+use super::receivers::{Ssrc, StartError};
 use super::sessions::as_text;
 use super::shards::{Unanswered, silent};
 use crate::format::rtp::SourceContent;
@@ -43,6 +44,7 @@ pub struct StartRequest {
 enum TransportName {
     Udp,
     TcpPassive,
+    TcpActive,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -76,6 +78,7 @@ impl TryFrom<StartRequest> for Request {
         let ssrc = request.ssrc.number().ok_or(BadRequest::Ssrc)?;
         let transport = match (request.transport, request.address) {
             (TransportName::Udp, Some(to)) if to.port() != 0 => Transport::Udp { to },
+            (TransportName::TcpActive, Some(to)) if to.port() != 0 => Transport::TcpActive { to },
             (TransportName::TcpPassive, None) => Transport::TcpPassive,
             _ => return Err(BadRequest::Address),
         };
@@ -95,35 +98,25 @@ impl TryFrom<StartRequest> for Request {
     }
 }
 
-/// Why a sender has not begun.
-#[derive(Debug, thiserror::Error)]
-pub enum NotSent {
-    #[error("{0}")]
-    NoRoom(String),
-    #[error("shard {0} does not answer")]
-    Silent(ShardId),
-}
-
-impl From<Unanswered> for NotSent {
-    fn from(why: Unanswered) -> Self {
-        match why {
-            Unanswered::NoShard => NotSent::NoRoom("no shard".to_owned()),
-            Unanswered::Silent(shard) => NotSent::Silent(shard),
-        }
-    }
-}
-
 impl App {
-    /// Starts a sender, on any shard: it is a viewer like others.
-    pub async fn start_sender(&self, request: &Request) -> Result<(SessionId, Sending), NotSent> {
+    /// Starts a sender, on any shard: it is a viewer like others. Connects first where that is asked for.
+    pub async fn start_sender(&self, request: &Request) -> Result<(SessionId, Sending), StartError> {
         let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % (self.shards.count() as ShardId).max(1);
-        let session = || Sender::boxed(request.clone());
-        let question = |reply| Command::Receive { session: session(), protocol: sender::NAME, reply };
-        match self.shards.ask_one(shard, question).await? {
-            Receiving::Sends(_, Sending { refusal: Some(_), detail, .. }) => Err(NotSent::NoRoom(detail)),
+        let (session, protocol) = (Sender::boxed(request.clone()), sender::NAME);
+        let answer = match request.transport {
+            Transport::TcpActive { to } => {
+                let socket = media_socket::connect(to).await?;
+                self.shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: to, reply }).await?
+            }
+            Transport::Udp { .. } | Transport::TcpPassive => {
+                self.shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?
+            }
+        };
+        match answer {
+            Receiving::Sends(_, Sending { refusal: Some(_), detail, .. }) => Err(StartError::NoRoom(detail)),
             Receiving::Sends(id, sending) => Ok((id, sending)),
             Receiving::Started(..) | Receiving::Elsewhere(_) | Receiving::Refused(_) => {
-                Err(NotSent::NoRoom("a limit of the server is reached, or it is shutting down".to_owned()))
+                Err(StartError::NoRoom("a limit of the server is reached, or it is shutting down".to_owned()))
             }
         }
     }

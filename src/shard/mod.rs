@@ -7,6 +7,9 @@ pub mod core;
 mod datagram_tests;
 #[cfg(test)]
 mod day_tests;
+mod demand;
+#[cfg(test)]
+mod demand_tests;
 pub mod driver;
 mod flush;
 mod groups;
@@ -21,6 +24,8 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+#[cfg(test)]
+mod sending_tests;
 mod sendings;
 #[cfg(test)]
 mod sim;

@@ -1,13 +1,16 @@
 //! What a shard promises of senders: they send what their stream has from whatever shard they are on, give their ports back however they
 //! end, and what they said last is kept.
 
+use bytes::Bytes;
+
 use super::message::{Command, Receiving, SessionId};
 use super::sim::World;
-use super::tests::{Actor, key};
+use super::tests::{Actor, frame, key};
 use crate::config::Config;
 use crate::format::rtp::SourceContent;
+use crate::media::{Codec, MediaEvent, Track, TrackId, TrackShape, Tracks};
 use crate::protocol::gb28181::sender::{NAME, Request, Sender, Transport};
-use crate::session::{CloseReason, Sending, SendingState};
+use crate::session::{CloseReason, Output, Sending, SendingState};
 
 const WAIT_MS: u64 = 60_000;
 
@@ -27,14 +30,27 @@ fn said(world: &mut World, shard: usize) -> Vec<Sending> {
     answer.try_recv().unwrap().into_iter().map(|(_, sending)| sending).collect()
 }
 
+/// Sound alone: it counts as a stream after a second.
+fn publish(world: &mut World, shard: usize) -> Actor {
+    let publisher = Actor::publisher(world, shard);
+    let shape = TrackShape::Audio { sample_rate: 8_000, channels: 1 };
+    let track = Track { id: TrackId(0), codec: Codec::G711A, config: Bytes::new(), shape };
+    publisher.act(world, [Output::Media(MediaEvent::Tracks(Tracks::new(vec![track], Bytes::new())))]);
+    for ms in (0..2_000).step_by(40) {
+        let sound = frame(world, TrackId(0), ms, true);
+        publisher.act(world, [Output::Media(MediaEvent::Frame(sound))]);
+        world.pass(40);
+    }
+    publisher
+}
+
 #[test]
 fn a_stream_of_another_shard_is_sent_as_datagrams() {
     let to = ([192, 0, 2, 1], 6_000).into();
     let mut world = World::new(2, Config::default());
     let (_, waiting) = send(&mut world, 0, Transport::Udp { to });
     assert_eq!((waiting.state, waiting.port), (SendingState::Waiting, Some(20_000)));
-    let mut publisher = Actor::publisher(&mut world, 1);
-    publisher.publish_for(&mut world, 2_000);
+    let publisher = publish(&mut world, 1);
     let datagrams = world.take_datagrams();
     assert!(!datagrams.is_empty());
     for (from, to_address, packet) in &datagrams {
@@ -44,7 +60,7 @@ fn a_stream_of_another_shard_is_sent_as_datagrams() {
     let now = said(&mut world, 0).remove(0);
     let sent: usize = datagrams.iter().map(|(_, _, packet)| packet.len()).sum();
     assert_eq!((now.state, now.bytes), (SendingState::Sending, sent as u64), "{}", now.detail);
-    publisher.finish(&mut world);
+    publisher.act(&mut world, [Output::Unpublish]);
     world.pass(1_000);
     let over = said(&mut world, 0).remove(0);
     assert_eq!((over.state, over.detail.as_str(), world.open_ports()), (SendingState::Ended, "the stream has ended", 0));
@@ -79,14 +95,13 @@ fn ports_are_given_back_however_it_ends() {
 fn whoever_connects_first_is_sent_to() {
     let mut world = World::new(1, Config::default());
     send(&mut world, 0, Transport::TcpPassive);
-    let peer = world.connect_to_port(0, 0).unwrap();
+    let peer = world.connect_to_port(0).unwrap();
     assert_eq!(world.open_ports(), 0, "nobody else is let in");
-    assert_eq!(world.connect_to_port(0, 0), None);
-    let mut publisher = Actor::publisher(&mut world, 0);
-    publisher.publish_for(&mut world, 2_000);
+    assert_eq!(world.connect_to_port(0), None);
+    let _publisher = publish(&mut world, 0);
     let bytes = world.take(peer);
     assert_eq!((&bytes[2..3], &bytes[10..14]), (&[0x80][..], &[0, 0, 0, 7][..]), "a length, then RTP");
-    assert_eq!(said(&mut world, 0)[0].to, world.address(peer));
+    assert_eq!(said(&mut world, 0)[0].to, Some(([127, 0, 0, 1], 10_000 + peer.socket as u16).into()));
     world.hang_up(peer);
     let over = said(&mut world, 0).remove(0);
     assert_eq!((over.state, over.detail.as_str()), (SendingState::Ended, "the receiver has closed the connection"));

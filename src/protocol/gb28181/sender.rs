@@ -173,6 +173,7 @@ impl Sender {
         }
         if self.tracks.is_empty() {
             let why = match self.request.content {
+                SourceContent::Ps if self.left_out.is_empty() => "the stream has neither picture nor sound".to_owned(),
                 SourceContent::Ps => {
                     format!("a program stream carries nothing of the stream, which is {}", self.left_out.join(", "))
                 }
@@ -280,6 +281,7 @@ impl Session for Sender {
                 out.push(Output::Note { reason: None, message: format!("{}: {}", self.request.key, self.words()) });
             }
             Input::Refused(refusal) => self.refused(now, refusal, out),
+            Input::Disconnected => self.end("the receiver has closed the connection", out),
             Input::Ended => self.end("the stream has ended", out),
             Input::Closing(reason) => self.end(
                 match reason {
@@ -295,8 +297,9 @@ impl Session for Sender {
             | Input::Datagram { .. }
             | Input::Publishing
             | Input::Connected(_)
-            | Input::Disconnected
             | Input::Playing(_)
+            | Input::Unwatched
+            | Input::Expect(_)
             | Input::GroupJoined(_) => {}
         }
         Ok(())

@@ -125,7 +125,7 @@ fn a_stream_without_anything_that_can_be_sent_is_refused_with_its_codecs() {
         (SourceContent::Ps, &[Codec::Av1, Codec::Opus], "a program stream carries nothing of the stream, which is AV1, Opus"),
         (SourceContent::G711A, &[Codec::H264, Codec::G711U], "G711A is wanted, and the stream's sound is G711U"),
         (SourceContent::G711A, &[Codec::H264], "G711A is wanted, and the stream's sound is absent"),
-        (SourceContent::Ps, &[Codec::Script], "a program stream carries nothing of the stream, which is nothing"),
+        (SourceContent::Ps, &[Codec::Script], "the stream has neither picture nor sound"),
     ];
     for (content, codecs, detail) in cases {
         let mut run = Run::asking(Transport::Udp { to: at(6_000) }, content);
