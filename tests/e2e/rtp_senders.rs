@@ -165,6 +165,25 @@ fn ends_have_words(runtime: Runtime) {
     assert_eq!(server.wait_sender(&closed, "ended")["detail"], "closed by the operator");
 }
 
+/// What stands between start codes, of three bytes or four. Without parameter sets: ffmpeg puts them elsewhere, and the decoder's set-up is
+/// compared where there are two servers.
+fn units(video: Video, mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut units = Vec::new();
+    while let Some(at) = bytes.windows(3).position(|three| three == [0, 0, 1]) {
+        let zeros = bytes[..at].iter().rev().take_while(|byte| **byte == 0).count();
+        units.push(&bytes[..at - zeros]);
+        bytes = &bytes[at + 3..];
+    }
+    units.push(bytes);
+    let is_set = |unit: &&[u8]| match (video, unit) {
+        (Video::H265, [first, ..]) => (32..=34).contains(&(first >> 1 & 0x3F)),
+        (_, [first, ..]) => matches!(first & 0x1F, 7 | 8),
+        (_, []) => true,
+    };
+    units.retain(|unit| !is_set(unit));
+    units
+}
+
 /// Another reader of program streams finds in ours what was put there.
 #[test]
 fn ffmpeg_reads_what_is_written() {
@@ -200,7 +219,12 @@ fn ffmpeg_reads_what_is_written() {
                 _ => ("h264", "h264_mp4toannexb"),
             };
             let (sent, read) = (elementary(&file, "v", format, Some(filter)), elementary(&path, "v", format, None));
-            assert!(sent == read, "{recipe:?}: the picture, {} bytes and {}", sent.len(), read.len());
+            assert!(
+                units(video, &sent) == units(video, &read),
+                "{recipe:?}: the picture, {} bytes and {}",
+                sent.len(),
+                read.len()
+            );
         }
         let format = if recipe.audio() == Some(Audio::Mp3) { "mp3" } else { "adts" };
         let (sent, read) = (elementary(&file, "a", format, None), elementary(&path, "a", format, None));
