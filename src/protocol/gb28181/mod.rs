@@ -4,8 +4,11 @@
 //! [`sender`] sends a stream as such a sender would.
 
 pub mod manscdp;
+pub mod mansrtsp;
 pub mod platform;
+pub mod ptz;
 pub mod receiver;
+pub mod sdp;
 pub mod sender;
 pub mod sip;
 #[cfg(test)]
