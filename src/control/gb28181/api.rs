@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::api::{ApiError, App, page_limit};
+use super::super::api::{ApiError, App, limit};
 use super::moment::Moment;
 use super::{NoAnswer, controls};
 use crate::config::MediaTransport;
@@ -181,7 +181,7 @@ struct PageQuery {
 
 impl PageQuery {
     fn page<T, E>(&self, all: Vec<T>, entries: impl Fn(Vec<T>) -> E) -> Reply<List<E>> {
-        let (total, offset, limit) = (all.len(), self.offset, page_limit(self.limit)?);
+        let (total, offset, limit) = (all.len(), self.offset, limit(self.limit)?);
         let page = all.into_iter().skip(offset).take(limit).collect();
         Ok(Json(List { total, offset, limit, entries: entries(page) }))
     }
