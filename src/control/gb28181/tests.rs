@@ -132,7 +132,11 @@ impl Rig {
             sockets.serve(&Arc::new(setup.config), shards, reported, puppet, file).unwrap()
         };
         let (running, ended) = flume::bounded::<()>(1);
-        std::thread::spawn(move || runtime.block_on(async move { drop(ended.recv_async().await) }));
+        std::thread::spawn(move || {
+            runtime.block_on(async move {
+                let _ = ended.recv_async().await;
+            })
+        });
         Rig { udp, tcp, told, desk, closed, reports, folder, _running: running }
     }
 

@@ -188,6 +188,12 @@ impl Message {
         Ok(message)
     }
 
+    /// What can be said of a message whose body is missing or too long.
+    pub(super) fn parse_without_body(bytes: &[u8]) -> Option<Message> {
+        let head = bytes.get(..head_end(bytes)?)?;
+        Message::parse_head(head).ok().map(|head| head.message)
+    }
+
     /// `head` ends with the empty line.
     pub(super) fn parse_head(head: &[u8]) -> Result<Head, MessageError> {
         if head.len() > HEAD_BYTES_MAX {
