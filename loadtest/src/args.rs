@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::gb28181::args::DeviceArgs;
+
 /// Publishes test streams to a live server, plays them with many viewers, and measures from outside what they get.
 ///
 /// Every video access unit carries the time when it was sent, so latency is measured inside the media: to the first byte and to the
@@ -33,6 +35,7 @@ pub enum Action {
         #[arg(long, num_args = 1.., required = true)]
         right: Vec<PathBuf>,
     },
+    Gb28181Device(Box<DeviceArgs>),
 }
 
 #[derive(Clone, Debug, clap::Args)]

@@ -297,7 +297,7 @@ impl Load {
 
     fn handle(&mut self, event: Ready, woken: u64) -> io::Result<()> {
         match event.token {
-            Token::Timer => Ok(()),
+            Token::Timer | Token::Device { .. } | Token::Signal | Token::Input => Ok(()),
             Token::Publisher { at, socket } => {
                 let publisher = &mut self.publishers[at];
                 let (was_blocked, was_live) = (publisher.is_blocked(), publisher.is_live());
