@@ -174,6 +174,9 @@ pub struct Rtp {
     pub on_loss: OnLoss,
 }
 
+/// What the names of streams begin with that calls to cameras bring: `gb/{device}/{channel}`.
+const GB28181_FOLDER: &str = "gb/";
+
 /// The platform that cameras register with (GB/T 28181).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -275,6 +278,11 @@ pub struct Datagrams<'a> {
 }
 
 impl Config {
+    /// Whether a stream of this name is brought when somebody wants to view it.
+    pub fn on_demand(&self, key: &str) -> bool {
+        self.gb28181.enabled && key.starts_with(GB28181_FOLDER)
+    }
+
     /// All that use datagrams share the ports of one of them.
     pub fn datagrams(&self) -> Datagrams<'_> {
         Datagrams {

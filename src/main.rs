@@ -57,7 +57,8 @@ fn serve(args: &Args, demo: bool) -> Result<ExitCode, Box<dyn Error>> {
     let (notices, noticed) = flume::unbounded();
     let draining = notices.clone();
     let on_drain = move || drop(draining.send(Notice::Draining));
-    control.serve(config.clone(), cluster.commands(), cluster.heartbeats(), cluster.certificates(), on_drain)?;
+    let (commands, reports) = (cluster.commands(), cluster.reports());
+    control.serve(config.clone(), commands, reports, cluster.heartbeats(), cluster.certificates(), on_drain)?;
     if demo {
         cluster.publish_demo(cli::demo_key());
     }

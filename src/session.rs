@@ -107,8 +107,12 @@ pub enum Input<'a> {
     PortOpened(Option<u16>),
     /// Somebody has connected to the port of [`Output::OpenPort`]: the bytes that follow are from there.
     Connected(SocketAddr),
-    /// That connection is over.
+    /// That connection is over. Told also to a session that the operator has started, of its own connection, before it is dropped.
     Disconnected,
+    /// Answers [`Output::AskUnwatched`]: nobody has watched its stream for that long. Told once.
+    Unwatched,
+    /// Whose packets are to be taken has become known, or is another from now on.
+    Expect(ExpectedSource),
     /// Answers [`Output::Publish`], [`Output::Play`], [`Output::Describe`], [`Output::JoinGroup`] or one of the outputs of a tunnel.
     Refused(Refusal),
     /// The stream that was played has ended; everything of it that will be sent has been sent.
@@ -213,6 +217,8 @@ pub enum Output {
     ClosePair(PairId),
     /// Asks for a TCP port on this shard, for one connection at a time. Of a session without a connection of its own; open until it ends.
     OpenPort,
+    /// Of a publisher: asks to be told when nobody has watched its stream, on any shard, for so many milliseconds.
+    AskUnwatched(u64),
     /// Of a session without a connection of its own: who sends to it has shown, or is another from now on.
     Peer(SocketAddr),
     /// A viewer's datagrams of this pair go elsewhere from now on: its real address has shown.
@@ -264,6 +270,17 @@ pub enum Output {
     },
     /// Close once everything before this has been sent.
     Close,
+}
+
+/// Whose packets a session takes that receives RTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedSource {
+    /// As it was agreed; `None`: of whoever sends first.
+    pub ssrc: Option<u32>,
+    /// Packets of any other source are never taken.
+    pub strict: bool,
+    /// Where it is to send from; `None`: from anywhere.
+    pub ip: Option<IpAddr>,
 }
 
 /// Who is at fault when a session fails.

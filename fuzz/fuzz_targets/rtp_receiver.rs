@@ -10,7 +10,7 @@ use shardcast::format::ps;
 use shardcast::format::rtp::{demux, framing};
 use shardcast::media::{MediaEvent, Stamp};
 use shardcast::protocol::gb28181::receiver::{Receiver, Request, Transport};
-use shardcast::session::{CloseReason, Input, Output, ReceptionState, Session, StreamKey};
+use shardcast::session::{CloseReason, ExpectedSource, Input, Output, ReceptionState, Session, StreamKey};
 use shardcast_fuzz::Choices;
 
 const HELD_BYTES_MAX: usize = ps::HELD_BYTES_MAX + demux::HELD_BYTES_MAX + framing::HELD_BYTES_MAX;
@@ -18,14 +18,15 @@ const HELD_BYTES_MAX: usize = ps::HELD_BYTES_MAX + demux::HELD_BYTES_MAX + frami
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);
     let options = choices.byte();
-    let transport = if options & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+    let transport = if options & 1 == 0 { Transport::Udp } else { Transport::TcpPassive };
     let key = StreamKey::parse("live/a").expect("a name");
-    let request = Request { key, transport, ssrc: (options & 2 != 0).then_some(7), timeout_ms: 15_000 };
+    let source = ExpectedSource { ssrc: (options & 2 != 0).then_some(7), strict: options & 4 != 0, ip: None };
+    let request = Request { source, ..Request::new(key, transport) };
     let (mut receiver, mut now) = (Receiver::new(request, &Config::default()), Stamp::from_millis(1_000_000));
     let mut out = Vec::new();
     let opened = match transport {
         Transport::Udp => Input::PairOpened { pair: 0, port: Some(20_000) },
-        Transport::Tcp => Input::PortOpened(Some(20_000)),
+        Transport::TcpPassive | Transport::TcpActive { .. } => Input::PortOpened(Some(20_000)),
     };
     for input in [Input::Timeout, Input::Publishing, opened] {
         receiver.handle(now, input, &mut out).expect("it begins");
@@ -43,7 +44,7 @@ fuzz_target!(|input: &[u8]| {
             (2, _) => Input::Disconnected,
             (3, _) if what == 0xFF => Input::Closing(CloseReason::Kicked),
             (_, Transport::Udp) => Input::Datagram { pair: 0, rtcp: what & 8 != 0, from, bytes: choices.sized() },
-            (_, Transport::Tcp) => Input::Bytes(choices.sized()),
+            (_, _) => Input::Bytes(choices.sized()),
         };
         let is_timeout = matches!(input, Input::Timeout);
         let result = receiver.handle(now, input, &mut out);

@@ -4,7 +4,7 @@
 //! bodies at `control.body_bytes_max`. A shard that does not answer is named in `silent_shards` and is no error of a list. Not here:
 //! sockets (`listener.rs`), the text of `/metrics` (`metrics.rs`).
 
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,14 +23,14 @@ use super::health::Health;
 use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
-use super::receivers::{BadRequest, OpenRequest, ReceiverView};
+use super::receivers::{BadRequest, OpenRequest, ReceiverView, StartError};
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
 use crate::config::Config;
-use crate::protocol::gb28181::receiver::{self, Receiver};
-use crate::session::{CloseReason, Reception, Refusal, StreamKey, StreamKeyError};
-use crate::shard::message::{Command, Receiving, SessionId, ShardId, ShardSnapshot};
+use crate::protocol::gb28181::receiver;
+use crate::session::{CloseReason, Reception, StreamKey, StreamKeyError};
+use crate::shard::message::{Command, SessionId, ShardId, ShardSnapshot};
 
 /// The most entries of one page.
 const LIMIT_MAX: usize = 1_000;
@@ -46,7 +46,7 @@ pub struct App {
     pub started: Instant,
     loads: Mutex<Loads>,
     /// The shard of the next receiver.
-    next_shard: AtomicU16,
+    pub(super) next_shard: AtomicU16,
 }
 
 impl App {
@@ -122,10 +122,8 @@ enum ApiError {
     BadJson(serde_json::Error),
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
-    #[error("{0}: the name is in use")]
-    NameInUse(StreamKey),
-    #[error("{0}")]
-    NoRoom(String),
+    #[error(transparent)]
+    NotStarted(#[from] StartError),
 }
 
 impl ApiError {
@@ -137,10 +135,13 @@ impl ApiError {
                 StatusCode::BAD_REQUEST
             }
             ApiError::BadJson(_) | ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
-            ApiError::NameInUse(_) => StatusCode::CONFLICT,
+            ApiError::NotStarted(StartError::NameInUse(_)) => StatusCode::CONFLICT,
+            ApiError::NotStarted(StartError::Connect(_)) => StatusCode::BAD_GATEWAY,
             ApiError::ForeignOrigin => StatusCode::FORBIDDEN,
             ApiError::BadBody(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::Silent(_) | ApiError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Silent(_) | ApiError::NotStarted(StartError::NoRoom(_) | StartError::Silent(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -331,34 +332,10 @@ async fn receivers(
 async fn open_receiver(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
     let request: OpenRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
     let request = receiver::Request::try_from(request)?;
-    let key = request.key.clone();
-    let question =
-        |reply| Command::Receive { session: Receiver::boxed(request.clone(), &app.config), protocol: receiver::NAME, reply };
-    let silent = |why| match why {
-        Unanswered::NoShard => ApiError::NoRoom("no shard".to_owned()),
-        Unanswered::Silent(shard) => ApiError::Silent(shard),
-    };
-    let first = app.next_shard.fetch_add(1, Ordering::Relaxed) % (app.shards.count() as ShardId).max(1);
-    let mut answer = app.shards.ask_one(first, question).await.map_err(silent)?;
-    if let Receiving::Elsewhere(owner) = answer {
-        answer = app.shards.ask_one(owner, question).await.map_err(silent)?;
-    }
-    let refused = |refusal, why: String| match refusal {
-        Refusal::NameInUse => ApiError::NameInUse(key),
-        _ => ApiError::NoRoom(why),
-    };
-    match answer {
-        Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
-        Receiving::Started(id, reception) => {
-            log::info!("receiver {id} of {} opened: {} port {}", reception.key, reception.transport, reception.port.unwrap_or(0));
-            Ok((StatusCode::CREATED, Json(ReceiverView::from((id, reception)))).into_response())
-        }
-        // Its owner has changed between the two questions: as a publisher that comes at the same moment.
-        Receiving::Elsewhere(_) => Err(refused(Refusal::NameInUse, String::new())),
-        Receiving::Refused(refusal) => {
-            Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
-        }
-    }
+    let (id, reception) = app.start_receiver(&request).await?;
+    let at = reception.port.map_or_else(|| "connected".to_owned(), |port| format!("port {port}"));
+    log::info!("receiver {id} of {} opened: {} {at}", reception.key, reception.transport);
+    Ok((StatusCode::CREATED, Json(ReceiverView::from((id, reception)))).into_response())
 }
 
 async fn find_receiver(app: &App, id: SessionId) -> Result<(SessionId, Reception), ApiError> {

@@ -85,6 +85,7 @@ struct ShardState {
     accept_pauses: u64,
     panics: u64,
     lane_full: u64,
+    reports_dropped: u64,
     bytes_in: u64,
     bytes_out: u64,
     session_errors: Vec<SessionErrorView>,
@@ -115,6 +116,7 @@ impl ShardState {
             accept_pauses: snapshot.accept_pauses,
             panics: snapshot.panics,
             lane_full: snapshot.lane_full,
+            reports_dropped: snapshot.reports_dropped,
             bytes_in: snapshot.bytes_in,
             bytes_out: snapshot.bytes_out,
             session_errors: errors

@@ -9,6 +9,7 @@ mod certificates;
 mod health;
 mod listener;
 mod load;
+mod media_socket;
 mod metrics;
 mod process;
 mod receivers;
@@ -32,7 +33,7 @@ use self::listener::{Door, Places};
 use self::shards::Shards;
 use crate::config::Config;
 use crate::io::tls::Certificates;
-use crate::shard::message::Command;
+use crate::shard::message::{Command, Report};
 
 /// Why the control plane does not run.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,7 @@ impl Bound {
         self,
         config: Arc<Config>,
         commands: Vec<flume::Sender<Command>>,
+        reports: flume::Receiver<Report>,
         heartbeats: Arc<[AtomicU64]>,
         certificates: Option<Certificates>,
         on_drain: impl FnOnce() + Send + 'static,
@@ -93,6 +95,7 @@ impl Bound {
         let doors = self.doors(&runtime)?;
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.spawn(certificates::watch(certificates, hangup));
+            runtime.spawn(hear(reports));
             runtime.block_on(run(app, doors, signals, on_drain));
         })?;
         Ok(())
@@ -103,6 +106,13 @@ impl Bound {
         let places = Places::default();
         let door = |listener| Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, places: places.clone() });
         self.listeners.into_iter().map(door).collect()
+    }
+}
+
+/// Hears what the shards tell on their own.
+async fn hear(reports: flume::Receiver<Report>) {
+    while let Ok(Report::Wanted(key)) = reports.recv_async().await {
+        log::debug!("{key}: somebody wants to view it");
     }
 }
 

@@ -1,15 +1,21 @@
-//! Receivers of plain RTP: how they are asked for, and their JSON form.
+//! Receivers of RTP: how they are asked for and started, and their JSON form.
 
 use serde::{Deserialize, Serialize};
 
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use super::api::App;
+use super::media_socket::{self, ConnectError};
 use super::sessions::as_text;
-use crate::protocol::gb28181::receiver::{Request, Transport};
-use crate::session::{Reception, ReceptionState, StreamKey, StreamKeyError};
-use crate::shard::message::{SessionId, ShardId};
+use super::shards::Unanswered;
+use crate::protocol::gb28181::receiver::{self, Receiver, Request, TIMEOUT_MS_DEFAULT, Transport};
+use crate::session::{ExpectedSource, Reception, ReceptionState, Refusal, StreamKey, StreamKeyError};
+use crate::shard::message::{Command, Receiving, SessionId, ShardId};
 
 pub const TIMEOUT_MS_MIN: u64 = 100;
 pub const TIMEOUT_MS_MAX: u64 = 3_600_000;
-const TIMEOUT_MS_DEFAULT: u64 = 15_000;
 
 /// What is sent to open one.
 #[derive(Debug, Deserialize)]
@@ -19,13 +25,17 @@ pub struct OpenRequest {
     transport: TransportName,
     ssrc: Option<Ssrc>,
     timeout_ms: Option<u64>,
+    idle_ms: Option<u64>,
+    address: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum TransportName {
     Udp,
-    Tcp,
+    #[serde(alias = "tcp")]
+    TcpPassive,
+    TcpActive,
 }
 
 /// A number, or its digits as they stand in the `y=` line of a session description, with leading zeros.
@@ -45,6 +55,10 @@ pub enum BadRequest {
     Ssrc,
     #[error("timeout_ms must be {TIMEOUT_MS_MIN} to {TIMEOUT_MS_MAX}")]
     Timeout,
+    #[error("idle_ms must be {TIMEOUT_MS_MIN} to {TIMEOUT_MS_MAX}")]
+    Idle,
+    #[error("address: give the sender's address and port with tcp_active, and with nothing else")]
+    Address,
 }
 
 impl TryFrom<OpenRequest> for Request {
@@ -58,14 +72,87 @@ impl TryFrom<OpenRequest> for Request {
             Some(Ssrc::Digits(digits)) => Some(digits.parse().map_err(|_| BadRequest::Ssrc)?),
         };
         let timeout_ms = request.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
-        if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout_ms) {
+        let is_time = |ms: &u64| (TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(ms);
+        if !is_time(&timeout_ms) {
             return Err(BadRequest::Timeout);
         }
-        let transport = match request.transport {
-            TransportName::Udp => Transport::Udp,
-            TransportName::Tcp => Transport::Tcp,
+        if request.idle_ms.is_some_and(|ms| !is_time(&ms)) {
+            return Err(BadRequest::Idle);
+        }
+        let transport = match (request.transport, request.address) {
+            (TransportName::Udp, None) => Transport::Udp,
+            (TransportName::TcpPassive, None) => Transport::TcpPassive,
+            (TransportName::TcpActive, Some(to)) if to.port() != 0 => Transport::TcpActive { to },
+            _ => return Err(BadRequest::Address),
         };
-        Ok(Request { key, transport, ssrc, timeout_ms })
+        // Who names a source wants no other.
+        let source = ExpectedSource { ssrc, strict: true, ip: None };
+        Ok(Request { source, timeout_ms, idle_ms: request.idle_ms, ..Request::new(key, transport) })
+    }
+}
+
+/// Why a receiver has not begun.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}: the name is in use")]
+    NameInUse(StreamKey),
+    #[error("{0}")]
+    NoRoom(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("shard {0} does not answer")]
+    Silent(ShardId),
+}
+
+impl From<Unanswered> for StartError {
+    fn from(why: Unanswered) -> Self {
+        match why {
+            Unanswered::NoShard => StartError::NoRoom("no shard".to_owned()),
+            Unanswered::Silent(shard) => StartError::Silent(shard),
+        }
+    }
+}
+
+impl App {
+    /// Starts a receiver, on the shard of its stream if that has one; connects first where that is asked for.
+    pub async fn start_receiver(&self, request: &Request) -> Result<(SessionId, Reception), StartError> {
+        let connection = match request.transport {
+            Transport::TcpActive { to } => Some((media_socket::connect(to).await?, to)),
+            Transport::Udp | Transport::TcpPassive => None,
+        };
+        let first = self.next_shard.fetch_add(1, Ordering::Relaxed) % (self.shards.count() as ShardId).max(1);
+        let mut answer = self.ask_to_receive(first, request, connection.as_ref()).await?;
+        if let Receiving::Elsewhere(owner) = answer {
+            answer = self.ask_to_receive(owner, request, connection.as_ref()).await?;
+        }
+        let refused = |refusal, why: String| match refusal {
+            Refusal::NameInUse => StartError::NameInUse(request.key.clone()),
+            _ => StartError::NoRoom(why),
+        };
+        match answer {
+            Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
+            Receiving::Started(id, reception) => Ok((id, reception)),
+            // Its owner has changed between the two questions: as a publisher that comes at the same moment.
+            Receiving::Elsewhere(_) => Err(refused(Refusal::NameInUse, String::new())),
+            Receiving::Refused(refusal) => {
+                Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
+            }
+        }
+    }
+
+    async fn ask_to_receive(
+        &self,
+        shard: ShardId,
+        request: &Request,
+        connection: Option<&(OwnedFd, SocketAddr)>,
+    ) -> Result<Receiving, StartError> {
+        let (session, protocol) = (Receiver::boxed(request.clone(), &self.config), receiver::NAME);
+        let Some((socket, peer)) = connection else {
+            return Ok(self.shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?);
+        };
+        // A shard that knows a better one lets its descriptor go.
+        let socket = socket.try_clone().map_err(|error| StartError::NoRoom(error.to_string()))?;
+        Ok(self.shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: *peer, reply }).await?)
     }
 }
 

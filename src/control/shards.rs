@@ -40,10 +40,10 @@ impl Shards {
     }
 
     /// Asks one shard.
-    pub async fn ask_one<T>(&self, shard: ShardId, question: impl Fn(Sender<T>) -> Command) -> Result<T, Unanswered> {
+    pub async fn ask_one<T>(&self, shard: ShardId, question: impl FnOnce(Sender<T>) -> Command) -> Result<T, Unanswered> {
         let commands = self.0.get(usize::from(shard)).ok_or(Unanswered::NoShard)?;
         let deadline = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
-        match timeout_at(deadline, send(commands, &question).recv_async()).await {
+        match timeout_at(deadline, send(commands, question).recv_async()).await {
             Ok(Ok(answer)) => Ok(answer),
             _ => Err(Unanswered::Silent(shard)),
         }
@@ -65,7 +65,7 @@ pub enum Unanswered {
 }
 
 /// Never waits: a full command channel is a shard that does not answer. The reply's sender is gone then, so waiting ends at once.
-fn send<T>(shard: &Sender<Command>, question: impl Fn(Sender<T>) -> Command) -> flume::Receiver<T> {
+fn send<T>(shard: &Sender<Command>, question: impl FnOnce(Sender<T>) -> Command) -> flume::Receiver<T> {
     let (reply, answer) = flume::bounded(1);
     let _ = shard.try_send(question(reply));
     answer

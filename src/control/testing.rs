@@ -52,7 +52,7 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     closed.lock().unwrap().push(session);
                     done.send(script.sessions.iter().any(|known| known.id == session)).unwrap();
                 }
-                Command::Receive { session, reply, .. } => {
+                Command::Receive { session, reply, .. } | Command::Adopt { session, reply, .. } => {
                     let reception = session.reception().unwrap();
                     let answer = match script.refuses {
                         Some(refusal) => Receiving::Refused(refusal),
@@ -61,6 +61,7 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     reply.send(answer).unwrap();
                 }
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
+                Command::Expect { done, .. } => done.send(true).unwrap(),
                 Command::PublishClip(_) => {}
                 Command::Drain => return,
             }

@@ -9,7 +9,7 @@ use std::thread::Builder;
 use rustls::ServerConfig;
 
 use super::driver::{self, Listening, Parts};
-use super::message::{Batch, Command, ShardId};
+use super::message::{Batch, Command, Report, ShardId};
 use crate::config::Config;
 use crate::hub::Directory;
 use crate::io::tls::{CertificateError, Certificates};
@@ -21,6 +21,8 @@ use crate::session::StreamKey;
 
 /// Messages that wait for one shard. Over it they are dropped; every sender repeats or times out.
 const INBOX_MESSAGES_MAX: usize = 16 * 1024;
+/// Reports that wait for the control plane, of all shards. Over it they are dropped and counted; every shard repeats what still holds.
+const REPORTS_MAX: usize = 1024;
 /// Commands of the control plane that wait for one shard.
 const COMMANDS_MAX: usize = 256;
 
@@ -43,6 +45,7 @@ pub struct Cluster {
     heartbeats: Arc<[AtomicU64]>,
     listening: Addresses,
     certificates: Option<Certificates>,
+    reports: flume::Receiver<Report>,
     /// Each shard says here how it ended; `false`: badly.
     ended: flume::Receiver<bool>,
 }
@@ -69,6 +72,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     getrandom::fill(&mut secret).map_err(|error| StartError::Runtime(format!("the system gives no random numbers: {error}")))?;
     let authority = Arc::new(Authority::new(&config.auth, secret));
     let (endings, ended) = flume::bounded(shards);
+    let (report_start, reports) = flume::bounded(REPORTS_MAX);
     let ends = command_ends.into_iter().zip(inbox_ends).zip(lanes.into_iter().zip(lane_ends)).zip(sockets).enumerate();
     for (at, (((commands, inbox), (lanes_out, lanes_in)), listeners)) in ends {
         let parts = Parts {
@@ -86,12 +90,13 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             lanes_out,
             lanes_in,
             heartbeats: heartbeats.clone(),
+            reports: report_start.clone(),
         };
         let ending = Ending { well: false, ended: endings.clone() };
         let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts, ending));
         thread.map_err(StartError::Thread)?;
     }
-    Ok(Cluster { commands, heartbeats, listening, certificates, ended })
+    Ok(Cluster { commands, heartbeats, listening, certificates, reports, ended })
 }
 
 /// The certificate that a server with this configuration needs; `None`: nothing listens over TLS.
@@ -183,6 +188,11 @@ impl Cluster {
     /// Protocol and address of every open listener, port 0 resolved.
     pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
         &self.listening
+    }
+
+    /// What the shards tell the control plane on their own.
+    pub fn reports(&self) -> flume::Receiver<Report> {
+        self.reports.clone()
     }
 
     /// What listeners over TLS show; `None`: there are none.

@@ -119,6 +119,8 @@ pub struct Conn {
     pub moves: u8,
     /// The earliest timer that is set for this connection.
     pub armed: Option<Stamp>,
+    /// A publisher that is to be told when nobody has watched its stream for so long.
+    pub unwatched_ms: Option<u64>,
     pub accepted: Stamp,
     pub last_input: Stamp,
     pub bytes_in: u64,
@@ -149,6 +151,7 @@ impl Conn {
             moving: None,
             moves: 0,
             armed: None,
+            unwatched_ms: None,
             accepted: now,
             last_input: now,
             bytes_in: 0,

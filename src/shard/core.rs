@@ -20,7 +20,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
-use super::message::{Batch, Command, Message, SessionId, ShardId, ShardSnapshot, Traveller};
+use super::message::{Batch, Command, Message, Report, SessionId, ShardId, ShardSnapshot, Traveller};
 use super::streams::Slot;
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -63,6 +63,8 @@ pub trait Ports {
     fn post(&mut self, to: ShardId, message: Message);
     /// Sends media to another shard; `false` when the lane is full.
     fn lane(&mut self, to: ShardId, batch: Batch) -> bool;
+    /// Tells the control plane; `false`: there is no room.
+    fn report(&mut self, report: Report) -> bool;
     /// What a new muxer needs to know of the world.
     fn muxer_context(&mut self) -> MuxerContext;
     /// Adds what only the driver knows to a report.
@@ -112,6 +114,7 @@ pub enum Answer {
     PairOpened(PairId, Option<u16>),
     PortOpened(Option<u16>),
     GroupJoined(Group),
+    Unwatched,
     /// Bytes that came through the other half of its tunnel, or before it became what it is.
     Bytes(Bytes),
     Refused(Refusal),
@@ -126,6 +129,7 @@ pub(super) struct Counters {
     pub refused: u64,
     pub panics: u64,
     pub lane_full: u64,
+    pub reports_dropped: u64,
     pub bytes_in: u64,
     /// Of connections that are gone.
     pub bytes_out: u64,
@@ -159,6 +163,8 @@ pub struct Core<P: Ports> {
     pub(super) held_bytes_max: usize,
     /// What sessions that the operator has started said last, once they are over.
     pub(super) receptions_over: VecDeque<(SessionId, Reception)>,
+    /// When it is said again which streams are waited for.
+    pub(super) next_wanted: Stamp,
     answers: VecDeque<(ConnIndex, Answer)>,
     scratch: Vec<Output>,
     timers: BinaryHeap<Reverse<(Stamp, ConnIndex)>>,
@@ -189,6 +195,7 @@ impl<P: Ports> Core<P> {
             held_bytes: 0,
             held_bytes_max,
             receptions_over: VecDeque::new(),
+            next_wanted: Stamp::ZERO,
             answers: VecDeque::new(),
             scratch: Vec::new(),
             timers: BinaryHeap::new(),
@@ -314,6 +321,7 @@ impl<P: Ports> Core<P> {
 
     /// The peer has closed its side.
     pub fn received_end(&mut self, now: Stamp, index: ConnIndex) {
+        self.tell_disconnected(now, index);
         self.drop_conn(now, index);
         self.settle_answers(now);
     }
@@ -323,6 +331,7 @@ impl<P: Ports> Core<P> {
         if let Some(conn) = self.conns.get(index) {
             log::debug!("{} {}: {error}", conn.protocol, conn.peer_text());
         }
+        self.tell_disconnected(now, index);
         self.drop_conn(now, index);
         self.settle_answers(now);
     }
@@ -427,7 +436,7 @@ impl<P: Ports> Core<P> {
                 let _ = reply.try_send(self.shard_snapshot());
             }
             Command::Close { session, reason, done } => {
-                let found = self.conns.iter().find(|(_, conn)| conn.number == session.number).map(|(index, _)| index);
+                let found = self.find_conn(session);
                 if let Some(index) = found {
                     self.close_with(index, reason);
                 }
@@ -435,6 +444,14 @@ impl<P: Ports> Core<P> {
             }
             Command::Receive { session, protocol, reply } => {
                 let _ = reply.try_send(self.receive(now, session, protocol));
+            }
+            Command::Adopt { .. } => unreachable!("the driver takes connections over"),
+            Command::Expect { session, source, done } => {
+                let found = self.find_conn(session);
+                if let Some(index) = found {
+                    self.drive(index, now, Input::Expect(source));
+                }
+                let _ = done.try_send(found.is_some());
             }
             Command::Receptions(reply) => {
                 let _ = reply.try_send(self.receptions());
@@ -446,6 +463,10 @@ impl<P: Ports> Core<P> {
             Command::Drain => self.drain(),
         }
         self.settle_answers(now);
+    }
+
+    fn find_conn(&self, session: SessionId) -> Option<ConnIndex> {
+        self.conns.iter().find(|(_, conn)| conn.number == session.number).map(|(index, _)| index)
     }
 
     fn drain(&mut self) {
@@ -480,6 +501,7 @@ impl<P: Ports> Core<P> {
                 Answer::PairOpened(pair, port) => (Input::PairOpened { pair, port }, false),
                 Answer::PortOpened(port) => (Input::PortOpened(port), false),
                 Answer::GroupJoined(group) => (Input::GroupJoined(group), false),
+                Answer::Unwatched => (Input::Unwatched, false),
                 Answer::Bytes(ref bytes) => (Input::Bytes(bytes), false),
                 Answer::Refused(refusal) => (Input::Refused(refusal), false),
                 Answer::Ended => (Input::Ended, false),
@@ -560,6 +582,7 @@ impl<P: Ports> Core<P> {
             Output::OpenPair(pair) => self.open_pair(index, pair),
             Output::ClosePair(pair) => self.close_pair(index, pair),
             Output::OpenPort => self.open_port(index),
+            Output::AskUnwatched(ms) => self.conns[index].unwatched_ms = Some(ms),
             Output::Peer(peer) => self.conns[index].peer = Some(peer),
             Output::Redirect(target) => self.redirect(index, target),
             Output::SendDatagram { pair, rtcp, to, bytes } => self.send_datagram(index, pair, rtcp, to, &bytes),

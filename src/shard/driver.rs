@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 
 use super::conn::Socket;
 use super::core::{Core, OpenedGroup, OpenedPair, OpenedPort, Ports};
-use super::message::{Batch, Command, Handoff, Message, ShardId, ShardSnapshot};
+use super::message::{Batch, Command, Handoff, Message, Receiving, Report, ShardId, ShardSnapshot};
 use super::ports::TcpPorts;
 use super::udp::{GroupPorts, UdpPorts};
 use crate::config::Config;
@@ -35,7 +35,7 @@ use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
 use crate::media::Stamp;
 use crate::protocol::common::auth::Authority;
 use crate::protocol::{PROTOCOLS, Protocol, SessionContext};
-use crate::session::{PairId, Session};
+use crate::session::{PairId, Refusal, Session};
 
 /// Bytes per read; the buffer is one per shard, so an idle connection has none.
 const READ_BYTES: usize = 64 * 1024;
@@ -66,6 +66,7 @@ pub struct Parts {
     /// Media from every other shard.
     pub lanes_in: Vec<(ShardId, flume::Receiver<Batch>)>,
     pub heartbeats: Arc<[AtomicU64]>,
+    pub reports: flume::Sender<Report>,
 }
 
 /// One listener of a shard.
@@ -91,6 +92,7 @@ struct Gauges {
 pub(super) struct NetPorts {
     inboxes: Vec<flume::Sender<Message>>,
     lanes: Vec<Option<flume::Sender<Batch>>>,
+    reports: flume::Sender<Report>,
     gauges: Rc<Gauges>,
     random: fastrand::Rng,
     udp: UdpPorts,
@@ -189,6 +191,10 @@ impl Ports for NetPorts {
         self.lanes[usize::from(to)].as_ref().is_some_and(|lane| lane.try_send(batch).is_ok())
     }
 
+    fn report(&mut self, report: Report) -> bool {
+        self.reports.try_send(report).is_ok()
+    }
+
     fn muxer_context(&mut self) -> MuxerContext {
         MuxerContext { epoch_nanos: clock::epoch_nanos(), seed: self.random.u64(..) }
     }
@@ -241,7 +247,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
     });
     let shards = parts.inboxes.len() as ShardId;
     let mut random = fastrand::Rng::new();
-    let (inboxes, lanes) = (parts.inboxes, parts.lanes_out);
+    let (inboxes, lanes, reports) = (parts.inboxes, parts.lanes_out, parts.reports);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
         let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
@@ -250,6 +256,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
         let ports = NetPorts {
             inboxes,
             lanes,
+            reports,
             gauges: gauges.clone(),
             random,
             udp,
@@ -544,9 +551,37 @@ fn adopt(driver: &Rc<Driver>, handoff: Handoff) {
     }
 }
 
+/// Starts a session on a connection that the control plane has made.
+fn begin(driver: &Rc<Driver>, socket: OwnedFd, session: Box<dyn Session>, protocol: &'static str, peer: SocketAddr) -> Receiving {
+    let prepared = Tcp::new(socket).and_then(|tcp| {
+        let unsent_bytes_max = driver.core.borrow().config().viewer.kernel_unsent_bytes_max;
+        socket::prepare(tcp.as_raw_fd(), unsent_bytes_max)?;
+        Ok(tcp)
+    });
+    match prepared {
+        Ok(tcp) => {
+            let (receiving, index) = driver.with(|core, now| core.begin(now, session, protocol, peer, tcp.as_raw_fd()));
+            if let Some(index) = index {
+                rt::spawn(connection(driver.clone(), index, tcp));
+            }
+            receiving
+        }
+        Err(error) => {
+            log::warn!("{protocol} {peer}: a connection cannot be taken: {error}");
+            Receiving::Refused(Refusal::LimitReached)
+        }
+    }
+}
+
 async fn command_loop(driver: Rc<Driver>, commands: flume::Receiver<Command>) {
     while let Ok(command) = commands.recv_async().await {
-        contained(&driver, || driver.with(|core, now| core.command(now, command)));
+        contained(&driver, || match command {
+            Command::Adopt { socket, session, protocol, peer, reply } => {
+                // A reply that nobody waits for any more is no fault.
+                let _ = reply.try_send(begin(&driver, socket, session, protocol, peer));
+            }
+            other => driver.with(|core, now| core.command(now, other)),
+        });
     }
 }
 

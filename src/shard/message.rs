@@ -1,6 +1,7 @@
 //! Everything that crosses a thread: control → shard, shard → shard, and the snapshots that answer. This file is the interface.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use super::core::Answer;
 use crate::hub::directory::Tunnel;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
-use crate::session::{CloseReason, Output, Reception, Refusal, Session, StreamKey};
+use crate::session::{CloseReason, ExpectedSource, Output, Reception, Refusal, Session, StreamKey};
 
 pub type ShardId = u16;
 
@@ -57,6 +58,21 @@ pub enum Command {
         protocol: &'static str,
         reply: flume::Sender<Receiving>,
     },
+    /// Starts a session that receives a stream on a connection that has been made for it.
+    Adopt {
+        /// Connected, and in blocking mode.
+        socket: OwnedFd,
+        session: Box<dyn Session>,
+        protocol: &'static str,
+        peer: SocketAddr,
+        reply: flume::Sender<Receiving>,
+    },
+    /// Tells a session that receives whose packets it is to take; answers whether it was there.
+    Expect {
+        session: SessionId,
+        source: ExpectedSource,
+        done: flume::Sender<bool>,
+    },
     /// What all such sessions say of themselves, those first that run.
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// Publishes the built-in clip, over and over.
@@ -65,12 +81,19 @@ pub enum Command {
     Drain,
 }
 
-/// What became of [`Command::Receive`].
+/// Shard → control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A viewer waits for a stream of a name that is brought on demand; repeated as long as somebody waits.
+    Wanted(StreamKey),
+}
+
+/// What became of [`Command::Receive`] or [`Command::Adopt`].
 #[derive(Debug)]
 pub enum Receiving {
     /// It runs, or says why it is over already.
     Started(SessionId, Reception),
-    /// Its stream belongs to another shard.
+    /// Its stream belongs to another shard; a connection for it was let go.
     Elsewhere(ShardId),
     Refused(Refusal),
 }
@@ -101,7 +124,7 @@ pub enum Message {
 
 /// A connection on its way to another shard.
 pub struct Handoff {
-    pub socket: std::os::fd::OwnedFd,
+    pub socket: OwnedFd,
     pub tls: Option<crate::io::tls::TlsConn>,
     pub connection: Traveller,
 }
@@ -221,6 +244,8 @@ pub struct ShardSnapshot {
     pub panics: u64,
     /// Batches that found a full lane.
     pub lane_full: u64,
+    /// Reports to the control plane that found no room.
+    pub reports_dropped: u64,
     /// Sessions that ended with an error, and what was refused, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
     /// Latency per protocol label in streams that are over.

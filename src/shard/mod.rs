@@ -7,6 +7,9 @@ pub mod core;
 mod datagram_tests;
 #[cfg(test)]
 mod day_tests;
+mod demand;
+#[cfg(test)]
+mod demand_tests;
 pub mod driver;
 mod flush;
 mod groups;

@@ -5,9 +5,9 @@
 
 use std::net::SocketAddr;
 
-use super::conn::Conn;
+use super::conn::{Conn, Socket};
 use super::core::{Answer, Core, Ports};
-use super::message::{Receiving, SessionId};
+use super::message::{Receiving, SessionId, ShardId};
 use crate::hub::fanout::ConnIndex;
 use crate::media::Stamp;
 use crate::session::{Input, Reception, Refusal, Session};
@@ -17,16 +17,15 @@ const OVER_MAX: usize = 256;
 
 impl<P: Ports> Core<P> {
     pub(super) fn receive(&mut self, now: Stamp, session: Box<dyn Session>, protocol: &'static str) -> Receiving {
+        if let Some(owner) = self.other_owner(&*session) {
+            return Receiving::Elsewhere(owner);
+        }
         if self.draining() {
             return Receiving::Refused(Refusal::ShuttingDown);
         }
         if self.conns.len() >= self.config.limits.connections_per_shard_max {
             self.counters.refused += 1;
             return Receiving::Refused(Refusal::LimitReached);
-        }
-        let key = session.reception().map(|reception| reception.key);
-        if let Some(owner) = key.and_then(|key| self.directory.owner(&key)).filter(|owner| *owner != self.id) {
-            return Receiving::Elsewhere(owner);
         }
         self.counters.accepted += 1;
         let id = SessionId { shard: self.id, number: self.start_internal(now, session, protocol) };
@@ -35,6 +34,43 @@ impl<P: Ports> Core<P> {
             // It panicked.
             None => Receiving::Refused(Refusal::LimitReached),
         }
+    }
+
+    /// Starts a session on a connection that was made for it. It has begun, or been refused, before anything comes.
+    pub fn begin(
+        &mut self,
+        now: Stamp,
+        session: Box<dyn Session>,
+        protocol: &'static str,
+        peer: SocketAddr,
+        socket: Socket,
+    ) -> (Receiving, Option<ConnIndex>) {
+        if let Some(owner) = self.other_owner(&*session) {
+            return (Receiving::Elsewhere(owner), None);
+        }
+        let Some(index) = self.accept(now, session, protocol, peer, socket) else {
+            let refusal = if self.draining() { Refusal::ShuttingDown } else { Refusal::LimitReached };
+            return (Receiving::Refused(refusal), None);
+        };
+        self.drive(index, now, Input::Timeout);
+        self.settle_answers(now);
+        if self.conns[index].moving.is_some() {
+            // Another shard has taken the name at this very moment.
+            self.drop_conn(now, index);
+            return (Receiving::Refused(Refusal::NameInUse), Some(index));
+        }
+        let receiving = match self.reception(&self.conns[index]) {
+            Some((id, reception)) => Receiving::Started(id, reception),
+            // It panicked.
+            None => Receiving::Refused(Refusal::LimitReached),
+        };
+        (receiving, Some(index))
+    }
+
+    /// The other shard that owns the stream that a session receives.
+    fn other_owner(&self, session: &dyn Session) -> Option<ShardId> {
+        let key = session.reception()?.key;
+        self.directory.owner(&key).filter(|owner| *owner != self.id)
     }
 
     pub(super) fn receptions(&self) -> Vec<(SessionId, Reception)> {
@@ -76,6 +112,14 @@ impl<P: Ports> Core<P> {
     pub fn connected(&mut self, now: Stamp, index: ConnIndex, peer: SocketAddr) {
         self.drive(index, now, Input::Connected(peer));
         self.settle_answers(now);
+    }
+
+    /// The connection of a session is over; those that the operator has started say so.
+    pub(super) fn tell_disconnected(&mut self, now: Stamp, index: ConnIndex) {
+        let session = self.conns.get(index).and_then(|conn| conn.session.as_ref());
+        if session.is_some_and(|session| session.reception().is_some()) {
+            self.drive(index, now, Input::Disconnected);
+        }
     }
 
     /// Whoever was connected to a session's port is not any more.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::conn::Socket;
 use super::core::{Core, Datagram, OpenedGroup, OpenedPair, OpenedPort, Ports};
-use super::message::{Batch, Command, Message, ShardId, ShardSnapshot};
+use super::message::{Batch, Command, Message, Receiving, Report, ShardId, ShardSnapshot};
 use crate::config::Config;
 use crate::format::MuxerContext;
 use crate::hub::Directory;
@@ -56,6 +56,9 @@ struct Net {
     datagrams_fit: Option<usize>,
     /// Every send of datagrams fails.
     datagrams_refused: bool,
+    /// What the shards have told the control plane, and how much of that it takes.
+    reports: Vec<(ShardId, Report)>,
+    reports_max: usize,
 }
 
 pub struct SimPorts {
@@ -167,6 +170,15 @@ impl Ports for SimPorts {
         fits
     }
 
+    fn report(&mut self, report: Report) -> bool {
+        let mut net = self.net.borrow_mut();
+        let fits = net.reports.len() < net.reports_max;
+        if fits {
+            net.reports.push((self.id, report));
+        }
+        fits
+    }
+
     fn muxer_context(&mut self) -> MuxerContext {
         MuxerContext::default()
     }
@@ -193,7 +205,11 @@ pub struct World {
 impl World {
     pub fn new(shards: usize, config: Config) -> Self {
         let now = Rc::new(Cell::new(Stamp::from_millis(1_000)));
-        let net = Rc::new(RefCell::new(Net { lane_batches_max: config.limits.lane_batches_max, ..Net::default() }));
+        let net = Rc::new(RefCell::new(Net {
+            lane_batches_max: config.limits.lane_batches_max,
+            reports_max: usize::MAX,
+            ..Net::default()
+        }));
         let directory = Arc::new(Directory::default());
         let config = Arc::new(config);
         let make = |id: usize| {
@@ -220,6 +236,29 @@ impl World {
         let peer = Peer { shard, index, socket };
         self.peers.push(peer);
         Some(peer)
+    }
+
+    /// A session on a connection that was made for it.
+    pub fn adopt(&mut self, shard: usize, session: Box<dyn Session>) -> (Receiving, Option<Peer>) {
+        let socket = self.next_socket;
+        self.next_socket += 1;
+        self.net.borrow_mut().wires.insert(socket, Wire::default());
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + socket as u16));
+        let (receiving, index) = self.shards[shard].begin(self.now.get(), session, "sim", address, socket);
+        let peer = index.map(|index| Peer { shard, index, socket });
+        self.peers.extend(peer);
+        self.settle();
+        (receiving, peer)
+    }
+
+    /// What the shards have told the control plane since the last call.
+    pub fn take_reports(&mut self) -> Vec<(ShardId, Report)> {
+        std::mem::take(&mut self.net.borrow_mut().reports)
+    }
+
+    /// How many reports the control plane takes.
+    pub fn set_reports_max(&mut self, reports_max: usize) {
+        self.net.borrow_mut().reports_max = reports_max;
     }
 
     /// Bytes from the peer, then everything that follows from them.

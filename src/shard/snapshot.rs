@@ -91,6 +91,7 @@ impl<P: Ports> Core<P> {
             refused: counters.refused,
             panics: counters.panics,
             lane_full: counters.lane_full,
+            reports_dropped: counters.reports_dropped,
             retired_latency: counters.latency.clone(),
             retired_dropped: counters.dropped,
             ..ShardSnapshot::default()

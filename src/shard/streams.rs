@@ -35,6 +35,8 @@ pub struct Slot {
     pub ended: bool,
     /// Since when nobody views it here.
     pub idle_since: Option<Stamp>,
+    /// Of an owner: since when nobody views it or waits for it on any shard, as the last look has found.
+    pub unwatched_since: Option<Stamp>,
 }
 
 /// Where a stream's events come from.
@@ -131,6 +133,7 @@ impl<P: Ports> Core<P> {
         if let Source::Owner { publisher, .. } = &mut slot.source {
             *publisher = Some(index);
         }
+        slot.unwatched_since = None;
         slot.stream.begin_segment();
         let conn = &mut self.conns[index];
         conn.publishing = Some(at);
@@ -217,7 +220,16 @@ impl<P: Ports> Core<P> {
 
     fn insert_stream(&mut self, now: Stamp, key: StreamKey, source: Source) -> StreamIndex {
         let stream = Stream::new(key.clone(), &self.config);
-        let slot = Slot { stream, source, group: None, dirty: false, began: now, ended: false, idle_since: Some(now) };
+        let slot = Slot {
+            stream,
+            source,
+            group: None,
+            dirty: false,
+            began: now,
+            ended: false,
+            idle_since: Some(now),
+            unwatched_since: None,
+        };
         let at = self.streams.insert(slot);
         self.by_key.insert(key, at);
         at
@@ -279,6 +291,8 @@ impl<P: Ports> Core<P> {
             }
         }
         self.look_up_waiting(now);
+        self.tell_unwatched(now);
+        self.repeat_wanted(now);
         self.bound_media();
     }
 
@@ -320,7 +334,7 @@ impl<P: Ports> Core<P> {
         }
         let until = now.after_millis(self.config.viewer.wait_ms);
         self.conns[index].playing = Playing::Waiting { request, until };
-        self.waiting.entry(key.clone()).or_default().push(index);
+        self.wait_for(&key, index);
         self.rearm(index);
         self.watch_if_owned_elsewhere(now, &key);
     }
@@ -342,7 +356,7 @@ impl<P: Ports> Core<P> {
         }
         let until = now.after_millis(self.config.viewer.wait_ms);
         self.conns[index].playing = Playing::Describing { key: key.clone(), until };
-        self.waiting.entry(key.clone()).or_default().push(index);
+        self.wait_for(&key, index);
         self.rearm(index);
         self.watch_if_owned_elsewhere(now, &key);
     }

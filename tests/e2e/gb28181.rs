@@ -2,7 +2,7 @@
 //!
 //! | sent by | over | codecs | played by |
 //! |---|---|---|---|
-//! | our own writer, with the quirks of cameras | UDP, TCP | H.264 + G.711A, H.264 + AAC, H.265 + AAC | ffmpeg over RTSP, RTMP and HTTP-FLV |
+//! | our own writer, with the quirks of cameras | UDP, TCP whoever connects | H.264 + G.711A, H.264 + AAC, H.265 + AAC | ffmpeg over RTSP, RTMP and HTTP-FLV |
 //! | ffmpeg's muxers `vob` and `mpeg` | UDP, TCP | H.264 + MP3, H.265 | the same |
 
 use std::net::{TcpListener, UdpSocket};
@@ -17,7 +17,15 @@ use crate::harness::ps_writer::{Lengths, PLAIN, Style};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder, missing, wait_for};
 
-on_both_runtimes!(cameras, muxers_of_ffmpeg, foreign_sources, cut_connections, ports_are_freed);
+on_both_runtimes!(
+    cameras,
+    muxers_of_ffmpeg,
+    foreign_sources,
+    cut_connections,
+    senders_that_are_connected_to,
+    nobody_watches,
+    ports_are_freed
+);
 
 const PLAYERS: [Play; 3] = [Play::FfmpegTcp, Play::Rtmp, Play::HttpFlv];
 const SSRC: u32 = 200_000_001;
@@ -34,8 +42,7 @@ fn play(runtime: Runtime, recipe: &Recipe, transport: &str, bursts: &[Burst]) {
     let start = |play: &Play| Some((*play, Player::start(*play, recipe, &server, "live/cam")?));
     let players: Vec<(Play, Player)> = PLAYERS.iter().filter_map(start).collect();
     server.wait_sessions("waiting", players.len());
-    let (id, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": transport, "ssrc": SSRC }));
-    let mut sender = if transport == "udp" { PsSender::udp(port, SSRC) } else { PsSender::tcp(port, SSRC) };
+    let (id, mut sender) = PsSender::start(&server, &json!({ "stream": "live/cam", "transport": transport, "ssrc": SSRC }), SSRC);
     sender.send(bursts);
     let packets: usize = bursts.iter().map(|burst| burst.bytes.len().div_ceil(1_400)).sum();
     wait_for("all packets are counted", SOON, || {
@@ -58,8 +65,9 @@ fn cameras(runtime: Runtime) {
     }
     let rows = [
         (H264_ALAW, "udp", Style { lengths: Lengths::Off(-20), ..PLAIN }),
-        (H264_PLAIN_AAC, "tcp", Style { map: None, lengths: Lengths::Zero, ..PLAIN }),
+        (H264_PLAIN_AAC, "tcp_passive", Style { map: None, lengths: Lengths::Zero, ..PLAIN }),
         (HEVC_AAC, "udp", Style { pes_bytes_max: 1_000, system_header: false, ..PLAIN }),
+        (H264_ALAW, "tcp_active", PLAIN),
     ];
     for (recipe, transport, style) in rows {
         if let (Some(tags), Some(_)) = (recipe.tags(), recipe.ffmpeg()) {
@@ -82,7 +90,9 @@ fn muxers_of_ffmpeg(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
         return;
     }
-    for (recipe, format, transport) in [(H264_MP3, "vob", "udp"), (H264_MP3, "mpeg", "tcp"), (H265_ONLY, "vob", "tcp")] {
+    for (recipe, format, transport) in
+        [(H264_MP3, "vob", "udp"), (H264_MP3, "mpeg", "tcp_passive"), (H265_ONLY, "vob", "tcp_passive")]
+    {
         let Some(path) = program_stream(&recipe, format) else { continue };
         play(runtime, &recipe, transport, &file(&path, Duration::from_secs(4)));
         let _ = std::fs::remove_dir_all(path.parent().unwrap());
@@ -128,7 +138,7 @@ fn cut_connections(runtime: Runtime) {
     }
     let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
     let server = Server::start(options(runtime));
-    let (id, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": "tcp", "timeout_ms": 3_000 }));
+    let (id, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": "tcp_passive", "timeout_ms": 3_000 }));
     let viewer = Viewer::open(&server, Over::HttpFlv, "live/cam");
     let mut sender = PsSender::tcp(port, 11);
     let (before, behind) = bursts.split_at(bursts.len() / 2);
@@ -146,11 +156,53 @@ fn cut_connections(runtime: Runtime) {
     assert_eq!(ended["detail"], "no media for 3000 ms, over after 3000 ms");
 }
 
+/// The server connects to the camera; what goes wrong with that is said in words.
+fn senders_that_are_connected_to(runtime: Runtime) {
+    let server = Server::start(options(runtime));
+    let (id, sender) = PsSender::start(&server, &json!({ "stream": "live/cam", "transport": "tcp_active" }), SSRC);
+    let receiver = server.api(&format!("rtp/{id}"));
+    assert_eq!((&receiver["transport"], &receiver["port"]), (&json!("tcp_active"), &json!(null)));
+    assert_eq!(receiver["detail"], "waiting for media");
+    let taken = server.open_rtp(&json!({ "stream": "live/cam", "transport": "udp" }));
+    assert_eq!(taken.status, 409, "{}", taken.text());
+    drop(sender);
+    assert_eq!(server.wait_rtp(&id, "ended")["detail"], "the sender has closed the connection");
+    // Another one may have the name as soon as nobody publishes.
+    let (id, _sender) =
+        PsSender::start(&server, &json!({ "stream": "live/cam", "transport": "tcp_active", "timeout_ms": 300 }), SSRC);
+    assert_eq!(server.wait_rtp(&id, "ended")["detail"], "waiting for media, over after 300 ms");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refused = server.open_rtp(&json!({ "stream": "live/b", "transport": "tcp_active", "address": nobody }));
+    let error = refused.json()["error"].as_str().unwrap().to_owned();
+    assert!(refused.status == 502 && error.starts_with(&format!("cannot connect to {nobody}: ")), "{} {error}", refused.status);
+}
+
+/// A receiver is over when its last viewer has been gone for long enough, on whichever shard that was.
+fn nobody_watches(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let server = Server::start(options(runtime));
+    // Each connection comes to a shard of the kernel's choice.
+    for _ in 0..3 {
+        let viewer = Viewer::open(&server, Over::HttpFlv, "live/cam");
+        server.wait_sessions("waiting", 1);
+        let body = json!({ "stream": "live/cam", "transport": "udp", "idle_ms": 1_000 });
+        let (id, mut sender) = PsSender::start(&server, &body, SSRC);
+        sender.send(&bursts);
+        assert_eq!(server.wait_rtp(&id, "playing")["state"], "playing");
+        drop(viewer);
+        assert_eq!(server.wait_rtp(&id, "ended")["detail"], "nobody watched for 1000 ms");
+        assert!(server.stream("live/cam").is_none());
+    }
+}
+
 /// With room for one, there is room for the next as soon as one is over, whichever way it ends.
 fn ports_are_freed(runtime: Runtime) {
     let port = free_pair();
     let server = Server::start(options(runtime).shards(1).set("rtsp.udp_ports", format!("{port}-{}", port + 1)));
-    for transport in ["udp", "tcp", "udp"] {
+    for transport in ["udp", "tcp_passive", "udp"] {
         let (id, given) = server.receive_rtp(&json!({ "stream": "live/a", "transport": transport }));
         assert_eq!(given, port);
         let refused = server.open_rtp(&json!({ "stream": "live/b", "transport": transport }));

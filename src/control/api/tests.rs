@@ -310,9 +310,20 @@ fn receivers_are_opened_shown_and_closed() {
     let answer = opened.json();
     assert_eq!((opened.status, &answer["stream"], &answer["ssrc"]), (201, &json!("live/b"), &json!(200_000_001)));
     assert_eq!((&answer["state"], &answer["detail"]), (&json!("waiting"), &json!("waiting for media")));
+    // The server connects to the sender.
+    let sender = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = sender.local_addr().unwrap();
+    let body = json!({"stream": "live/b", "transport": "tcp_active", "address": address, "idle_ms": 5_000}).to_string();
+    let opened = server.request("POST", "/api/v1/rtp", "", &body);
+    assert_eq!((opened.status, &opened.json()["transport"]), (201, &json!("tcp_active")));
+    sender.accept().unwrap();
+    drop(sender);
+    let refused = server.request("POST", "/api/v1/rtp", "", &body);
+    let said = refused.json()["error"].as_str().unwrap().to_owned();
+    assert!(refused.status == 502 && said.starts_with(&format!("cannot connect to {address}: ")), "{} {said}", refused.status);
     assert_eq!(server.request("DELETE", "/api/v1/rtp/0-9", "", "").status, 204);
     assert_eq!(*server.closed.lock().unwrap(), [SessionId { shard: 0, number: 9 }]);
-    let refused: [(&str, &str, &str, u16, &str); 9] = [
+    let refused: [(&str, &str, &str, u16, &str); 12] = [
         ("GET", "/api/v1/rtp/0-8", "", 404, "no receiver 0-8"),
         ("DELETE", "/api/v1/rtp/0-7", "", 404, "no receiver 0-7"),
         ("GET", "/api/v1/rtp/7", "", 400, "a session id looks like 0-42"),
@@ -327,6 +338,9 @@ fn receivers_are_opened_shown_and_closed() {
         ),
         ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "ssrc": "x"}"#, 400, "ssrc must be a number"),
         ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "timeout_ms": 1}"#, 400, "timeout_ms must be 100 to"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "idle_ms": 0}"#, 400, "idle_ms must be 100 to"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "tcp_active"}"#, 400, "address: give the sender's"),
+        ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "address": "[::1]:9"}"#, 400, "address: give the"),
         ("POST", "/api/v1/rtp", "", 400, "the body is not what this route takes"),
     ];
     for (method, path, body, status, error) in refused {

@@ -3,8 +3,11 @@
 //! [`receiver`] takes RTP on a port that was asked for: through the API, or by a call of [`platform`], which devices register with.
 
 pub mod manscdp;
+pub mod mansrtsp;
 pub mod platform;
+pub mod ptz;
 pub mod receiver;
+pub mod sdp;
 pub mod sip;
 #[cfg(test)]
 mod tests;

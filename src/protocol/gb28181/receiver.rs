@@ -1,12 +1,14 @@
-//! RTP on a port of its own, without signalling → a published stream.
+//! RTP that somebody has agreed on elsewhere → a published stream.
 //!
 //! GB/T 28181 Annex C: a program stream (payload type 96, or whatever begins as one), or H.264, H.265, G.711 by themselves, by payload
-//! type. Over UDP, or over TCP behind lengths (RFC 4571), with the sender connecting. The session claims the stream's name, opens its
-//! port, and is over when nothing has come for the time that was asked for.
+//! type. Over UDP, or over TCP behind lengths (RFC 4571), whoever connects. The session claims the stream's name, opens its port unless
+//! it was given a connection, and is over when nothing has come, or nobody has watched, for the time that was asked for.
 //!
-//! **Whose packets are taken**: those of the SSRC that was given, else of the first that shows; another is followed if that one has been
-//! silent for [`RELOCK_SILENCE_MS`] and none was given. Over UDP the address is settled by the first packet and followed with the guard of
-//! [`Source`]. Limits: those of `format::rtp` and `format::ps`. Not here: RTCP, which is passed over.
+//! Whose packets are taken: [`Sources`]. Over UDP the address is settled by the first packet and followed with the guard of [`Source`].
+//! Limits: those of `format::rtp` and `format::ps`. Not here: RTCP, which is passed over.
+
+mod request;
+mod source;
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -20,45 +22,20 @@ use crate::format::rtp::{PayloadForm, RtpHeader, RtpPayload, rtcp};
 use crate::media::{Codec, MediaEvent, Stamp};
 use crate::protocol::common::source::{Sender, Source};
 use crate::session::{
-    CloseReason, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey,
+    CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError,
 };
+
+pub use self::request::{Request, TIMEOUT_MS_DEFAULT, Transport};
+pub use self::source::RELOCK_SILENCE_MS;
+use self::source::{Sources, Verdict};
 
 /// The label under which it is counted and shown.
 pub const NAME: &str = "rtp";
-/// How long the known source must have been silent before another one is followed.
-pub const RELOCK_SILENCE_MS: u64 = 5_000;
 
 const PAIR: PairId = 0;
 /// How often the shard is told what has arrived.
 const COUNT_MS: u64 = 1_000;
 const PS_PAYLOAD_TYPE: u8 = 96;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Udp,
-    /// The sender connects.
-    Tcp,
-}
-
-impl Transport {
-    const fn name(self) -> &'static str {
-        match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-        }
-    }
-}
-
-/// What the operator asks for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    pub key: StreamKey,
-    pub transport: Transport,
-    /// `None`: of whoever sends first.
-    pub ssrc: Option<u32>,
-    /// Without media for so long the session is over.
-    pub timeout_ms: u64,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -86,11 +63,10 @@ pub struct Receiver {
     over: String,
     refusal: Option<Refusal>,
     port: Option<u16>,
-    ssrc: Option<u32>,
+    sources: Sources,
     source: Source,
     address: Option<SocketAddr>,
-    /// An SSRC that is not the expected one, and a payload type that is none of those known; the last ones seen.
-    foreign: Option<u32>,
+    /// A payload type that is none of those known; the last one seen.
     odd_type: Option<u8>,
     last_media: Stamp,
     framing: Framing,
@@ -121,13 +97,12 @@ impl Receiver {
             over: String::new(),
             refusal: None,
             port: None,
-            ssrc: request.ssrc,
+            sources: Sources::new(request.source),
             source: Source::unknown(),
             address: None,
-            foreign: None,
             odd_type: None,
             last_media: Stamp::ZERO,
-            framing: Framing::new(request.ssrc),
+            framing: Framing::new(request.source.ssrc.filter(|_| request.source.strict)),
             sequence: Sequence::new(reorder_ms),
             media: Media::Unknown,
             at_end: false,
@@ -147,7 +122,13 @@ impl Receiver {
             out.push(Output::Unpublish);
             return self.refused(Refusal::LimitReached, "no port is left", out);
         }
+        self.open(now, out);
+    }
+
+    /// Media may come from now on.
+    fn open(&mut self, now: Stamp, out: &mut Vec<Output>) {
         (self.phase, self.last_media, self.next_count) = (Phase::Open, now, now.after_millis(COUNT_MS));
+        out.extend(self.request.idle_ms.map(Output::AskUnwatched));
     }
 
     fn refused(&mut self, refusal: Refusal, why: &str, out: &mut Vec<Output>) {
@@ -163,7 +144,13 @@ impl Receiver {
 
     fn datagram(&mut self, now: Stamp, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
         let Some(header) = self.header(bytes) else { return };
-        let Some(is_new) = self.is_of_source(now, header.ssrc) else { return };
+        let verdict = self.judge(now, header.ssrc, Some(from));
+        if verdict == Verdict::Foreign {
+            return;
+        }
+        if verdict == Verdict::Follow {
+            self.source = Source::unknown();
+        }
         match self.source.datagram(now, from, true) {
             Sender::Stranger => {
                 self.new.useless += 1;
@@ -172,7 +159,8 @@ impl Receiver {
             Sender::Moved => self.peer(from, out),
             Sender::Known => {}
         }
-        self.packet(now, &header, bytes, is_new, out);
+        self.sources.take(header.ssrc, Some(from.ip()));
+        self.packet(now, &header, bytes, verdict == Verdict::Follow, out);
     }
 
     fn peer(&mut self, address: SocketAddr, out: &mut Vec<Output>) {
@@ -188,8 +176,10 @@ impl Receiver {
                 self.lost(out);
             }
             let Some(header) = self.header(packet) else { return };
-            if let Some(is_new) = self.is_of_source(now, header.ssrc) {
-                self.packet(now, &header, packet, is_new, out);
+            let verdict = self.judge(now, header.ssrc, self.address);
+            if verdict != Verdict::Foreign {
+                self.sources.take(header.ssrc, self.address.map(|address| address.ip()));
+                self.packet(now, &header, packet, verdict == Verdict::Follow, out);
             }
         });
         self.framing = framing;
@@ -197,7 +187,7 @@ impl Receiver {
 
     /// Another connection has nothing to do with the one before, but for its source.
     fn connected(&mut self, address: SocketAddr, out: &mut Vec<Output>) {
-        self.framing = Framing::new(self.ssrc);
+        self.framing = Framing::new(self.sources.certain());
         self.sequence.reset();
         self.lost(out);
         self.peer(address, out);
@@ -213,20 +203,18 @@ impl Receiver {
         header
     }
 
-    /// Whether packets of this source are taken, and whether it is another one than before.
-    fn is_of_source(&mut self, now: Stamp, ssrc: u32) -> Option<bool> {
-        match self.ssrc {
-            Some(known) if known == ssrc => return Some(false),
-            None => {}
-            Some(_) if self.request.ssrc.is_none() && now.millis_since(self.last_media) >= RELOCK_SILENCE_MS => {}
-            Some(_) => {
-                self.new.useless += 1;
-                self.foreign = Some(ssrc);
-                return None;
-            }
+    fn judge(&mut self, now: Stamp, ssrc: u32, from: Option<SocketAddr>) -> Verdict {
+        let verdict = self.sources.judge(ssrc, from.map(|from| from.ip()), now.millis_since(self.last_media));
+        self.new.useless += u64::from(verdict == Verdict::Foreign);
+        verdict
+    }
+
+    /// Something else has been agreed.
+    fn expect(&mut self, expected: ExpectedSource, out: &mut Vec<Output>) {
+        if self.sources.expect(expected) {
+            self.source = Source::unknown();
+            self.restart(out);
         }
-        let is_new = self.ssrc.replace(ssrc).is_some();
-        Some(is_new)
     }
 
     fn packet(&mut self, now: Stamp, header: &RtpHeader, packet: &[u8], is_new: bool, out: &mut Vec<Output>) {
@@ -238,7 +226,8 @@ impl Receiver {
             self.new.useless += 1;
             self.odd_type = Some(header.payload_type);
             // Whoever sends nothing of use keeps nobody else out.
-            (self.ssrc, self.source) = (self.request.ssrc, Source::unknown());
+            self.sources.forget();
+            self.source = Source::unknown();
             return;
         }
         self.last_media = now;
@@ -290,7 +279,7 @@ impl Receiver {
         self.give_up_gaps(Stamp::MAX, out);
         self.sequence.reset();
         self.collect_counts();
-        (self.media, self.at_end, self.foreign) = (Media::Unknown, false, None);
+        (self.media, self.at_end) = (Media::Unknown, false);
     }
 
     /// Decides what the payloads are. `false`: nothing that is known.
@@ -375,18 +364,39 @@ impl Receiver {
         Err(SessionError { fault: Fault::TimedOut, reason: "no_media", message })
     }
 
+    /// Gives out what there is, and is over.
+    fn finish(&mut self, why: &str, out: &mut Vec<Output>) {
+        self.give_up_gaps(Stamp::MAX, out);
+        self.count(out);
+        self.end(why);
+    }
+
+    fn unwatched(&mut self, out: &mut Vec<Output>) {
+        self.finish(&format!("nobody watched for {} ms", self.request.idle_ms.unwrap_or(0)), out);
+        out.extend([Output::Unpublish, Output::Close]);
+    }
+
+    /// Who was connected is not any more. To a port he may come again.
+    fn disconnected(&mut self, out: &mut Vec<Output>) {
+        if matches!(self.request.transport, Transport::TcpActive { .. }) {
+            self.finish("the sender has closed the connection", out);
+            out.push(Output::Close);
+        }
+    }
+
     fn closing(&mut self, reason: CloseReason, out: &mut Vec<Output>) {
         if self.phase == Phase::Over {
             return;
         }
-        self.give_up_gaps(Stamp::MAX, out);
-        self.count(out);
-        self.end(match reason {
-            CloseReason::Kicked => "closed by the operator",
-            CloseReason::TakenOver => "another publisher has taken the name",
-            CloseReason::Stalled => "stalled",
-            CloseReason::ShuttingDown => "the server is shutting down",
-        });
+        self.finish(
+            match reason {
+                CloseReason::Kicked => "closed by the operator",
+                CloseReason::TakenOver => "another publisher has taken the name",
+                CloseReason::Stalled => "stalled",
+                CloseReason::ShuttingDown => "the server is shutting down",
+            },
+            out,
+        );
         if reason == CloseReason::Kicked {
             // Nobody will come back.
             out.push(Output::Unpublish);
@@ -403,11 +413,11 @@ impl Receiver {
             ReceptionState::Ended => return self.over.clone(),
         };
         // Writing into a string cannot fail.
-        if let (Some(address), Some(ssrc), true) = (self.address, self.ssrc, self.state != ReceptionState::Waiting) {
+        if let (Some(address), Some(ssrc), true) = (self.address, self.sources.ssrc(), self.state != ReceptionState::Waiting) {
             let _ = write!(words, ", from {address} (SSRC {ssrc})");
         }
-        if let (Some(foreign), Some(ssrc)) = (self.foreign, self.ssrc) {
-            let _ = write!(words, "; RTP seen with SSRC {foreign}, {ssrc} expected: ignored");
+        if let Some(remark) = self.sources.remark() {
+            let _ = write!(words, "; {remark}");
         }
         if let Some(odd) = self.odd_type {
             let _ = write!(words, "; payload type {odd} is not known: ignored");
@@ -424,14 +434,21 @@ impl Session for Receiver {
                 out.push(Output::Publish(self.request.key.clone()));
             }
             Input::Timeout if self.phase == Phase::Open => return self.timeout(now, out),
-            Input::Publishing => out.push(match self.request.transport {
-                Transport::Udp => Output::OpenPair(PAIR),
-                Transport::Tcp => Output::OpenPort,
-            }),
+            Input::Publishing => match self.request.transport {
+                Transport::Udp => out.push(Output::OpenPair(PAIR)),
+                Transport::TcpPassive => out.push(Output::OpenPort),
+                Transport::TcpActive { to } => {
+                    self.address = Some(to);
+                    self.open(now, out);
+                }
+            },
             Input::PairOpened { port, .. } | Input::PortOpened(port) => self.opened(now, port, out),
             Input::Datagram { rtcp: false, from, bytes, .. } if self.phase == Phase::Open => self.datagram(now, from, bytes, out),
             Input::Bytes(bytes) if self.phase == Phase::Open => self.bytes(now, bytes, out),
             Input::Connected(address) => self.connected(address, out),
+            Input::Disconnected if self.phase == Phase::Open => self.disconnected(out),
+            Input::Unwatched if self.phase == Phase::Open => self.unwatched(out),
+            Input::Expect(expected) => self.expect(expected, out),
             Input::Refused(refusal) => {
                 let why = match refusal {
                     Refusal::NameInUse => "the name is in use",
@@ -445,6 +462,7 @@ impl Session for Receiver {
             | Input::Datagram { .. }
             | Input::Bytes(_)
             | Input::Disconnected
+            | Input::Unwatched
             | Input::Playing(_)
             | Input::Described(_)
             | Input::GroupJoined(_)
@@ -473,7 +491,7 @@ impl Session for Receiver {
             key: self.request.key.clone(),
             transport: self.request.transport.name(),
             port: self.port,
-            ssrc: self.ssrc,
+            ssrc: self.sources.ssrc(),
             source: self.address,
             state: self.state,
             detail: self.words(),

@@ -7,11 +7,13 @@ use crate::config::Config;
 use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
 use crate::format::rtp::demux::Received;
 use crate::media::{Discard, MediaEvent, Stamp};
-use crate::session::{CloseReason, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey};
+use crate::session::{
+    CloseReason, ExpectedSource, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey,
+};
 
 const SPS: &[u8] = include_bytes!("../../../tests/corpus/h264/sps_318x182");
 const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];
-const TIMEOUT_MS: u64 = 15_000;
+const TIMEOUT_MS: u64 = TIMEOUT_MS_DEFAULT;
 
 struct Run {
     receiver: Receiver,
@@ -38,22 +40,34 @@ fn picture(number: u64) -> Vec<u8> {
 
 impl Run {
     fn new(transport: Transport, ssrc: Option<u32>) -> Run {
-        let request = Request { key: StreamKey::parse("live/cam").unwrap(), transport, ssrc, timeout_ms: TIMEOUT_MS };
+        let source = ExpectedSource { ssrc, strict: true, ip: None };
+        Run::asked(Request { source, ..Request::new(StreamKey::parse("live/cam").unwrap(), transport) })
+    }
+
+    fn asked(request: Request) -> Run {
         let receiver = Receiver::new(request, &Config::default());
         Run { receiver, now: Stamp::from_millis(1_000), sequence: 0 }
     }
 
     /// Open, and its port known.
     fn open(transport: Transport, ssrc: Option<u32>) -> Run {
-        let mut run = Run::new(transport, ssrc);
+        Run::new(transport, ssrc).begun(transport)
+    }
+
+    fn begun(mut self, transport: Transport) -> Run {
+        let run = &mut self;
         assert_eq!(run.input(Input::Timeout), [Output::Publish(StreamKey::parse("live/cam").unwrap())]);
         let (asked, answer) = match transport {
             Transport::Udp => (Output::OpenPair(0), Input::PairOpened { pair: 0, port: Some(20_000) }),
-            Transport::Tcp => (Output::OpenPort, Input::PortOpened(Some(20_000))),
+            Transport::TcpPassive => (Output::OpenPort, Input::PortOpened(Some(20_000))),
+            Transport::TcpActive { .. } => {
+                assert_eq!(run.input(Input::Publishing), []);
+                return self;
+            }
         };
         assert_eq!(run.input(Input::Publishing), [asked]);
         assert_eq!(run.input(answer), []);
-        run
+        self
     }
 
     #[track_caller]
@@ -80,6 +94,12 @@ impl Run {
     fn says(&self) -> Reception {
         self.receiver.reception().unwrap()
     }
+}
+
+/// The same behind its length, of source 7.
+fn framed(sequence: u16, payload: &[u8]) -> Vec<u8> {
+    let packet = rtp(sequence, 7, payload);
+    [&(packet.len() as u16).to_be_bytes()[..], &packet].concat()
 }
 
 fn frames(out: &[Output]) -> usize {
@@ -161,12 +181,12 @@ fn without_media_it_is_over() {
 
 #[test]
 fn what_cannot_begin_says_why() {
-    let mut run = Run::new(Transport::Tcp, None);
+    let mut run = Run::new(Transport::TcpPassive, None);
     run.input(Input::Timeout);
     assert_eq!(run.input(Input::Refused(Refusal::NameInUse)), [Output::Close]);
     assert_eq!((run.says().refusal, run.says().detail.as_str()), (Some(Refusal::NameInUse), "the name is in use"));
     for (transport, answer) in
-        [(Transport::Tcp, Input::PortOpened(None)), (Transport::Udp, Input::PairOpened { pair: 0, port: None })]
+        [(Transport::TcpPassive, Input::PortOpened(None)), (Transport::Udp, Input::PairOpened { pair: 0, port: None })]
     {
         let mut run = Run::new(transport, None);
         run.input(Input::Timeout);
@@ -178,11 +198,7 @@ fn what_cannot_begin_says_why() {
 
 #[test]
 fn a_connection_may_break_and_come_again() {
-    let framed = |sequence: u16, payload: &[u8]| {
-        let packet = rtp(sequence, 7, payload);
-        [&(packet.len() as u16).to_be_bytes()[..], &packet].concat()
-    };
-    let mut run = Run::open(Transport::Tcp, None);
+    let mut run = Run::open(Transport::TcpPassive, None);
     assert_eq!(run.input(Input::Connected(at(5_000))), [Output::Peer(at(5_000))]);
     let bytes = [framed(1, &picture(0)), framed(2, &picture(1))].concat();
     let seen: usize = bytes.chunks(1).map(|byte| frames(&run.input(Input::Bytes(byte)))).sum();
@@ -226,4 +242,48 @@ fn codecs_that_are_not_carried_are_named() {
     assert!(out.contains(&note) && out.contains(&Output::Discarded(Discard::UnknownCodec)), "{out:?}");
     let again = run.datagram(5_000, 7, &pes(VIDEO_ID, None, &[1], Lengths::Right));
     assert!(!again.contains(&note));
+}
+
+#[test]
+fn a_connection_that_was_made_for_it_is_its_only_one() {
+    let active = Transport::TcpActive { to: at(5_000) };
+    let mut run = Run::new(active, None).begun(active);
+    assert_eq!((run.says().port, run.says().source, run.says().transport), (None, Some(at(5_000)), "tcp_active"));
+    let bytes = [framed(1, &picture(0)), framed(2, &picture(1))].concat();
+    let seen: usize = bytes.chunks(7).map(|bytes| frames(&run.input(Input::Bytes(bytes)))).sum();
+    assert_eq!(seen, 2);
+    assert_eq!(run.says().detail, "playing H264, from 192.0.2.1:5000 (SSRC 7)");
+    let counts = Received { received: 2, ..Received::default() };
+    assert_eq!(run.input(Input::Disconnected), [Output::Received(counts), Output::Close]);
+    assert_eq!((run.says().state, run.says().detail.as_str()), (ReceptionState::Ended, "the sender has closed the connection"));
+    assert_eq!(run.receiver.next_timeout(), None);
+}
+
+#[test]
+fn it_is_over_when_nobody_watches() {
+    let key = StreamKey::parse("live/cam").unwrap();
+    let mut run = Run::asked(Request { idle_ms: Some(3_000), ..Request::new(key, Transport::Udp) });
+    run.input(Input::Timeout);
+    run.input(Input::Publishing);
+    assert_eq!(run.input(Input::PairOpened { pair: 0, port: Some(20_000) }), [Output::AskUnwatched(3_000)]);
+    assert_eq!(run.input(Input::Unwatched), [Output::Unpublish, Output::Close]);
+    assert_eq!((run.says().state, run.says().detail.as_str()), (ReceptionState::Ended, "nobody watched for 3000 ms"));
+}
+
+#[test]
+fn a_source_that_is_not_the_agreed_one() {
+    let key = StreamKey::parse("live/cam").unwrap();
+    let source = ExpectedSource { ssrc: Some(7), ..ExpectedSource::default() };
+    let mut run = Run::asked(Request { source, ..Request::new(key, Transport::Udp) }).begun(Transport::Udp);
+    assert_eq!(frames(&run.datagram(5_000, 8, &picture(0))), 1);
+    assert_eq!(run.says().detail, "playing H264, from 192.0.2.1:5000 (SSRC 8); RTP seen with SSRC 8, SDP says 7: accepted");
+    // The agreed one shows, from another port: the stranger keeps nobody out.
+    let out = run.datagram(6_000, 7, &picture(1));
+    assert_eq!((frames(&out), run.says().ssrc), (1, Some(7)));
+    assert!(out.contains(&Output::Peer(at(6_000))));
+    // What is agreed may change while media comes; then only that is taken.
+    let strict = ExpectedSource { ssrc: Some(9), strict: true, ip: None };
+    run.input(Input::Expect(strict));
+    assert_eq!(run.datagram(6_000, 7, &picture(2)), []);
+    assert_eq!(frames(&run.datagram(7_000, 9, &picture(3))), 1);
 }

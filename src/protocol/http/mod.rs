@@ -398,7 +398,7 @@ impl Session for HttpSession {
             // Never asked for.
             Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => Ok(()),
             // It has opened no port.
-            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => Ok(()),
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => Ok(()),
             Input::Timeout => self.timeout(now, out),
             Input::Playing(_) => {
                 self.playing(now, out);

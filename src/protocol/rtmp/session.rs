@@ -100,7 +100,7 @@ impl RtmpSession {
             // Never asked for.
             Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => {}
             // It has opened no port.
-            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => {}
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => {}
             Input::Timeout => return self.timeout(now),
             Input::Publishing => self.publishing(out),
             Input::Playing(_) => self.playing(),

@@ -172,7 +172,7 @@ impl RtspSession {
             Input::Ended => self.ended(now),
             Input::Closing(_) => self.closing(out),
             // It opens no port and has a connection.
-            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected => {}
+            Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => {}
             Input::Publishing
             | Input::GroupJoined(_)
             | Input::Playing(_)

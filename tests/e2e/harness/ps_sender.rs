@@ -1,7 +1,7 @@
 //! A camera of our own: program streams in RTP over UDP, or over TCP behind lengths (RFC 4571), in real time; and the API that opens the port.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -106,6 +106,21 @@ impl PsSender {
         PsSender { way: Way::Tcp(socket), ssrc, sequence: 65_500 }
     }
 
+    /// Opens a receiver, and what sends to it: over what it asks for, connecting or being connected to.
+    #[track_caller]
+    pub fn start(server: &Server, body: &Value, ssrc: u32) -> (String, Self) {
+        if body["transport"] == "tcp_active" {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let mut body = body.clone();
+            body["address"] = listener.local_addr().unwrap().to_string().into();
+            let id = server.created_rtp(&body)["id"].as_str().unwrap().to_owned();
+            let (socket, _) = listener.accept().unwrap();
+            return (id, PsSender { way: Way::Tcp(socket), ssrc, sequence: 65_500 });
+        }
+        let (id, port) = server.receive_rtp(body);
+        (id, if body["transport"] == "udp" { PsSender::udp(port, ssrc) } else { PsSender::tcp(port, ssrc) })
+    }
+
     /// Sends all in real time.
     pub fn send(&mut self, bursts: &[Burst]) {
         self.send_with(bursts, |_| {});
@@ -169,12 +184,18 @@ impl Server {
         request_with(self.control, "POST", "/api/v1/rtp", &["Content-Type: application/json"], &body.to_string())
     }
 
-    /// The same, which must succeed: id and port.
+    /// The same, which must succeed.
     #[track_caller]
-    pub fn receive_rtp(&self, body: &Value) -> (String, u16) {
+    fn created_rtp(&self, body: &Value) -> Value {
         let response = self.open_rtp(body);
         assert_eq!(response.status, 201, "{}", response.text());
-        let answer = response.json();
+        response.json()
+    }
+
+    /// As [`Server::created_rtp`]: id and port.
+    #[track_caller]
+    pub fn receive_rtp(&self, body: &Value) -> (String, u16) {
+        let answer = self.created_rtp(body);
         (answer["id"].as_str().unwrap().to_owned(), answer["port"].as_u64().unwrap().try_into().unwrap())
     }
 

@@ -52,7 +52,7 @@ pub struct DemuxOptions {
 }
 
 /// Counts since the last time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Received {
     pub received: u64,
     /// Given up after the reorder window.

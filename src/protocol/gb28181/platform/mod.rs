@@ -3,8 +3,13 @@
 //! SIP messages, the time, the operator's wishes and news of media go in; what is to be sent and done comes out, in order. Media itself
 //! never passes here: a call asks for a receiver on a shard, and hears what becomes of it.
 
-use bytes::Bytes;
+pub mod ask;
+pub mod view;
 
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use self::ask::{Answer, Ask};
 use super::receiver;
 use super::sip::{ConnectionId, Hop};
 use crate::media::Stamp;
@@ -20,7 +25,7 @@ pub struct Clock {
 }
 
 /// Names the media of a call between the platform and who carries its outputs out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CallId(pub u64);
 
 /// Names a question of the operator until it is answered.
@@ -42,6 +47,8 @@ pub enum Input<'a> {
     ReceiverOpened { call: CallId, port: Result<u16, String> },
     /// What the receiver of a call says of itself: when it has changed, and when it is over.
     Reception { call: CallId, reception: Reception },
+    /// The operator asks; answered by one [`Output::Answer`] with the same ticket, at once or later.
+    Ask { ticket: Ticket, ask: Ask },
 }
 
 /// What the platform wants done, in order.
@@ -59,6 +66,10 @@ pub enum Output {
         request: receiver::Request,
     },
     CloseReceiver(CallId),
+    Answer {
+        ticket: Ticket,
+        answer: Answer,
+    },
     /// What survives a restart has changed.
     Save,
     /// For the log; counted under `reason` if there is one.
