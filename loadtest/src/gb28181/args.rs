@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 
 use super::ps::{Lengths, Style};
 use super::xml::Charset;
-use crate::args::Rate;
+use crate::args::{LoadArgs, Rate};
+
+/// Of the first device, and of its first channel.
+pub const DEVICE_ID: &str = "34020000001110000001";
+pub const CHANNEL_ID: &str = "34020000001310000001";
 
 /// Plays GB/T 28181 devices: cameras and recorders that register with a platform, answer its queries, and send media when they are invited.
 ///
@@ -33,10 +37,10 @@ pub struct DeviceArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub devices: u16,
     /// The 20 digits of the first device
-    #[arg(long, default_value = "34020000001110000001")]
+    #[arg(long, default_value = DEVICE_ID)]
     pub id: String,
     /// The 20 digits of the first device's first channel; those of all devices count up
-    #[arg(long, default_value = "34020000001310000001")]
+    #[arg(long, default_value = CHANNEL_ID)]
     pub channel_id: String,
     /// Channels of each device
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
@@ -95,6 +99,28 @@ pub struct DeviceArgs {
     /// Ends, in order, after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub r#for: Option<u64>,
+}
+
+/// The options that nobody gives have their defaults here too.
+#[derive(Parser)]
+struct Defaults {
+    #[command(flatten)]
+    args: DeviceArgs,
+}
+
+impl DeviceArgs {
+    /// The devices that publish in a run of the load generator.
+    pub fn of_load(load: &LoadArgs) -> DeviceArgs {
+        DeviceArgs {
+            server: load.sip.clone(),
+            password: load.sip_password.clone(),
+            devices: load.publishers,
+            rate: load.rate,
+            fps: load.fps,
+            gop_ms: load.gop_ms,
+            ..Defaults::parse_from(["gb28181-device"]).args
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,7 +6,7 @@ use super::agent::{Dialog, T1, T2, TIMEOUT, Why};
 use super::device::{CALLS_MAX, Device, Queued, millis};
 use super::media::TICKS_PER_SECOND;
 use super::sdp::{self, Description, Purpose};
-use super::sender::{Plan, Sender};
+use super::sender::{Plan, Sender, Sent};
 use super::sip::{Message, user};
 use super::turn::Turn;
 use crate::poll::NANOS_PER_SECOND;
@@ -54,6 +54,10 @@ impl Call {
             State::Ending { at } => *at,
             State::Ended => u64::MAX,
         }
+    }
+
+    pub fn sent(&self) -> Sent {
+        self.sender.sent
     }
 
     pub fn go(&mut self, now: u64) {

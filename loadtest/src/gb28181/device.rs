@@ -14,6 +14,7 @@ use super::calls::Call;
 use super::media::Media;
 use super::notify::Subscription;
 use super::registration::Registration;
+use super::sender::Sent;
 use super::sip::Message;
 use super::talk::Talk;
 use super::turn::Turn;
@@ -310,6 +311,11 @@ impl Device {
         self.calls.iter_mut().for_each(|call| *call = None);
         self.talk = None;
         self.agent.forget();
+    }
+
+    /// Of the calls that run.
+    pub fn sent(&self) -> impl Iterator<Item = Sent> {
+        self.calls.iter().flatten().map(Call::sent)
     }
 
     /// One of its sockets for media has something.

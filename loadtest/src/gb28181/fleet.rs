@@ -103,10 +103,20 @@ impl Fleet {
         self.devices.iter().all(|device| device.registration.state == State::On)
     }
 
-    /// The stream of a device's first channel, as the server calls it.
-    pub fn stream(&self, number: usize) -> String {
-        let inventory = &self.devices[number].inventory;
-        format!("gb/{}/{}", inventory.device, inventory.channels[0].id)
+    /// Whether each device sends.
+    pub fn all_send(&self) -> bool {
+        self.devices.iter().all(|device| device.sent().any(|sent| sent.units > 0))
+    }
+
+    /// Packets that the server reports as lost on their way to it; `None`: no report has come.
+    pub fn reported_lost(&self) -> Option<i64> {
+        let lost: Vec<i64> = self.devices.iter().flat_map(Device::sent).filter_map(|sent| sent.lost).collect();
+        (!lost.is_empty()).then(|| lost.iter().sum())
+    }
+
+    /// Packets that could not be sent.
+    pub fn unsent(&self) -> u64 {
+        self.devices.iter().flat_map(Device::sent).map(|sent| sent.unsent).sum()
     }
 
     /// Does what is due, of all devices.

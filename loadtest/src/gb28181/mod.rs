@@ -10,7 +10,7 @@ mod calls;
 mod date;
 mod device;
 mod digest;
-mod fleet;
+pub mod fleet;
 mod flv;
 mod media;
 mod notify;
@@ -20,6 +20,7 @@ mod rtp;
 mod sdp;
 mod sender;
 mod sip;
+pub mod start;
 mod talk;
 #[cfg(test)]
 mod tests;

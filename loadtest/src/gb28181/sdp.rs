@@ -94,7 +94,7 @@ impl Description {
         let port: u16 = media.next()?.parse().ok()?;
         let is_tcp = media.next()?.starts_with("TCP");
         // The connection line of the media, else that of the session: the last one.
-        let ip: IpAddr = line('c').last()?.split(' ').nth(2)?.trim().parse().ok()?;
+        let ip: IpAddr = line('c').next_back()?.split(' ').nth(2)?.trim().parse().ok()?;
         let transport = match (is_tcp, attribute("setup")) {
             (false, _) => Transport::Udp,
             (true, Some("active")) => Transport::Listen,

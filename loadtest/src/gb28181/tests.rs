@@ -299,7 +299,7 @@ fn recordings_pause_seek_and_end() {
     let ack = world.request("ACK", CHANNEL, "call");
     world.give(&ack);
     world.play(100);
-    let mut info = |world: &mut World, body: &str| {
+    let info = |world: &mut World, body: &str| {
         let request = world.request("INFO", CHANNEL, "call").with_body("Application/MANSRTSP", body.as_bytes().to_vec());
         world.now = crate::poll::now();
         let (sent, events) = world.give(&request);
@@ -322,7 +322,7 @@ fn recordings_pause_seek_and_end() {
 #[test]
 fn subscribers_are_told() {
     let mut world = World::new("");
-    let mut subscribe = |world: &mut World, command: &str, call_id: &str, expires: &str| {
+    let subscribe = |world: &mut World, command: &str, call_id: &str, expires: &str| {
         let body = format!("<Query><CmdType>{command}</CmdType><SN>1</SN><Interval>2</Interval></Query>");
         let request = world.request("SUBSCRIBE", "34020000001110000001", call_id);
         let request = request.with("Event", "presence").with("Expires", expires).with_body("x", body.into_bytes());
