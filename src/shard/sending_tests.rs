@@ -68,9 +68,10 @@ fn a_stream_of_another_shard_is_sent_as_datagrams() {
 
 #[test]
 fn ports_are_given_back_however_it_ends() {
+    type End = fn(&mut World, SessionId);
     let to = ([192, 0, 2, 1], 6_000).into();
     for transport in [Transport::Udp { to }, Transport::TcpPassive] {
-        let ends: [(&str, fn(&mut World, SessionId)); 3] = [
+        let ends: [(&str, End); 3] = [
             ("closed by the operator", |world, session| {
                 let (done, answer) = flume::bounded(1);
                 world.command(0, Command::Close { session, reason: CloseReason::Kicked, done });
