@@ -49,6 +49,7 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     let wanted = |stream: &StreamSnapshot| key.as_ref().is_none_or(|key| *key == stream.key);
                     reply.send(script.streams.iter().filter(|stream| wanted(stream)).cloned().collect()).unwrap();
                 }
+                Command::Names(reply) => reply.send(script.streams.iter().map(|stream| stream.key.clone()).collect()).unwrap(),
                 Command::Sessions(reply) => reply.send(script.sessions.clone()).unwrap(),
                 Command::Shard(reply) => reply.send(script.shard.clone()).unwrap(),
                 Command::Close { session, done, .. } => {

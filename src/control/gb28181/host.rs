@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::counters::Counters;
 use super::file::StateFile;
@@ -38,6 +38,8 @@ const TICKETS_MAX: usize = 1_024;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The platform may want to be told at once that its time has come, but not more often than this.
 const TIMER_STEP: Duration = Duration::from_millis(1);
+/// How long a connection to another platform may take.
+const CONNECT: Duration = Duration::from_secs(5);
 /// When nothing waits.
 const FAR: Duration = Duration::from_secs(3_600);
 
@@ -62,7 +64,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Errand {
     Ask(Ask, oneshot::Sender<Answer>),
-    /// Write down what survives; answered when that is done.
+    /// Say goodbye, and write down what survives; answered when that is done.
     Finish(oneshot::Sender<()>),
 }
 
@@ -79,6 +81,8 @@ pub trait Brain: Send + 'static {
 #[derive(Debug)]
 enum Job {
     Media(media::Done),
+    /// To another platform.
+    Connected(SocketAddr, Result<TcpStream, String>),
     Saved(io::Result<()>),
 }
 
@@ -89,6 +93,16 @@ pub struct Jobs(JoinSet<Job>);
 impl Jobs {
     pub fn start(&mut self, job: impl Future<Output = media::Done> + Send + 'static) {
         self.0.spawn(async move { Job::Media(job.await) });
+    }
+
+    fn connect(&mut self, to: SocketAddr) {
+        self.0.spawn(async move {
+            let connected = match timeout(CONNECT, TcpStream::connect(to)).await {
+                Ok(connected) => connected.map_err(|error| format!("cannot connect to {to}: {error}")),
+                Err(_) => Err(format!("cannot connect to {to}: no answer in {} s", CONNECT.as_secs())),
+            };
+            Job::Connected(to, connected)
+        });
     }
 }
 
@@ -185,7 +199,7 @@ impl<P: Brain> Host<P> {
             due.max(self.last_timeout + TIMER_STEP)
         });
         let of_file = (self.saving.is_due && !self.saving.running).then_some(self.saving.next);
-        let all = [of_platform, of_file, self.media.next_poll(), self.notes.due()];
+        let all = [of_platform, of_file, self.media.next_ask(), self.notes.due()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -195,13 +209,11 @@ impl<P: Brain> Host<P> {
             self.last_timeout = now;
             self.tell(Input::Timeout);
         }
-        if self.media.next_poll().is_some_and(|due| now >= due) {
-            self.media.poll(&mut self.jobs);
-        }
+        self.media.ask(now, &mut self.jobs);
         if self.saving.is_due && !self.saving.running && now >= self.saving.next {
             self.save();
         }
-        for line in self.notes.left_out(now) {
+        if let Some(line) = self.notes.left_out(now) {
             log::warn!("{line}");
         }
     }
@@ -212,6 +224,10 @@ impl<P: Brain> Host<P> {
                 for news in self.media.done(done, &mut self.jobs) {
                     self.tell(news);
                 }
+            }
+            Ok(Job::Connected(to, connected)) => {
+                let hop = connected.and_then(|stream| self.tcp.connected(stream, to));
+                self.tell(Input::Reached { to, hop });
             }
             Ok(Job::Saved(result)) => self.saved(result),
             Err(error) => log::error!("a task of gb28181 has failed: {error}"),
@@ -236,6 +252,7 @@ impl<P: Brain> Host<P> {
                 self.tell(Input::Ask { ticket, ask });
             }
             Errand::Finish(finished) => {
+                self.tell(Input::Finishing);
                 self.saving.finished = Some(finished);
                 self.saving.is_due = true;
                 if !self.saving.running {
@@ -313,8 +330,16 @@ impl<P: Brain> Host<P> {
             Output::Hangup(id) => {
                 self.tcp.ended(id);
             }
-            Output::OpenReceiver { call, request } => self.media.open(call, request, &mut self.jobs),
-            Output::CloseReceiver(call) => self.media.close(call, &mut self.jobs),
+            Output::OpenReceiver { call, request } => self.media.open_receiver(call, request, &mut self.jobs),
+            Output::CloseReceiver(call) => self.media.close_receiver(call, &mut self.jobs),
+            Output::OpenSender { call, request } => self.media.open_sender(call, request, &mut self.jobs),
+            Output::CloseSender(call) => self.media.close_sender(call, &mut self.jobs),
+            Output::Reach { to, tcp: false } => {
+                let hop = self.udp.way(to).ok_or_else(|| format!("there is no way to {to} from the addresses of gb28181.listen"));
+                self.news.push_back(Input::Reached { to, hop });
+            }
+            Output::Reach { to, tcp: true } => self.jobs.connect(to),
+            Output::ListStreams => self.media.list(),
             Output::Answer { ticket, answer } => {
                 if let Some(waiting) = self.tickets.remove(&ticket) {
                     // Whoever asked may have gone.

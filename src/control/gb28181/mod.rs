@@ -51,6 +51,8 @@ const PORTS_TRIED_MAX: usize = 16;
 const SPARE_CONNECTIONS: usize = 64;
 /// The shortest time that a connection may say nothing.
 const IDLE_MS_MIN: u64 = 180_000;
+/// How long the server waits for the platform's goodbyes before it ends itself.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The longest that a question waits for its answer: less than a client of the API may be idle.
 const ANSWER: Duration = Duration::from_secs(25);
 
@@ -161,12 +163,17 @@ impl Desk {
         timeout(ANSWER, asked).await.map_err(|_| NoAnswer::TooLate)?
     }
 
-    /// Writes down what survives the end of the process.
-    pub async fn finish(&self) {
+    /// Has the platform say goodbye, and writes down what survives. Takes [`GOODBYE`] at most.
+    pub async fn goodbye(&self) {
         let (reply, finished) = oneshot::channel();
-        if self.errands.send(Errand::Finish(reply)).await.is_ok() {
-            // The host ends with the process at the latest.
-            let _ = finished.await;
+        let said = async {
+            if self.errands.send(Errand::Finish(reply)).await.is_ok() {
+                // The host ends with the process at the latest.
+                let _ = finished.await;
+            }
+        };
+        if timeout(GOODBYE, said).await.is_err() {
+            log::warn!("gb28181: there was no time for all goodbyes");
         }
     }
 

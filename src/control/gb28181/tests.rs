@@ -11,13 +11,15 @@ use flume::RecvTimeoutError;
 use super::file::{Found, StateFile};
 use super::host::Brain;
 use super::*;
-use crate::control::testing::{Closed, Folder, Script, spawn_shard};
+use crate::control::testing::{Closed, Folder, Script, owned, spawn_shard};
+use crate::format::rtp::SourceContent;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::RefusedKind;
 use crate::protocol::gb28181::platform::{CallId, Clock, Input, Output};
 use crate::protocol::gb28181::receiver::{Request, Transport};
+use crate::protocol::gb28181::sender;
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
-use crate::session::{Reception, ReceptionState, Refusal, StreamKey};
+use crate::session::{Reception, ReceptionState, Refusal, Sending, SendingState, StreamKey};
 use crate::shard::message::SessionId;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +33,11 @@ enum Told {
     Wanted(String),
     Opened(u64, Result<u16, String>),
     Reception(u64, ReceptionState, String),
+    SenderOpened(u64, Result<u16, String>),
+    Sending(u64, SendingState, String),
+    Reached(SocketAddr, Result<Hop, String>),
+    Streams(Vec<String>),
+    Finishing,
     Asked,
 }
 
@@ -62,6 +69,11 @@ impl Brain for Puppet {
             Input::Wanted(key) => Told::Wanted(key.to_string()),
             Input::ReceiverOpened { call, port } => Told::Opened(call.0, port),
             Input::Reception { call, reception } => Told::Reception(call.0, reception.state, reception.detail),
+            Input::SenderOpened { call, port } => Told::SenderOpened(call.0, port),
+            Input::Sending { call, sending } => Told::Sending(call.0, sending.state, sending.detail),
+            Input::Reached { to, hop } => Told::Reached(to, hop),
+            Input::Streams(names) => Told::Streams(names.iter().map(ToString::to_string).collect()),
+            Input::Finishing => Told::Finishing,
             Input::Ask { ticket, ask } => {
                 if ask == Ask::Devices {
                     out.push(Output::Answer { ticket, answer: Answer::Done });
@@ -532,6 +544,118 @@ fn why_there_is_no_receiver_is_said() {
 }
 
 #[test]
+fn the_sender_of_a_call_is_opened_watched_and_closed() {
+    let sending = |state, detail: &str| Sending {
+        key: request().key,
+        transport: "udp",
+        payload: "g711a",
+        port: Some(20_000),
+        to: None,
+        ssrc: 7,
+        state,
+        detail: detail.to_owned(),
+        tracks: vec!["G711A"],
+        left_out: Vec::new(),
+        bytes: 0,
+        refusal: None,
+    };
+    let send = |told: &Told, _: Clock, out: &mut Vec<Output>| match told {
+        Told::Message(_, text) if text == "close" => out.push(Output::CloseSender(CallId(1))),
+        Told::Message(..) => {
+            let transport = sender::Transport::Udp { to: ([127, 0, 0, 1], 9).into() };
+            let (content, payload_type) = (SourceContent::G711A, 8);
+            let request = sender::Request { key: request().key, transport, content, ssrc: 7, payload_type, wait_ms: 1_000 };
+            out.push(Output::OpenSender { call: CallId(1), request });
+        }
+        _ => {}
+    };
+    let cases = [(SendingState::Sending, "sending G711A", vec![NINE]), (SendingState::Ended, "the stream has ended", vec![])];
+    for (state, detail, closed) in cases {
+        let script = Script { sendings: vec![(NINE, sending(state, detail))], ..Script::default() };
+        let rig = Rig::with("sends", Setup { scripts: vec![script], ..Setup::default() }, send);
+        rig.poke("open");
+        assert_eq!(rig.until(|told| matches!(told, Told::SenderOpened(..))), Told::SenderOpened(1, Ok(0)));
+        assert_eq!(rig.next(), Told::Sending(1, state, detail.to_owned()));
+        rig.poke("close");
+        rig.next();
+        // Behind what the shard was told.
+        assert_eq!(rig.ask(Ask::Devices), Ok(Answer::Done));
+        rig.wait("it is closed if it runs", || *rig.closed.lock().unwrap() == closed);
+    }
+}
+
+#[test]
+fn other_platforms_are_reached() {
+    let upper = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = upper.local_addr().unwrap();
+    let rig = Rig::start("reach", |told, _, out| match told {
+        Told::Message(_, text) => {
+            let (carrier, to) = text.split_once(' ').unwrap();
+            out.push(Output::Reach { to: to.parse().unwrap(), tcp: carrier == "tcp" });
+        }
+        Told::Reached(_, Ok(hop)) => out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") }),
+        _ => {}
+    });
+    rig.poke(&format!("tcp {to}"));
+    let (mut socket, peer) = upper.accept().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_exactly(&mut socket, 5), "hello");
+    let hop = Hop { carrier: Carrier::Tcp(ConnectionId(1)), peer: to, local: peer };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    drop(socket);
+    assert_eq!(rig.next(), Told::Closed(ConnectionId(1)));
+    drop(upper);
+    rig.poke(&format!("tcp {to}"));
+    let told = rig.until(|told| matches!(told, Told::Reached(..)));
+    assert!(matches!(&told, Told::Reached(_, Err(why)) if why.starts_with(&format!("cannot connect to {to}: "))), "{told:?}");
+
+    let upper = UdpSocket::bind("127.0.0.1:0").unwrap();
+    upper.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = upper.local_addr().unwrap();
+    rig.poke(&format!("udp {to}"));
+    let mut buffer = [0; 16];
+    assert_eq!(upper.recv_from(&mut buffer).unwrap(), (5, rig.udp));
+    let hop = Hop { carrier: Carrier::Udp, peer: to, local: rig.udp };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    rig.poke("udp [::1]:5060");
+    let told = rig.until(|told| matches!(told, Told::Reached(..)));
+    assert!(matches!(&told, Told::Reached(_, Err(why)) if why.starts_with("there is no way to [::1]:5060")), "{told:?}");
+}
+
+#[test]
+fn streams_are_listed_once_somebody_wants_to_know() {
+    let scripts = vec![
+        Script { streams: vec![owned("live/a", 0, 0)], ..Script::default() },
+        Script { silent: true, ..Script::default() },
+        Script { streams: vec![owned("live/b", 2, 0)], ..Script::default() },
+    ];
+    let rig = Rig::with("streams", Setup { scripts, ..Setup::default() }, |told, _, out| {
+        if matches!(told, Told::Message(..)) {
+            out.push(Output::ListStreams);
+        }
+    });
+    rig.poke("list");
+    rig.poke("list");
+    for _ in 0..2 {
+        let told = rig.until(|told| matches!(told, Told::Streams(_)));
+        assert_eq!(told, Told::Streams(vec!["live/a".to_owned(), "live/b".to_owned()]));
+    }
+}
+
+#[test]
+fn the_platform_says_goodbye_before_the_end() {
+    let rig = Rig::start("goodbye", |told, _, out| match told {
+        Told::Message(hop, _) => out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") }),
+        Told::Finishing => out.push(Output::Save),
+        _ => {}
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(rig.desk.goodbye());
+    assert_eq!(rig.next(), Told::Finishing);
+    assert!(matches!(StateFile::new(rig.folder.path(), "state.json").read::<u32>(), Found::Whole(0)));
+}
+
+#[test]
 fn viewers_that_wait_are_passed_on() {
     let rig = Rig::start("wanted", nothing);
     rig.reports.send(Report::Wanted(request().key)).unwrap();
@@ -564,7 +688,7 @@ fn what_survives_is_written_now_and_then_and_at_the_end() {
     rig.poke("c");
     rig.until(|told| matches!(told, Told::Message(_, text) if text == "c"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(rig.desk.finish());
+    runtime.block_on(rig.desk.goodbye());
     assert_eq!(saved(), 21);
 }
 
@@ -582,7 +706,7 @@ fn a_file_that_cannot_be_written_stops_nobody() {
     rig.wait("it is counted", || rig.counted("not_saved") == 1);
     assert_eq!(rig.ask(Ask::Devices), Ok(Answer::Done));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(rig.desk.finish());
+    runtime.block_on(rig.desk.goodbye());
 }
 
 #[test]
