@@ -694,9 +694,7 @@ fn what_survives_is_written_now_and_then_and_at_the_end() {
 
 #[test]
 fn a_file_that_cannot_be_written_stops_nobody() {
-    let mut setup = Setup::default();
-    setup.next_timeout = None;
-    let rig = Rig::with("unwritable", setup, |told, _, out| {
+    let rig = Rig::start("unwritable", |told, _, out| {
         if matches!(told, Told::Message(..)) {
             out.push(Output::Save);
         }
