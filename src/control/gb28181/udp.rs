@@ -35,8 +35,15 @@ pub fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // The kernel gives what it may.
     socket.set_recv_buffer_size(SIP_RECEIVE_BUFFER_BYTES)?;
+    // The kernel takes twice what it grants, for what it needs beside the datagrams.
+    let granted = socket.recv_buffer_size()? / 2;
+    if granted < SIP_RECEIVE_BUFFER_BYTES {
+        log::info!(
+            "the kernel grants {granted} bytes of UDP receive buffer for SIP instead of {SIP_RECEIVE_BUFFER_BYTES}: of many devices \
+             that register at once some may have to ask again; net.core.rmem_max would have to be raised"
+        );
+    }
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
