@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
@@ -27,6 +27,11 @@ pub struct OpenRequest {
     timeout_ms: Option<u64>,
     idle_ms: Option<u64>,
     address: Option<SocketAddr>,
+    #[serde(default)]
+    shared_port: bool,
+    source: Option<IpAddr>,
+    #[serde(default)]
+    receiver_reports: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -57,6 +62,8 @@ pub enum BadRequest {
     Timeout,
     #[error("idle_ms must be {TIMEOUT_MS_MIN} to {TIMEOUT_MS_MAX}")]
     Idle,
+    #[error("shared_port: give ssrc or source, by which media is told from that of others")]
+    NoSource,
     #[error("address: give the sender's address and port with tcp_active, and with nothing else")]
     Address,
 }
@@ -85,9 +92,13 @@ impl TryFrom<OpenRequest> for Request {
             (TransportName::TcpActive, Some(to)) if to.port() != 0 => Transport::TcpActive { to },
             _ => return Err(BadRequest::Address),
         };
-        // Who names a source wants no other.
-        let source = ExpectedSource { ssrc, strict: true, ip: None };
-        Ok(Request { source, timeout_ms, idle_ms: request.idle_ms, ..Request::new(key, transport) })
+        if request.shared_port && ssrc.is_none() && request.source.is_none() {
+            return Err(BadRequest::NoSource);
+        }
+        // Who names an SSRC wants no other.
+        let source = ExpectedSource { ssrc, strict: ssrc.is_some(), ip: request.source };
+        let OpenRequest { idle_ms, shared_port, receiver_reports, .. } = request;
+        Ok(Request { source, timeout_ms, idle_ms, shared_port, receiver_reports, ..Request::new(key, transport) })
     }
 }
 
@@ -171,6 +182,7 @@ pub struct ReceiverView {
     detail: String,
     tracks: Vec<&'static str>,
     packets: Packets,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -207,6 +219,7 @@ impl From<(SessionId, Reception)> for ReceiverView {
                 reordered: received.reordered,
                 useless: received.useless,
             },
+            bytes: reception.bytes,
         }
     }
 }

@@ -24,6 +24,10 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+mod shared;
+mod shared_ports;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod sim;
 mod snapshot;

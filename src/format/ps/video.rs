@@ -17,6 +17,11 @@ use crate::media::h265::{self, HevcConfig};
 use crate::media::{Codec, Discard, Stamp, TrackShape};
 
 const INTERVAL_MICROS: i64 = 40_000;
+/// Between units whose clock stands still.
+const STEP_MICROS: i64 = 1_000;
+/// How far RTP's clock may be behind half of what passes, and ahead of twice that: packets come unevenly.
+const LATE_MICROS: i64 = 30_000;
+const EARLY_MICROS: i64 = 1_000_000;
 /// A longer interval is not one of frames.
 const INTERVAL_MICROS_MAX: i64 = 500_000;
 
@@ -48,6 +53,14 @@ pub struct Setup {
     pub shape: TrackShape,
 }
 
+/// When a PES packet came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// By the clock of RTP, in microseconds.
+    pub rtp: Option<i64>,
+    pub arrival: Stamp,
+}
+
 /// Where a NAL unit began.
 #[derive(Clone, Copy, Debug, Default)]
 struct Origin {
@@ -56,6 +69,7 @@ struct Origin {
     times: Option<Times>,
     /// It is the first thing in its packet.
     at_front: bool,
+    moment: Moment,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +102,9 @@ pub struct Video {
     slices: u32,
     last: Option<Times>,
     interval_micros: i64,
+    /// The last unit that said its time, or the first; and when it came.
+    anchor: Option<(i64, Moment)>,
+    is_rtp_useless: bool,
     /// Units in a row of which only the next one told that they had ended.
     pub unmarked: u32,
     /// A unit was said to be over, and nothing has come since.
@@ -122,6 +139,8 @@ impl Video {
             slices: 0,
             last: None,
             interval_micros: INTERVAL_MICROS,
+            anchor: None,
+            is_rtp_useless: false,
             unmarked: 0,
             is_over: false,
             was_cut: None,
@@ -164,8 +183,8 @@ impl Video {
     }
 
     /// A PES packet begins.
-    pub fn begin(&mut self, times: Option<Times>) {
-        self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false };
+    pub fn begin(&mut self, times: Option<Times>, moment: Moment) {
+        self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false, moment };
         self.packet_bytes = 0;
         self.continues = false;
     }
@@ -311,13 +330,10 @@ impl Video {
         }
         self.is_over = false;
         self.end_unit(out);
-        let Origin { packet, times, at_front } = self.origin;
+        let Origin { packet, times, at_front, moment } = self.origin;
         self.begins_inside |= !at_front;
         let own = times.filter(|_| packet != self.used_packet);
-        if own.is_some() {
-            self.used_packet = packet;
-        }
-        let times = own.unwrap_or_else(|| self.guess());
+        let times = own.unwrap_or_else(|| self.guess(packet, moment));
         if let Some(last) = self.last
             && own.is_some()
             && !self.has_frame_rate()
@@ -325,6 +341,10 @@ impl Video {
         {
             self.interval_micros = times.dts - last.dts;
         }
+        if own.is_some() || self.last.is_none() {
+            self.anchor = Some((times.dts, moment));
+        }
+        self.used_packet = packet;
         (self.unit, self.last) = (Some(times), Some(times));
     }
 
@@ -332,13 +352,27 @@ impl Video {
         matches!(self.shape, TrackShape::Video { frames_per_second, .. } if frames_per_second > 0.0)
     }
 
-    /// The time of a unit that says none.
-    fn guess(&self) -> Times {
+    /// The time of a unit that says none: behind the last one by what RTP's clock says, or what has passed; where it shares a packet with
+    /// the last one, by a frame interval.
+    fn guess(&mut self, packet: u64, moment: Moment) -> Times {
         let time = match self.last {
-            Some(last) => last.dts + self.interval_micros,
+            Some(last) if packet == self.used_packet => last.dts + self.interval_micros,
+            Some(last) => self.by_clock(moment).unwrap_or(last.dts + self.interval_micros).max(last.dts + STEP_MICROS),
             None => self.began.map_or(0, |began| self.arrival.since(began).as_micros() as i64),
         };
         Times { pts: time, dts: time }
+    }
+
+    /// The time by RTP's clock if that keeps step with what passes, else by what passes, since a unit that said its own.
+    fn by_clock(&mut self, moment: Moment) -> Option<i64> {
+        let (dts, anchor) = self.anchor?;
+        let passed = moment.arrival.since(anchor.arrival).as_micros() as i64;
+        let by_rtp = moment.rtp.zip(anchor.rtp).map(|(now, then)| now - then);
+        // Some clocks stand still, or count milliseconds or samples.
+        let keeps_step = |by_rtp: &i64| (passed / 2 - LATE_MICROS..=2 * passed + EARLY_MICROS).contains(by_rtp) && *by_rtp > 0;
+        let by_rtp = by_rtp.filter(|by_rtp| !self.is_rtp_useless && keeps_step(by_rtp));
+        self.is_rtp_useless |= by_rtp.is_none();
+        Some(dts + by_rtp.unwrap_or(passed))
     }
 
     fn piece(&mut self, payload: &[u8], timestamp: i64, marker: bool, out: &mut Vec<Picture>) {

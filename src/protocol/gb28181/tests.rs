@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
 use crate::format::rtp::demux::Received;
 use crate::media::{Discard, MediaEvent, Stamp};
+use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::{
     CloseReason, ExpectedSource, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey,
 };

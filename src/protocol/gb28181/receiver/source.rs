@@ -7,10 +7,8 @@
 
 use std::net::IpAddr;
 
+use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::ExpectedSource;
-
-/// How long the known source must have been silent before another one is followed.
-pub const RELOCK_SILENCE_MS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Taken {
