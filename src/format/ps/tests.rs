@@ -397,3 +397,85 @@ fn pictures_may_begin_anywhere() {
     assert_eq!(seen.len(), clip.pictures.len(), "the end of the stream ends the last one");
     assert!(seen.iter().zip(&clip.pictures).all(|(seen, sent)| seen.data == sent.data));
 }
+
+/// One picture of a camera that says no time, `number` intervals after the first: in RTP of that clock, as it arrives.
+fn untimed(
+    clip: &Clip,
+    number: u64,
+    interval_ms: u64,
+    rtp: impl Fn(u64) -> u32,
+    demuxer: &mut PsDemuxer,
+    out: &mut Vec<Demuxed>,
+) {
+    let picture = &clip.pictures[0];
+    let now = Stamp::from_millis(10_000 + number * interval_ms + number % 3);
+    demuxer.timestamp(rtp(number * interval_ms));
+    demuxer.push(now, &PLAIN.picture(false, START, START, &[]), out);
+    demuxer.push(now, &pes(ps_writer::VIDEO_ID, None, &annex_b(&clip.sets, &picture.data), Lengths::Right), out);
+    demuxer.frame_end(now, out);
+}
+
+#[test]
+fn pictures_without_a_time_follow_the_clock_of_rtp_or_their_arrival() {
+    let clip = clip(H264_FILE);
+    // 15 pictures a second; how far a time may be from the true one: an interval, until a clock is found to be useless.
+    type Clock = fn(u64) -> u32;
+    let clocks: [(&str, Clock, i64); 5] = [
+        ("90 kHz", |ms| (ms * 90) as u32, 100),
+        ("90 kHz that wraps", |ms| ((ms * 90) as u32).wrapping_sub(20_000), 100),
+        ("it stands still", |_| 7, 3_000),
+        ("milliseconds", |ms| ms as u32, 66_000),
+        ("8 kHz", |ms| (ms * 8) as u32, 66_000),
+    ];
+    for (name, clock, off_max) in clocks {
+        let (mut demuxer, mut out) = (PsDemuxer::new(OnLoss::Pass), Vec::new());
+        for number in 0..100 {
+            untimed(&clip, number, 66, |ms| clock(ms), &mut demuxer, &mut out);
+        }
+        let seen = frames(&out, VIDEO);
+        assert_eq!(seen.len(), 100, "{name}");
+        for (number, frame) in seen.iter().enumerate() {
+            let off = frame.dts.as_micros() - seen[0].dts.as_micros() - number as i64 * 66_000;
+            assert!(off.abs() <= off_max, "{name}: picture {number} is off by {off} µs");
+        }
+        assert!(seen.windows(2).all(|pair| pair[0].dts < pair[1].dts), "{name}");
+    }
+}
+
+#[test]
+fn sound_that_changes_inside_a_packet_is_told_in_its_place() {
+    let mut out = Vec::new();
+    let mut demuxer = PsDemuxer::new(OnLoss::Pass);
+    let raw = [0x21, 0x1B, 0x80, 0, 0];
+    // 44.1 kHz, then 48 kHz.
+    demuxer.push(Stamp::ZERO, &PLAIN.picture(false, 0, 0, &[]), &mut out);
+    let payload = [adts(4, 2, &raw), adts(4, 2, &raw), adts(3, 2, &raw)].concat();
+    demuxer.push(Stamp::ZERO, &pes(ps_writer::AUDIO_ID, Some((0, 0)), &payload, Lengths::Right), &mut out);
+    let events: Vec<Option<u32>> = out
+        .iter()
+        .map(|demuxed| match demuxed {
+            Demuxed::Event(MediaEvent::Tracks(tracks)) => match tracks.get(AUDIO).unwrap().shape {
+                crate::media::TrackShape::Audio { sample_rate, .. } => Some(sample_rate),
+                crate::media::TrackShape::Video { .. } | crate::media::TrackShape::Data => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert_eq!(events, [Some(44_100), None, None, Some(48_000), None], "{out:?}");
+}
+
+#[test]
+fn what_the_map_says_beside_what_is_there() {
+    let (h264, h265) = (clip(H264_FILE), clip(H265_FILE));
+    let cases: [(&str, &Clip, Style, Map); 4] = [
+        ("right", &h264, PLAIN, Map::Right),
+        ("none", &h264, Style { map: None, ..PLAIN }, Map::Missing { is: Codec::H264 }),
+        ("none of H.265", &h265, Style { map: None, ..PLAIN }, Map::Missing { is: Codec::H265 }),
+        ("wrong", &h265, PLAIN, Map::Wrong { says: Codec::H264, is: Codec::H265 }),
+    ];
+    for (name, clip, style, map) in cases {
+        let (_, demuxer) = demux(&sent(clip, &style, G711A), usize::MAX, true);
+        assert_eq!(demuxer.map(), Some(map), "{name}");
+    }
+    assert_eq!(PsDemuxer::new(OnLoss::Pass).map(), None);
+}
