@@ -24,6 +24,7 @@ pub struct OpenRequest {
     stream: String,
     transport: TransportName,
     ssrc: Option<Ssrc>,
+    strict: Option<bool>,
     timeout_ms: Option<u64>,
     idle_ms: Option<u64>,
     address: Option<SocketAddr>,
@@ -95,8 +96,8 @@ impl TryFrom<OpenRequest> for Request {
         if request.shared_port && ssrc.is_none() && request.source.is_none() {
             return Err(BadRequest::NoSource);
         }
-        // Who names an SSRC wants no other.
-        let source = ExpectedSource { ssrc, strict: ssrc.is_some(), ip: request.source };
+        // Who names an SSRC wants no other, unless he says so.
+        let source = ExpectedSource { ssrc, strict: ssrc.is_some() && request.strict != Some(false), ip: request.source };
         let OpenRequest { idle_ms, shared_port, receiver_reports, .. } = request;
         Ok(Request { source, timeout_ms, idle_ms, shared_port, receiver_reports, ..Request::new(key, transport) })
     }

@@ -78,7 +78,8 @@ impl Shared {
         self.unlist(index);
         let Some(member) = self.members.get_mut(&index) else { return };
         member.expected = expected;
-        let learned = member.learned.filter(|learned| !expected.strict || expected.ssrc == Some(*learned));
+        // What was learned stays, unless the agreement has none of it.
+        let learned = member.learned.take().filter(|learned| !expected.strict || expected.ssrc == Some(*learned));
         let ip = member.learns_from();
         if let Some(ip) = ip {
             self.by_ip.entry(ip).or_default().push(index);
@@ -140,7 +141,9 @@ impl Shared {
         let mut free = listed.iter().filter(is_free);
         let (first, second) = (free.next().copied(), free.next());
         let index = first.filter(|_| second.is_none())?;
-        if let Some(old) = self.members.get_mut(&index).and_then(|member| member.learned.take()) {
+        let member = self.members.get_mut(&index)?;
+        // What it had learned before is over, unless that was agreed since.
+        if let Some(old) = member.learned.take().filter(|old| member.expected.ssrc != Some(*old)) {
             self.by_ssrc.remove(&old);
         }
         self.give(ssrc, index);

@@ -134,10 +134,15 @@ fn two_that_expect_media_from_one_address_are_not_mixed_up() {
     send(&mut world, 9, 1, 1);
     send(&mut world, 9, 60, 1);
     assert_eq!(ids.iter().map(|id| taken(&mut world, *id)).collect::<Vec<_>>(), [1, 1], "one has media: it is the other's");
-    // What was learned gives way to who agrees on it.
+    // What was learned gives way to who agrees on it, for good.
     let third = receive(&mut world, 0, "c", Transport::Udp, of(Some(60), None)).0;
     send(&mut world, 9, 60, 2);
     assert_eq!((taken(&mut world, ids[1]), taken(&mut world, third)), (1, 1));
+    world.pass(5_000);
+    send(&mut world, 9, 1, 2);
+    send(&mut world, 9, 61, 1);
+    send(&mut world, 9, 60, 3);
+    assert_eq!([ids[0], ids[1], third].map(|id| taken(&mut world, id)), [2, 2, 2]);
 }
 
 #[test]

@@ -134,6 +134,13 @@ fn foreign_sources(runtime: Runtime) {
         assert_eq!(now["source"], before["source"]);
         (now["packets"]["useless"].as_u64() > before["packets"]["useless"].as_u64()).then_some(())
     });
+    // Where the agreement is not strict, another one is accepted, and said.
+    let (lenient, port) = server.receive_rtp(&json!({ "stream": "live/b", "transport": "udp", "ssrc": 7, "strict": false }));
+    let mut other = PsSender::udp(port, SSRC);
+    bursts[..10].iter().for_each(|burst| other.burst(burst));
+    let detail = server.wait_rtp(&lenient, "playing")["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("; RTP seen with SSRC 200000001, SDP says 7: accepted"), "{detail}");
+    assert_eq!(server.metric("shardcast_session_errors_total", "other_ssrc"), 1.0);
     let discarded = server.stream("live/cam").unwrap()["discarded_frames"].clone();
     assert!(discarded.as_object().unwrap().values().all(|count| *count == 0), "{discarded}");
 }

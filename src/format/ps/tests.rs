@@ -479,3 +479,40 @@ fn what_the_map_says_beside_what_is_there() {
     }
     assert_eq!(PsDemuxer::new(OnLoss::Pass).map(), None);
 }
+
+/// A slice of one field (H.264 §7.3.3): first macroblock 0, type 7 (or 5), set 0, frame number, field, which.
+fn field(frame_number_bits: u32, number: u32, is_bottom: bool, is_idr: bool) -> Vec<u8> {
+    // ue(0) = 1, ue(7) = 0001000, ue(0) = 1.
+    let front = 0b1_000_1000_1u64;
+    let bits = ((front << frame_number_bits | u64::from(number)) << 1 | 1) << 1 | u64::from(is_bottom);
+    let length = 9 + frame_number_bits + 2;
+    let header = if is_idr { 0x65 } else { 0x61 };
+    [&[header][..], &(bits << (64 - length) | 0x5555_5555_5555_5555 >> length).to_be_bytes(), &[0x55; 40]].concat()
+}
+
+#[test]
+fn two_fields_are_one_picture() {
+    let sps = include_bytes!("../../../tests/corpus/h264/sps_1080i");
+    let bits = crate::media::h264::Sps::parse(sps).unwrap().fields.unwrap().frame_number_bits();
+    let annex_b = |nals: &[&[u8]]| nals.iter().flat_map(|nal| [&[0, 0, 0, 1][..], nal].concat()).collect::<Vec<u8>>();
+    let pps = [0x68, 0xCE, 0x3C, 0x80];
+    let (mut packets, mut sent) = (Vec::new(), Vec::new());
+    for number in 0..4u32 {
+        let fields = [field(bits, number, false, number == 0), field(bits, number, true, false)];
+        let mut nals: Vec<&[u8]> = if number == 0 { vec![sps, &pps] } else { Vec::new() };
+        nals.extend(fields.iter().map(Vec::as_slice));
+        let time = START + 3_600 * u64::from(number);
+        packets.push(PLAIN.picture(number == 0, time, time, &annex_b(&nals)));
+        sent.push(fields.map(|field| [&(field.len() as u32).to_be_bytes()[..], &field].concat()).concat());
+    }
+    for (piece, marks) in [(usize::MAX, true), (1, true), (usize::MAX, false)] {
+        let (out, _) = demux(&packets, piece, marks);
+        let seen = frames(&out, VIDEO);
+        let missing = usize::from(!marks);
+        assert_eq!(seen.len() + missing, sent.len(), "in pieces of {piece}, marks {marks}");
+        for (at, (seen, sent)) in seen.iter().zip(&sent).enumerate() {
+            assert!(seen.data.ends_with(sent), "picture {at}: {:?}", seen.data);
+            assert_eq!(seen.dts.as_micros() - frames(&out, VIDEO)[0].dts.as_micros(), 40_000 * at as i64);
+        }
+    }
+}

@@ -3,8 +3,9 @@
 //! NAL units are found by their start codes; the depacketizer of RTP makes units of them, to which each is a packet. A unit ends when the
 //! sender says so, else where the next begins (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4). Its time is that of the first PES packet in which it
 //! begins and in which no other has begun before; a unit without one comes a frame interval behind the last. The parameter sets tell the
-//! codec, whatever the sender says. Limits: [`UNIT_BYTES_MAX`] for all that is not complete. Not here: PES packets; fields of a picture
-//! that share a packet count as two units.
+//! codec, whatever the sender says. The two fields of a frame are one unit where nothing stands between them. Limits: [`UNIT_BYTES_MAX`] for
+//! all that is not complete. Not here: PES packets; presentation times of B pictures that begin in another's packet: they have those of
+//! their decoding.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,7 +13,7 @@ use super::start_code;
 use crate::format::rtp::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::payload::VIDEO_CLOCK_RATE;
 use crate::format::rtp::{PayloadForm, RtpPayload};
-use crate::media::h264::{self, AvcConfig};
+use crate::media::h264::{self, AvcConfig, FIELD_BYTES, Field, FieldCoding};
 use crate::media::h265::{self, HevcConfig};
 use crate::media::{Codec, Discard, Stamp, TrackShape};
 
@@ -100,6 +101,9 @@ pub struct Video {
     /// The unit under way, and how many slices it has.
     unit: Option<Times>,
     slices: u32,
+    /// Of a stream that may have fields; and the first of the two of the unit under way.
+    fields: Option<FieldCoding>,
+    first_field: Option<Field>,
     last: Option<Times>,
     interval_micros: i64,
     /// The last unit that said its time, or the first; and when it came.
@@ -137,6 +141,8 @@ impl Video {
             used_packet: 0,
             unit: None,
             slices: 0,
+            fields: None,
+            first_field: None,
             last: None,
             interval_micros: INTERVAL_MICROS,
             anchor: None,
@@ -165,7 +171,7 @@ impl Video {
             RtpPayload { payload_type: 96, clock_rate: VIDEO_CLOCK_RATE, codec, form, channels: 0, config: Bytes::new() };
         self.depacketizer = Some(Depacketizer::new(&payload));
         (self.codec, self.shape) = (Some(codec), UNKNOWN);
-        (self.unit, self.slices) = (None, 0);
+        (self.unit, self.slices, self.fields) = (None, 0, None);
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -225,16 +231,28 @@ impl Video {
 
     /// The unit before the NAL unit under way is over if this one begins another: known from its first bytes.
     fn look(&mut self, out: &mut Vec<Picture>) {
-        const ENOUGH_BYTES: usize = 3;
-        if !self.is_open || self.is_seen || self.nal.len() < ENOUGH_BYTES {
+        let enough_bytes = if self.fields.is_some() { FIELD_BYTES } else { 3 };
+        if !self.is_open || self.is_seen || self.nal.len() < enough_bytes {
             return;
         }
         self.is_seen = true;
-        let kind = self.codec.map(|codec| kind(codec, &self.nal[..ENOUGH_BYTES]));
-        if self.slices > 0 && matches!(kind, Some(Kind::Front | Kind::Slice { first: true })) {
+        let kind = self.codec.map(|codec| kind(codec, &self.nal[..enough_bytes]));
+        let is_next = matches!(kind, Some(Kind::Front | Kind::Slice { first: true }));
+        if self.slices > 0 && is_next && !self.is_second_field(&self.nal[..enough_bytes]) {
             self.unmarked += 1;
             self.end_unit(out);
         }
+    }
+
+    /// Whether a slice belongs to the other field of the picture under way. Nothing may stand between the two.
+    fn is_second_field(&self, nal: &[u8]) -> bool {
+        let field = self.field(nal);
+        self.slices > 0 && self.first_field.zip(field).is_some_and(|(first, second)| first.is_paired_with(&second))
+    }
+
+    fn field(&self, nal: &[u8]) -> Option<Field> {
+        let is_slice = nal.first().is_some_and(|header| matches!(h264::nal_type(*header), 1 | 2 | 5));
+        self.fields.filter(|_| is_slice).and_then(|fields| fields.field(nal))
     }
 
     /// So many bytes in front belong to nothing.
@@ -290,12 +308,17 @@ impl Video {
             out.push(Picture::Setup(None));
         }
         let Some(codec) = self.codec else { return };
+        if codec == Codec::H264 && nal.first().is_some_and(|header| h264::nal_type(*header) == h264::NAL_SPS) {
+            self.fields = h264::Sps::parse(nal).and_then(|sps| sps.fields);
+        }
         let kind = kind(codec, nal);
+        let is_second_field = self.is_second_field(nal);
         let begins = match kind {
             Kind::LeftOut => return,
             Kind::Other if self.unit.is_none() => return,
             Kind::Other => false,
             Kind::Front => self.unit.is_none() || self.slices > 0,
+            Kind::Slice { first: true } if is_second_field => false,
             Kind::Slice { first: true } => self.unit.is_none() || self.slices > 0 || self.is_timed_anew(),
             Kind::Slice { first: false } => {
                 self.continues |= self.origin.at_front && self.slices > 0;
@@ -311,6 +334,9 @@ impl Video {
         };
         if begins {
             self.begin_unit(out);
+        }
+        if kind == (Kind::Slice { first: true }) {
+            self.first_field = if is_second_field { None } else { self.field(nal) };
         }
         self.slices += u32::from(matches!(kind, Kind::Slice { .. }));
         if let Some(Times { pts, .. }) = self.unit {

@@ -245,7 +245,9 @@ impl Receiver {
         }
         if self.state == ReceptionState::Waiting {
             self.state = ReceptionState::MediaSeen;
-            self.note(None, self.words(), out);
+            // Another source than the agreed one is worth a count.
+            let reason = self.sources.is_other().then_some("other_ssrc");
+            self.note(reason, self.words(), out);
         }
         if self.payloads.packet(now, header, packet, &mut self.demuxed) == Place::Anew {
             self.restart(out);

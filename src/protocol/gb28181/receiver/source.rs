@@ -97,6 +97,11 @@ impl Sources {
         self.expected.ssrc == Some(source.ssrc) || by_address
     }
 
+    /// Whether the source that is taken is not the agreed one.
+    pub fn is_other(&self) -> bool {
+        self.taken.is_some_and(|taken| self.expected.ssrc.is_some_and(|expected| expected != taken.ssrc))
+    }
+
     /// What an operator should know of it.
     pub fn remark(&self) -> Option<String> {
         let seen = |ssrc| format!("RTP seen with SSRC {ssrc}");
