@@ -24,6 +24,9 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+#[cfg(test)]
+mod sending_tests;
+mod sendings;
 mod shared;
 mod shared_ports;
 #[cfg(test)]
