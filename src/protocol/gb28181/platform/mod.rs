@@ -4,6 +4,9 @@
 //! never passes here: a call asks for a receiver on a shard, and hears what becomes of it.
 
 pub mod ask;
+pub mod context;
+mod dates;
+pub mod devices;
 pub mod view;
 
 use bytes::Bytes;
