@@ -138,8 +138,9 @@ struct Device {
     status: Option<DeviceStatus>,
     channels: Channels,
     subscriptions: Subscriptions,
-    /// Questions that are under way.
+    /// Questions that are under way, and that for the catalog.
     queries: usize,
+    catalog_query: Option<u64>,
 }
 
 /// What becomes due.

@@ -35,6 +35,11 @@ impl Bytes {
     pub fn give_back(&mut self, bytes: usize) {
         self.used -= bytes;
     }
+
+    #[cfg(test)]
+    pub fn used(&self) -> usize {
+        self.used
+    }
 }
 
 /// How much of a catalog is known.

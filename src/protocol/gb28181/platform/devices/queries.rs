@@ -148,12 +148,13 @@ impl Devices {
         let now = context.now();
         let due = now.after_millis(context.settings.answer_ms + wait_ms(context, &wanted));
         self.timers.insert((due, Timer::Query(sn)));
+        if let Some(device) = self.by_id.get_mut(id) {
+            device.queries += 1;
+            device.catalog_query = if matches!(wanted, Wanted::Catalog(_)) { Some(sn) } else { device.catalog_query };
+        }
         let ends = now.after_millis(QUERY_MS_MAX);
         let tickets = ticket.into_iter().collect();
         self.queries.insert(sn, Query { device: id.clone(), wanted, tickets, due, ends, bytes: 0 });
-        if let Some(device) = self.by_id.get_mut(id) {
-            device.queries += 1;
-        }
         Ok(())
     }
 
@@ -170,7 +171,7 @@ impl Devices {
     /// A catalog that has not come whole.
     pub(super) fn ask_again(&mut self, context: &mut Context<'_>, id: &Id) {
         let Some(device) = self.by_id.get_mut(id) else { return };
-        if device.queries == 0 && device.channels.try_again() {
+        if device.catalog_query.is_none() && device.channels.try_again() {
             let asked = self.ask_catalog(context, id, None);
             self.note_unasked(context, id, asked);
         }
@@ -184,8 +185,8 @@ impl Devices {
 
     /// Joins a question that is under way.
     pub(super) fn ask_catalog(&mut self, context: &mut Context<'_>, id: &Id, ticket: Option<Ticket>) -> Result<(), Refused> {
-        let is_same = |query: &&mut Query| query.device == *id && matches!(query.wanted, Wanted::Catalog(_));
-        if let Some(query) = self.queries.values_mut().find(is_same) {
+        let under_way = self.by_id.get(id).and_then(|device| device.catalog_query);
+        if let Some(query) = under_way.and_then(|sn| self.queries.get_mut(&sn)) {
             if query.tickets.len() >= TICKETS_MAX {
                 let why = format!("too many wait for the catalog of device {id}");
                 return Err(Refused { kind: RefusedKind::Full, why });
@@ -306,6 +307,7 @@ impl Devices {
         self.timers.remove(&(query.due, Timer::Query(sn)));
         if let Some(device) = self.by_id.get_mut(&query.device) {
             device.queries -= 1;
+            device.catalog_query = device.catalog_query.filter(|of_catalog| *of_catalog != sn);
         }
         let Query { device, wanted, tickets, bytes, .. } = query;
         let answer = match wanted {

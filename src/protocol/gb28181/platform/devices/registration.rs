@@ -179,6 +179,7 @@ impl Device {
             channels: super::Channels::default(),
             subscriptions: Subscriptions::default(),
             queries: 0,
+            catalog_query: None,
         }
     }
 

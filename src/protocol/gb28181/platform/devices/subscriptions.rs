@@ -129,7 +129,10 @@ impl Devices {
             return self.subscribe_failed(context, id, place, response.words());
         }
         if subscription.dialog.is_none() {
-            subscription.dialog = Dialog::of_answer(&subscription.request, response);
+            // As it was sent: with the Via that the transaction has put in.
+            let mut request = subscription.request.clone();
+            request.headers.push_front("Via", response.headers.get("Via").unwrap_or_default());
+            subscription.dialog = Dialog::of_answer(&request, response);
         }
         subscription.state = State::Active;
         let expires_s = response.headers.get("Expires").and_then(|expires| expires.trim().parse().ok());
