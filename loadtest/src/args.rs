@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::gb28181::args::{CHANNEL_ID, DEVICE_ID, DeviceArgs, count_up};
+
 /// Publishes test streams to a live server, plays them with many viewers, and measures from outside what they get.
 ///
 /// Every video access unit carries the time when it was sent, so latency is measured inside the media: to the first byte and to the
@@ -33,6 +35,7 @@ pub enum Action {
         #[arg(long, num_args = 1.., required = true)]
         right: Vec<PathBuf>,
     },
+    Gb28181Device(Box<DeviceArgs>),
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -64,6 +67,14 @@ pub struct LoadArgs {
     /// Where to publish and play over RTSP: rtsp://HOST:PORT
     #[arg(long, default_value = "rtsp://127.0.0.1:8554")]
     pub rtsp: RtspUrl,
+    /// Where devices register, for `--publish gb28181`: HOST:PORT. Streams are then called gb/DEVICE/CHANNEL
+    #[arg(long, default_value = "127.0.0.1:5060")]
+    pub sip: String,
+    #[arg(long, default_value = "")]
+    pub sip_password: String,
+    /// Where the control plane is asked to let devices send: HOST:PORT
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    pub control: String,
     /// Let the kernel join datagrams for viewers over RTSP (UDP_GRO). No player does, but over loopback it spares the server's core the
     /// cutting of segmented datagrams, as a network card would
     #[arg(long)]
@@ -87,6 +98,8 @@ pub struct LoadArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Publish {
+    /// Simulated devices register, and are asked to send
+    Gb28181,
     Rtmp,
     RtspTcp,
     RtspUdp,
@@ -95,6 +108,7 @@ pub enum Publish {
 impl Publish {
     pub fn name(self) -> &'static str {
         match self {
+            Publish::Gb28181 => "gb28181",
             Publish::Rtmp => "rtmp",
             Publish::RtspTcp => "rtsp-tcp",
             Publish::RtspUdp => "rtsp-udp",
@@ -127,6 +141,7 @@ impl LoadArgs {
     /// Where publishers connect: `HOST:PORT`.
     pub fn publish_address(&self) -> &str {
         match self.publish {
+            Publish::Gb28181 => &self.sip,
             Publish::Rtmp => &self.url.address,
             Publish::RtspTcp | Publish::RtspUdp => &self.rtsp.address,
         }
@@ -141,9 +156,21 @@ impl LoadArgs {
         }
     }
 
-    /// Of the stream with this number.
+    /// Application and name of the stream with this number.
+    pub fn stream(&self, number: usize) -> (String, String) {
+        match self.publish {
+            Publish::Gb28181 => (format!("gb/{}", count_up(DEVICE_ID, number as u64)), count_up(CHANNEL_ID, number as u64)),
+            _ => (self.url.app.clone(), self.url.stream_name(number, self.publishers)),
+        }
+    }
+
+    pub fn tc_url(&self, number: usize) -> String {
+        format!("rtmp://{}/{}", self.url.address, self.stream(number).0)
+    }
+
     pub fn rtsp_url(&self, number: usize) -> String {
-        format!("rtsp://{}/{}/{}", self.rtsp.address, self.url.app, self.url.stream_name(number, self.publishers))
+        let (app, name) = self.stream(number);
+        format!("rtsp://{}/{app}/{name}", self.rtsp.address)
     }
 }
 
@@ -173,10 +200,6 @@ pub struct RtmpUrl {
 }
 
 impl RtmpUrl {
-    pub fn tc_url(&self) -> String {
-        format!("rtmp://{}/{}", self.address, self.app)
-    }
-
     /// Of the stream with this number.
     pub fn stream_name(&self, number: usize, publishers: u16) -> String {
         if publishers == 1 { self.name.clone() } else { format!("{}-{number}", self.name) }
@@ -245,7 +268,7 @@ mod tests {
         assert_eq!("800k".parse(), Ok(Rate(800_000)));
         assert!("0".parse::<Rate>().is_err() && "fast".parse::<Rate>().is_err());
         let url: RtmpUrl = "rtmp://localhost/live/room/a".parse().unwrap();
-        assert_eq!((url.tc_url().as_str(), url.name.as_str()), ("rtmp://localhost:1935/live/room", "a"));
+        assert_eq!((url.address.as_str(), url.app.as_str(), url.name.as_str()), ("localhost:1935", "live/room", "a"));
         assert_eq!(url.stream_name(1, 2), "a-1");
         assert!("rtmp://localhost/live".parse::<RtmpUrl>().is_err());
         assert_eq!("http://127.0.0.1:8080/".parse(), Ok(HttpUrl { address: "127.0.0.1:8080".to_owned() }));
@@ -260,6 +283,9 @@ mod tests {
         assert_eq!(rtsp.rtsp_url(1), "rtsp://h:1/live/load-1");
         let other = args(&["--play", "ws-flv", "--viewers", "0"]);
         assert_eq!((other.publish_address(), other.play_address()), ("127.0.0.1:1935", "127.0.0.1:8080"));
+        let devices = args(&["--publish", "gb28181", "--publishers", "2", "--url", "rtmp://h:1/live/a"]);
+        assert_eq!(devices.tc_url(1), "rtmp://h:1/gb/34020000001110000002");
+        assert_eq!(devices.stream(1).1, "34020000001310000002");
         for publish in Publish::value_variants() {
             assert_eq!(publish.to_possible_value().unwrap().get_name(), publish.name());
         }

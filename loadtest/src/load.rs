@@ -5,8 +5,11 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
-use crate::args::{LoadArgs, Play};
+use crate::args::{LoadArgs, Play, Publish};
 use crate::clip::{Clip, Shape};
+use crate::gb28181::args::DeviceArgs;
+use crate::gb28181::fleet::Fleet;
+use crate::gb28181::start;
 use crate::poll::{NANOS_PER_SECOND, Poll, Ready, Token, now};
 use crate::process::Usage;
 use crate::publisher::Publisher;
@@ -89,9 +92,10 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     };
     let joins = load.viewers.iter().flatten().filter_map(Viewer::join_time).collect();
     let dropped = load.viewers.iter().flatten().map(Viewer::dropped).sum();
-    let reported: Vec<i64> = load.publishers.iter().filter_map(Publisher::reported_lost).collect();
+    let of_devices = load.fleet.iter().filter_map(Fleet::reported_lost);
+    let reported: Vec<i64> = load.publishers.iter().filter_map(Publisher::reported_lost).chain(of_devices).collect();
     let reported_lost = (!reported.is_empty()).then(|| reported.iter().sum());
-    let unsent = load.publishers.iter().map(Publisher::unsent).sum();
+    let unsent = load.publishers.iter().map(Publisher::unsent).chain(load.fleet.iter().map(Fleet::unsent)).sum();
     let Load { tally, expecting: viewers, closed, .. } = load;
     let own = (own_begin, own_end);
     Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, bytes, seconds, own, server })
@@ -108,6 +112,8 @@ struct Load {
     play_address: SocketAddr,
     poll: Poll,
     publishers: Vec<Publisher>,
+    /// Devices that publish instead.
+    fleet: Option<Fleet>,
     /// When each publisher sends its next frame, once it may.
     schedule: Schedule,
     /// `None`: gone.
@@ -134,7 +140,9 @@ impl Load {
         let (publish_address, play_address) = (resolve(args.publish_address())?, resolve(args.play_address())?);
         let poll = Poll::new()?;
         let mut publishers = Vec::new();
-        for number in 0..args.publishers {
+        let is_devices = args.publish == Publish::Gb28181;
+        let fleet = is_devices.then(|| Fleet::open(&DeviceArgs::of_load(args), &poll)).transpose()?;
+        for number in 0..if is_devices { 0 } else { args.publishers } {
             let publisher = Publisher::connect(number, args, publish_address, clip.clone())
                 .map_err(|error| io::Error::new(error.kind(), format!("{publish_address}: {error}")))?;
             for (socket, fd) in publisher.sockets().into_iter().enumerate() {
@@ -142,13 +150,15 @@ impl Load {
             }
             publishers.push(publisher);
         }
-        let tally = Tally::new(publishers.len());
+        let count = usize::from(args.publishers);
+        let tally = Tally::new(count);
         Ok(Load {
             args: args.clone(),
             play_address,
             poll,
-            expecting: vec![0; publishers.len()],
+            expecting: vec![0; count],
             publishers,
+            fleet,
             schedule: Schedule::default(),
             viewers: Vec::new(),
             stalled: Vec::new(),
@@ -162,7 +172,8 @@ impl Load {
 
     /// Until every stream is live and the server's memory of its last GOP is full.
     fn publish(&mut self) -> io::Result<()> {
-        let live = |load: &Load| load.publishers.iter().all(Publisher::is_live);
+        self.register()?;
+        let live = |load: &Load| load.publishers.iter().all(Publisher::is_live) && load.fleet.iter().all(Fleet::all_send);
         self.run_until(now() + PUBLISH_LIMIT, live)?;
         if !live(self) {
             return Err(io::Error::other("the server does not let all publishers publish"));
@@ -170,9 +181,27 @@ impl Load {
         self.run_until(now() + 2 * self.args.gop_ms.max(500) * MILLIS, |_| false)
     }
 
+    /// Devices register, and the server is asked to play all.
+    fn register(&mut self) -> io::Result<()> {
+        if self.fleet.is_none() {
+            return Ok(());
+        }
+        let registered = |load: &Load| load.fleet.iter().all(Fleet::all_registered);
+        self.run_until(now() + PUBLISH_LIMIT, registered)?;
+        if !registered(self) {
+            return Err(io::Error::other("the server does not let all devices register"));
+        }
+        let starter = start::start(self.args.control.clone(), self.args.publishers);
+        self.run_until(now() + JOIN_LIMIT, |_| starter.is_finished())?;
+        if !starter.is_finished() {
+            return Err(io::Error::other("the server does not answer whether devices may send"));
+        }
+        starter.join().map_err(|_| io::Error::other("the request to play did not end"))?
+    }
+
     /// One viewer per stream.
     fn join_first(&mut self) -> io::Result<()> {
-        for number in 0..self.args.viewers.min(self.publishers.len()) {
+        for number in 0..self.args.viewers.min(self.args.publishers.into()) {
             self.connect(number)?;
         }
         self.run_until(now() + JOIN_LIMIT, Load::all_joined)?;
@@ -198,7 +227,7 @@ impl Load {
     }
 
     fn publisher_for(&self, number: usize) -> u16 {
-        (number % self.publishers.len()) as u16
+        (number % usize::from(self.args.publishers)) as u16
     }
 
     fn connect(&mut self, number: usize) -> io::Result<()> {
@@ -217,7 +246,7 @@ impl Load {
         let mut viewer = Viewer::connect(&self.args, self.play_address, self.publisher_for(number), true)?;
         let limit = now() + PUBLISH_LIMIT;
         // What it reads is not counted.
-        let mut ignored = Tally::new(self.publishers.len());
+        let mut ignored = Tally::new(self.args.publishers.into());
         while !viewer.has_asked() && now() < limit {
             viewer.readable(0, now(), &mut self.buffers, &mut ignored)?;
             self.run_until(now() + MILLIS, |_| false)?;
@@ -234,7 +263,7 @@ impl Load {
     fn run_until(&mut self, until: u64, done: impl Fn(&Load) -> bool) -> io::Result<()> {
         let mut ready = Vec::new();
         while now() < until && !done(self) {
-            let due = self.schedule.next().min(self.next_report);
+            let due = self.next_due().min(self.next_report);
             self.poll.wait(due.min(until), &mut ready)?;
             let woken = now();
             let mut next_due = self.send_due()?;
@@ -259,7 +288,15 @@ impl Load {
             self.schedule.add(publisher.next_due(), at);
             self.watch_publisher(at, was_blocked)?;
         }
-        Ok(self.schedule.next())
+        if let Some(fleet) = &mut self.fleet {
+            fleet.run_due(&self.poll, &mut self.tally)?;
+            fleet.events.clear();
+        }
+        Ok(self.next_due())
+    }
+
+    fn next_due(&self) -> u64 {
+        self.fleet.as_ref().map_or(u64::MAX, Fleet::next_due).min(self.schedule.next())
     }
 
     /// Viewers that report to the server do so one after the other, each in its turn of one interval.
@@ -297,7 +334,11 @@ impl Load {
 
     fn handle(&mut self, event: Ready, woken: u64) -> io::Result<()> {
         match event.token {
-            Token::Timer => Ok(()),
+            Token::Timer | Token::Signal | Token::Input => Ok(()),
+            Token::Device { at, socket } => match &mut self.fleet {
+                Some(fleet) => fleet.ready(at, socket, event.readable || event.writable, &self.poll, &mut self.tally),
+                None => Ok(()),
+            },
             Token::Publisher { at, socket } => {
                 let publisher = &mut self.publishers[at];
                 let (was_blocked, was_live) = (publisher.is_blocked(), publisher.is_live());

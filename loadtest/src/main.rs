@@ -5,6 +5,7 @@
 mod args;
 mod clip;
 mod compare;
+mod gb28181;
 mod load;
 mod mark;
 mod poll;
@@ -29,6 +30,10 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let done = match &args.action {
         Some(Action::Compare { names, left, right }) => compare::compare(names, left, right).map(|text| print!("{text}")),
+        Some(Action::Gb28181Device(args)) => {
+            shardcast::io::socket::raise_file_limit();
+            gb28181::run(args)
+        }
         None => measure(&args.load),
     };
     if let Err(error) = done {

@@ -19,26 +19,45 @@ pub enum Token {
         at: usize,
         socket: usize,
     },
+    /// A simulated device: 0 is for SIP, those behind it are for media.
+    Device {
+        at: usize,
+        socket: usize,
+    },
+    /// This process is asked to end.
+    Signal,
+    /// The standard input.
+    Input,
 }
 
-/// Sockets that one publisher or viewer may have.
-const SOCKETS_MAX: usize = 8;
+/// Sockets that one publisher, viewer or device may have.
+const SOCKETS_MAX: usize = 64;
+/// The low bits of a token say what it names.
+const KIND_BITS: u32 = 3;
 
 impl Token {
     fn to_bits(self) -> u64 {
-        match self {
-            Token::Timer => 0,
-            Token::Publisher { at, socket } => ((at * SOCKETS_MAX + socket) as u64) << 2 | 1,
-            Token::Viewer { at, socket } => ((at * SOCKETS_MAX + socket) as u64) << 2 | 2,
-        }
+        let (at, socket, kind) = match self {
+            Token::Timer => (0, 0, 0),
+            Token::Publisher { at, socket } => (at, socket, 1),
+            Token::Viewer { at, socket } => (at, socket, 2),
+            Token::Device { at, socket } => (at, socket, 3),
+            Token::Signal => (0, 0, 4),
+            Token::Input => (0, 0, 5),
+        };
+        ((at * SOCKETS_MAX + socket) as u64) << KIND_BITS | kind
     }
 
     fn from_bits(bits: u64) -> Token {
-        let (at, socket) = ((bits >> 2) as usize / SOCKETS_MAX, (bits >> 2) as usize % SOCKETS_MAX);
-        match bits & 3 {
-            0 => Token::Timer,
+        let number = (bits >> KIND_BITS) as usize;
+        let (at, socket) = (number / SOCKETS_MAX, number % SOCKETS_MAX);
+        match bits & ((1 << KIND_BITS) - 1) {
             1 => Token::Publisher { at, socket },
-            _ => Token::Viewer { at, socket },
+            2 => Token::Viewer { at, socket },
+            3 => Token::Device { at, socket },
+            4 => Token::Signal,
+            5 => Token::Input,
+            _ => Token::Timer,
         }
     }
 }
@@ -79,6 +98,10 @@ impl Poll {
 
     pub fn change(&self, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, writable)
+    }
+
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, Token::Timer, false)
     }
 
     fn control(&self, operation: i32, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {

@@ -71,6 +71,7 @@ impl Publisher {
         socket.set_nonblocking(true)?;
         let mut out = Vec::new();
         let wire = match args.publish {
+            Publish::Gb28181 => return Err(io::Error::other("devices do not publish over a connection of their own")),
             Publish::Rtmp => Wire::Rtmp(Box::new(RtmpPublisher::new(number, args, &mut out)?)),
             Publish::RtspTcp | Publish::RtspUdp => {
                 Wire::Rtsp(Box::new(RtspPublisher::new(number, args, &socket, &clip, &mut out)?))

@@ -20,8 +20,8 @@ pub struct RtmpPublisher {
 
 impl RtmpPublisher {
     pub fn new(number: u16, args: &LoadArgs, out: &mut Vec<u8>) -> io::Result<RtmpPublisher> {
-        let name = args.url.stream_name(number.into(), args.publishers);
-        let client = RtmpClient::publish(&args.url.app, &name, &args.url.tc_url(), MESSAGE_BYTES_MAX);
+        let (app, name) = args.stream(number.into());
+        let client = RtmpClient::publish(&app, &name, &args.tc_url(number.into()), MESSAGE_BYTES_MAX);
         let mut publisher = RtmpPublisher { client, message_stream: 0 };
         talk(&mut publisher.client, &[], out)?;
         Ok(publisher)

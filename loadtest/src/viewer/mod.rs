@@ -164,7 +164,7 @@ impl Viewer {
 }
 
 fn ask_http(args: &LoadArgs, publisher: u16, headers: &str, out: &mut Vec<u8>) {
-    let (app, name) = (&args.url.app, args.url.stream_name(publisher.into(), args.publishers));
+    let (app, name) = args.stream(publisher.into());
     let host = &args.http.address;
     let request = format!("GET /{app}/{name}.flv HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shardcast-loadtest\r\n{headers}\r\n");
     out.extend_from_slice(request.as_bytes());

@@ -33,8 +33,8 @@ pub struct RtmpViewer {
 
 impl RtmpViewer {
     pub fn new(args: &LoadArgs, publisher: u16, hello: &mut Vec<u8>) -> io::Result<RtmpViewer> {
-        let name = args.url.stream_name(publisher.into(), args.publishers);
-        let mut client = RtmpClient::play(&args.url.app, &name, &args.url.tc_url(), MESSAGE_BYTES_MAX);
+        let (app, name) = args.stream(publisher.into());
+        let mut client = RtmpClient::play(&app, &name, &args.tc_url(publisher.into()), MESSAGE_BYTES_MAX);
         talk(&mut client, &[], hello)?;
         Ok(RtmpViewer {
             client: Some(client),

@@ -56,10 +56,10 @@ impl Context<'_> {
     pub fn request(&mut self, method: Method, hop: &Hop, user: &str) -> Request {
         let uri = format!("sip:{user}@{}", hop.peer);
         let mut request = Request::new(method, &uri);
-        let from = format!("<sip:{}@{}>;tag={}", self.settings.id, self.settings.domain, self.tokens.next());
+        let from = format!("<sip:{}@{}>;tag={}", self.settings.id, self.settings.domain, self.tokens.make());
         request.headers.push("From", &from);
         request.headers.push("To", &format!("<{uri}>"));
-        request.headers.push("Call-ID", &self.tokens.next());
+        request.headers.push("Call-ID", &self.tokens.make());
         request.headers.push("CSeq", &format!("1 {}", request.method));
         request.headers.push("Contact", &format!("<{}>", self.own_uri(hop)));
         request
