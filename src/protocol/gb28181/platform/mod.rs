@@ -5,7 +5,9 @@
 
 pub mod ask;
 pub mod calls;
-mod context;
+pub mod context;
+mod dates;
+pub mod devices;
 pub mod view;
 
 use std::net::SocketAddr;
