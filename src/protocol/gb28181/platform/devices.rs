@@ -325,8 +325,9 @@ impl Devices {
         }
     }
 
-    fn peer_hash(&self, peer: IpAddr) -> u32 {
-        let hash = self.keyed.hash("sip peer", &[&network(peer)]);
+    /// By which failures of `user` at an address are counted.
+    fn peer_hash(&self, peer: IpAddr, user: &str) -> u32 {
+        let hash = self.keyed.hash("sip peer", &[&network(peer), user.as_bytes()]);
         u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
     }
 }

@@ -4,65 +4,75 @@ use super::queries::{Parts, Wanted};
 use super::shown::{config_view, preset_views, records_view};
 use super::{Devices, Id, Presence, commands};
 use crate::protocol::gb28181::manscdp::{Query, RecordQuery, RecordType};
-use crate::protocol::gb28181::platform::ask::{Answer, Ask, Channel, RecordKind, Refused, RefusedKind};
+use crate::protocol::gb28181::platform::ask::{Answer, Ask, Channel, DeviceControl, RecordKind, Refused, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
 use crate::protocol::gb28181::platform::{Output, Ticket, dates};
 
 impl Devices {
     /// `Err`: a question that is none of these.
     pub fn ask(&mut self, context: &mut Context<'_>, ticket: Ticket, ask: Ask) -> Result<(), Ask> {
-        let now = context.now();
-        let answer = match ask {
-            Ask::Devices => Ok(Answer::Devices(self.device_views(now))),
-            Ask::Device(id) => self.known(&id).map(|id| Answer::Device(Box::new(self.device_view(now, &id)))),
-            Ask::Channels(id) => self.known(&id).map(|id| Answer::Channels(self.channel_views(&id))),
-            Ask::Alarms(id) => self.known_if(id).map(|id| Answer::Alarms(self.events.alarms(now, id.as_deref()))),
-            Ask::Positions(id) => self.known_if(id).map(|id| Answer::Positions(self.events.positions(now, id.as_deref()))),
-            Ask::Subscriptions(id) => self.known(&id).map(|id| Answer::Subscriptions(self.subscription_views(now, &id))),
-            Ask::Forget(id) => self.forget_asked(context, &id),
-            Ask::Refresh(id) => return Ok(self.later(context, ticket, |devices, context| devices.refresh(context, &id, ticket))),
+        if let Some(answer) = self.answer_at_once(context, &ask) {
+            context.answer(ticket, answer.unwrap_or_else(Answer::Refused));
+            return Ok(());
+        }
+        let begun = match ask {
+            Ask::Refresh(id) => self.refresh(context, &id, ticket),
             Ask::Records { of, from_unix_s, to_unix_s, kind } => {
                 let query = record_query(context, from_unix_s, to_unix_s, kind);
-                let wanted = Wanted::Records(Parts::default());
-                return Ok(self.question(context, ticket, &of, query, wanted));
+                self.question(context, ticket, &of, query, Wanted::Records(Parts::default()))
             }
             Ask::Config { of, kinds } => {
                 let wanted = Wanted::Config { kinds: kinds.len().max(1), sections: Vec::new() };
-                return Ok(self.question(context, ticket, &of, Query::ConfigDownload(kinds.join("/")), wanted));
+                self.question(context, ticket, &of, Query::ConfigDownload(kinds.join("/")), wanted)
             }
-            Ask::Presets(of) => {
-                return Ok(self.question(context, ticket, &of, Query::PresetQuery, Wanted::Presets(Parts::default())));
-            }
-            Ask::Control { of, control } => {
-                let control = commands::of(&control);
-                return Ok(self.later(context, ticket, |devices, context| {
-                    let id = devices.known(&of.device)?;
-                    devices.control_device(context, (&id, &of.channel), control?, ticket)
-                }));
-            }
+            Ask::Presets(of) => self.question(context, ticket, &of, Query::PresetQuery, Wanted::Presets(Parts::default())),
+            Ask::Control { of, control } => self.command(context, ticket, &of, &control),
             other => return Err(other),
         };
-        context.answer(ticket, answer.unwrap_or_else(Answer::Refused));
+        if let Err(refused) = begun {
+            context.answer(ticket, Answer::Refused(refused));
+        }
         Ok(())
     }
 
-    /// Answers at once if nothing was begun that answers later.
-    fn later(
+    /// What needs nobody to be asked.
+    fn answer_at_once(&mut self, context: &mut Context<'_>, ask: &Ask) -> Option<Result<Answer, Refused>> {
+        let now = context.now();
+        Some(match ask {
+            Ask::Devices => Ok(Answer::Devices(self.device_views(now))),
+            Ask::Device(id) => self.known(id).map(|id| Answer::Device(Box::new(self.device_view(now, &id)))),
+            Ask::Channels(id) => self.known(id).map(|id| Answer::Channels(self.channel_views(&id))),
+            Ask::Alarms(id) => self.known_if(id.as_ref()).map(|id| Answer::Alarms(self.events.alarms(now, id.as_deref()))),
+            Ask::Positions(id) => {
+                self.known_if(id.as_ref()).map(|id| Answer::Positions(self.events.positions(now, id.as_deref())))
+            }
+            Ask::Subscriptions(id) => self.known(id).map(|id| Answer::Subscriptions(self.subscription_views(now, &id))),
+            Ask::Forget(id) => self.forget_asked(context, id),
+            _ => return None,
+        })
+    }
+
+    fn question(
         &mut self,
         context: &mut Context<'_>,
         ticket: Ticket,
-        begin: impl FnOnce(&mut Devices, &mut Context<'_>) -> Result<(), Refused>,
-    ) {
-        if let Err(refused) = begin(self, context) {
-            context.answer(ticket, Answer::Refused(refused));
-        }
+        of: &Channel,
+        query: Query,
+        wanted: Wanted,
+    ) -> Result<(), Refused> {
+        let id = self.known(&of.device)?;
+        self.ask_device(context, (&id, &of.channel), query, wanted, Some(ticket))
     }
 
-    fn question(&mut self, context: &mut Context<'_>, ticket: Ticket, of: &Channel, query: Query, wanted: Wanted) {
-        self.later(context, ticket, |devices, context| {
-            let id = devices.known(&of.device)?;
-            devices.ask_device(context, (&id, &of.channel), query, wanted, Some(ticket))
-        });
+    fn command(
+        &mut self,
+        context: &mut Context<'_>,
+        ticket: Ticket,
+        of: &Channel,
+        control: &DeviceControl,
+    ) -> Result<(), Refused> {
+        let id = self.known(&of.device)?;
+        self.control_device(context, (&id, &of.channel), commands::of(control)?, ticket)
     }
 
     fn refresh(&mut self, context: &mut Context<'_>, id: &str, ticket: Ticket) -> Result<(), Refused> {
@@ -91,8 +101,8 @@ impl Devices {
         known.ok_or_else(|| Refused { kind: RefusedKind::NotFound, why: why() })
     }
 
-    fn known_if(&self, id: Option<String>) -> Result<Option<Id>, Refused> {
-        id.map(|id| self.known(&id)).transpose()
+    fn known_if(&self, id: Option<&String>) -> Result<Option<Id>, Refused> {
+        id.map(|id| self.known(id)).transpose()
     }
 
     /// What has come of a question other than that for the catalog.

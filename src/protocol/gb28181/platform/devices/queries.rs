@@ -47,6 +47,13 @@ pub(super) struct Query {
     bytes: usize,
 }
 
+#[cfg(test)]
+impl Query {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// What is asked for, and what has come of it.
 #[derive(Debug)]
 pub(super) enum Wanted {

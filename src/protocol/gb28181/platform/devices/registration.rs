@@ -1,7 +1,8 @@
 //! REGISTER (GB/T 28181-2016 §9.1) → devices that are there, or an answer that says why not.
 //!
-//! A device without a password of its own needs the one of all; without either nobody can register, and the log says what to set. Of an
-//! address with [`WRONG_PASSWORDS_PER_MINUTE_MAX`] failures nothing more is looked at in that minute. Not here: digests (`sip/digest`).
+//! A device without a password of its own needs the one of all; without either nobody can register, and the log says what to set. After
+//! [`WRONG_PASSWORDS_PER_MINUTE_MAX`] or [`WRONG_PASSWORDS_PER_ADDRESS_MAX`] nothing more is looked at in that minute. Not here: digests
+//! (`sip/digest`).
 
 use super::{Absence, Device, Devices, ID_BYTES_MAX, Id, LastNonce, Presence, Stamp, Subscriptions, kept};
 use crate::config::Gb28181;
@@ -13,8 +14,10 @@ use crate::protocol::gb28181::sip::message::{Request, Response};
 use crate::protocol::gb28181::sip::transaction::ServerId;
 use crate::protocol::gb28181::sip::{Carrier, Hop};
 
-/// Of one address; of an IPv6 network of 64 bits.
+/// In the name of one device from one address, or from an IPv6 network of 64 bits.
 pub const WRONG_PASSWORDS_PER_MINUTE_MAX: u32 = 20;
+/// In the name of any device from one address in a minute: one wrong camera does not shut out those behind the same router.
+pub const WRONG_PASSWORDS_PER_ADDRESS_MAX: u32 = 200;
 /// Where a device does not say for how long it registers (§9.1).
 const EXPIRES_S: u32 = 86_400;
 const EXPIRES_S_MAX: u32 = 7 * 86_400;
@@ -26,11 +29,15 @@ impl Devices {
     pub fn register(&mut self, context: &mut Context<'_>, id: ServerId, hop: Hop, request: &Request) {
         let mut response = match self.registered(context, hop, request) {
             Ok(response) => response,
-            Err(refusal) => {
-                if let Some((reason, message)) = refusal.note {
+            Err(Refusal { status, challenge, note }) => {
+                if let Some((reason, message)) = note {
                     self.note_fault(context, reason, message);
                 }
-                refusal.response
+                let mut response = request.response(status);
+                if let Some(challenge) = challenge {
+                    response.headers.push("WWW-Authenticate", &challenge);
+                }
+                response
             }
         };
         if request.headers.get(VERSION_HEADER).is_some() {
@@ -43,7 +50,7 @@ impl Devices {
         let user = request.from_user().unwrap_or_default();
         if !is_id(user) || user == context.settings.id {
             let message = format!("{} wants to register with an id that no device may have", hop.peer);
-            return Err(Refusal::new(request, 403, "gb28181_bad_id", message));
+            return Err(Refusal::new(403, "gb28181_bad_id", message));
         }
         let nonce = self.check_password(context, hop, request, user)?;
         let user: Id = user.into();
@@ -51,7 +58,7 @@ impl Devices {
         if expires_s == 0 {
             self.unregistered(context, &user);
         } else {
-            self.make_room(context, hop, request, &user)?;
+            self.make_room(context, hop, &user)?;
             self.take_registration(context, hop, request, &user, expires_s);
         }
         if let Some(device) = self.by_id.get_mut(&user) {
@@ -71,44 +78,48 @@ impl Devices {
     /// What is to be kept of the password that was right.
     fn check_password(
         &mut self,
-        context: &Context<'_>,
+        context: &mut Context<'_>,
         hop: Hop,
         request: &Request,
         user: &str,
     ) -> Result<Option<LastNonce>, Refusal> {
         let (now, peer) = (context.now(), hop.peer);
-        let hash = self.peer_hash(peer.ip());
-        if self.guard.failures(now, hash) >= WRONG_PASSWORDS_PER_MINUTE_MAX {
-            let message = format!("too many wrong passwords from {}: no more are looked at in this minute", peer.ip());
-            return Err(Refusal::new(request, 403, "gb28181_throttled", message));
+        let (of_device, of_address) = (self.peer_hash(peer.ip(), user), self.peer_hash(peer.ip(), ""));
+        if self.guard.failures(now, of_device) >= WRONG_PASSWORDS_PER_MINUTE_MAX
+            || self.guard.failures(now, of_address) >= WRONG_PASSWORDS_PER_ADDRESS_MAX
+        {
+            let message = format!("too many wrong passwords of device {user} at {peer}: no more are looked at in this minute");
+            return Err(Refusal::new(403, "gb28181_throttled", message));
         }
         let Some(password) = password_of(context.settings, user) else {
             let message = format!(
                 "device {user} at {peer} cannot register: it has no password; set gb28181.password, or an entry of gb28181.devices"
             );
-            return Err(Refusal::new(request, 403, "gb28181_no_password", message));
+            return Err(Refusal::new(403, "gb28181_no_password", message));
         };
         let mut last = self.by_id.get(user).and_then(|device| device.nonce);
         let verdict = self.challenges.check(now, request, user, password, &mut last);
         match verdict {
             Verdict::Right => Ok(last),
             Verdict::Wrong => {
-                self.guard.add_failure(now, hash);
+                self.guard.add_failure(now, of_device);
+                self.guard.add_failure(now, of_address);
                 let message = format!("device {user} at {peer} has a wrong password");
-                Err(Refusal { response: request.response(403), note: verdict.reason().map(|reason| (reason, message)) })
+                Err(Refusal { status: 403, challenge: None, note: verdict.reason().map(|reason| (reason, message)) })
             }
             Verdict::Missing | Verdict::Broken | Verdict::Stale | Verdict::Replayed => {
-                let mut response = request.response(401);
-                let challenge = self.challenges.challenge(now, user, verdict.is_stale());
-                response.headers.push("WWW-Authenticate", &challenge);
-                let message = format!("device {user} at {peer}: {}", verdict.words());
-                Err(Refusal { response, note: verdict.reason().map(|reason| (reason, message)) })
+                let challenge = Some(self.challenges.challenge(now, user, verdict.is_stale()));
+                // As it happens to devices that refresh with the answer of before.
+                if let Some(reason) = verdict.reason() {
+                    context.note(log::Level::Debug, Some(reason), format!("device {user} at {peer}: {}", verdict.words()));
+                }
+                Err(Refusal { status: 401, challenge, note: None })
             }
         }
     }
 
     /// Of the offline devices that which was heard of least recently gives way to a new one.
-    fn make_room(&mut self, context: &Context<'_>, hop: Hop, request: &Request, user: &str) -> Result<(), Refusal> {
+    fn make_room(&mut self, context: &Context<'_>, hop: Hop, user: &str) -> Result<(), Refusal> {
         if self.by_id.contains_key(user) || self.by_id.len() < context.settings.devices_max {
             return Ok(());
         }
@@ -118,7 +129,7 @@ impl Devices {
                 "device {user} at {} cannot register: {} are there (gb28181.devices_max)",
                 hop.peer, context.settings.devices_max
             );
-            return Err(Refusal::new(request, 503, "gb28181_devices_max", message));
+            return Err(Refusal::new(503, "gb28181_devices_max", message));
         };
         self.forget(&oldest);
         Ok(())
@@ -191,13 +202,14 @@ impl Device {
 
 /// An answer other than 200, and what the log says of it.
 struct Refusal {
-    response: Response,
+    status: u16,
+    challenge: Option<String>,
     note: Option<(&'static str, String)>,
 }
 
 impl Refusal {
-    fn new(request: &Request, status: u16, reason: &'static str, message: String) -> Self {
-        Refusal { response: request.response(status), note: Some((reason, message)) }
+    fn new(status: u16, reason: &'static str, message: String) -> Self {
+        Refusal { status, challenge: None, note: Some((reason, message)) }
     }
 }
 

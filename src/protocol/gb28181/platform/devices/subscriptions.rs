@@ -64,6 +64,13 @@ impl Subscriptions {
     }
 }
 
+#[cfg(test)]
+impl Subscriptions {
+    pub fn has(&self, place: usize) -> bool {
+        self.of[place].is_some()
+    }
+}
+
 impl Devices {
     pub(super) fn subscribe_all(&mut self, context: &mut Context<'_>, id: &Id) {
         for (place, subject) in SUBJECTS.into_iter().enumerate() {

@@ -1,5 +1,6 @@
 //! A scripted device against [`Devices`], over the real transactions and in virtual time.
 
+mod anything;
 mod asking;
 mod registering;
 mod telling;
@@ -91,7 +92,7 @@ impl World {
                     _ => panic!("{request:?}"),
                 },
                 Event::Response { id, response, .. } => {
-                    assert!(devices.response(context, id, &response) || response.is_success())
+                    devices.response(context, id, &response);
                 }
                 Event::Failed { id, failure } => {
                     devices.failed(context, id, failure);

@@ -53,8 +53,16 @@ fn wrong_passwords_are_refused_and_then_not_even_looked_at() {
     assert_eq!(world.register_once(hop, NVR, PASSWORD, None, "3600").status, 403);
     assert_eq!(world.reasons(), ["gb28181_throttled"]);
     world.register(udp("192.0.2.11:5060"), NVR);
+    world.register(hop, "34020000001110000002");
     world.pass(60_000);
     world.register(hop, NVR);
+    world.pass(60_000);
+    for number in 0..registration::WRONG_PASSWORDS_PER_ADDRESS_MAX {
+        let id = format!("9{}", number / 15);
+        let challenge = world.challenge(hop, &id);
+        assert_eq!(world.register_once(hop, &id, "wrong", Some(&challenge), "3600").status, 403);
+    }
+    assert_eq!(world.register_once(hop, NVR, PASSWORD, None, "3600").status, 403);
 }
 
 #[test]
