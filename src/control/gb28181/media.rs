@@ -16,7 +16,7 @@ use super::host::Jobs;
 use crate::config::Config;
 use crate::protocol::gb28181::platform::{CallId, Input};
 use crate::protocol::gb28181::{receiver, sender};
-use crate::session::{CloseReason, Reception, ReceptionState, Sending, SendingState, StreamKey};
+use crate::session::{CloseReason, ExpectedSource, Reception, ReceptionState, Sending, SendingState, StreamKey};
 use crate::shard::message::{Command, SessionId};
 
 /// How often the shards are asked about receivers and senders.
@@ -32,11 +32,18 @@ type Answers<S> = Vec<Option<Vec<(SessionId, S)>>>;
 /// How a task has ended.
 #[derive(Debug)]
 pub enum Done {
-    Receives { call: CallId, opened: Result<(SessionId, Reception), String> },
-    Sends { call: CallId, opened: Result<(SessionId, Sending), String> },
+    Receives {
+        call: CallId,
+        opened: Result<(SessionId, Reception), String>,
+    },
+    Sends {
+        call: CallId,
+        opened: Result<(SessionId, Sending), String>,
+    },
     Polled(Answers<Reception>, Answers<Sending>),
     Listed(Vec<StreamKey>),
-    Closed,
+    /// A session has been told something.
+    Told,
 }
 
 /// What a session says of itself.
@@ -191,6 +198,19 @@ impl Media {
         });
     }
 
+    /// Tells a receiver whose packets it is to take. One that is not there needs not know.
+    pub fn expect(&self, call: CallId, source: ExpectedSource, jobs: &mut Jobs) {
+        let Some(&Leg::Open { session, .. }) = self.receivers.0.get(&call) else { return };
+        let shards = self.shards.clone();
+        jobs.start(async move {
+            let question = |done| Command::Expect { session, source, done };
+            if let Err(Unanswered::Silent(shard)) = shards.ask_one(session.shard, question).await {
+                log::warn!("shard {shard} does not answer: the receiver {session} keeps to the source that it knows");
+            }
+            Done::Told
+        });
+    }
+
     pub fn close_receiver(&mut self, call: CallId, jobs: &mut Jobs) {
         let session = self.receivers.close(call);
         self.close(session, jobs);
@@ -209,7 +229,7 @@ impl Media {
             while let Err(Unanswered::Silent(_)) = shards.ask_one(session.shard, question).await {
                 tokio::time::sleep(CLOSE_AGAIN).await;
             }
-            Done::Closed
+            Done::Told
         });
     }
 
@@ -268,7 +288,7 @@ impl Media {
                 self.next_list = Some(Instant::now() + LIST);
                 vec![Input::Streams(names)]
             }
-            Done::Closed => Vec::new(),
+            Done::Told => Vec::new(),
         }
     }
 }

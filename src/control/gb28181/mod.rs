@@ -30,14 +30,16 @@ use tokio::time::timeout;
 
 use self::counters::Counters;
 pub use self::counters::CountersView;
-use self::file::StateFile;
+use self::file::{Found, StateFile};
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
 use self::tcp::TcpConnections;
 use self::udp::{Locals, UdpSockets};
+use super::ControlError;
 use super::shards::Shards;
 use crate::config::{Config, SIP_EVENTS_MAX};
 use crate::protocol::gb28181::platform::ask::{Answer, Ask};
+use crate::protocol::gb28181::platform::{Platform, Saved};
 use crate::shard::message::Report;
 
 /// What a socket is called in the log.
@@ -53,6 +55,7 @@ const SPARE_CONNECTIONS: usize = 64;
 const IDLE_MS_MIN: u64 = 180_000;
 /// How long the server waits for the platform's goodbyes before it ends itself.
 const GOODBYE: Duration = Duration::from_secs(1);
+const STATE_FILE: &str = "gb28181.json";
 /// The longest that a question waits for its answer: less than a client of the API may be idle.
 const ANSWER: Duration = Duration::from_secs(25);
 
@@ -111,8 +114,32 @@ impl Sockets {
         &self.listening
     }
 
-    /// Begins to serve `platform`. Inside the runtime.
-    pub fn serve<P: Brain>(
+    /// Starts the platform, if it is enabled, with what is known from before. Inside the runtime.
+    pub fn start(
+        self,
+        config: &Arc<Config>,
+        shards: &Shards,
+        reports: flume::Receiver<Report>,
+    ) -> Result<Option<Desk>, ControlError> {
+        if !config.gb28181.enabled {
+            return Ok(None);
+        }
+        let file = StateFile::new(&config.server.data, STATE_FILE);
+        let saved = match file.read() {
+            Found::Whole(saved) => saved,
+            Found::Nothing => Saved::default(),
+            Found::Broken(why) => {
+                log::warn!("{why}");
+                Saved::default()
+            }
+        };
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(ControlError::Random)?;
+        let platform = Platform::new(config.clone(), saved, secret);
+        Ok(Some(self.serve(config, shards.clone(), reports, platform, file)?))
+    }
+
+    fn serve<P: Brain>(
         self,
         config: &Arc<Config>,
         shards: Shards,
