@@ -21,6 +21,7 @@ mod browser;
 mod codecs;
 mod faults;
 mod gb28181;
+mod gb28181_state;
 mod http;
 mod idle;
 mod life;
