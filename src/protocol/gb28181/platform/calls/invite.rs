@@ -151,6 +151,8 @@ impl Calls {
             source: expected(call),
             timeout_ms,
             idle_ms: Some(settings.idle_ms),
+            shared_port: settings.shared_port != 0,
+            receiver_reports: settings.receiver_reports,
         };
         context.out.push(Output::OpenReceiver { call: id, request });
         self.wait(id, context.now().after_millis(OPEN_MS));
