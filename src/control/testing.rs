@@ -64,6 +64,7 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     };
                     reply.send(answer).unwrap();
                 }
+                Command::Names(reply) => reply.send(script.streams.iter().map(|stream| stream.key.clone()).collect()).unwrap(),
                 Command::Sendings(reply) => reply.send(script.sendings.clone()).unwrap(),
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::Expect { done, .. } => done.send(true).unwrap(),

@@ -461,6 +461,9 @@ impl<P: Ports> Core<P> {
             Command::Receptions(reply) => {
                 let _ = reply.try_send(self.receptions());
             }
+            Command::Names(reply) => {
+                let _ = reply.try_send(self.stream_names());
+            }
             Command::Sendings(reply) => {
                 let _ = reply.try_send(self.sendings());
             }

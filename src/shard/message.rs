@@ -77,6 +77,8 @@ pub enum Command {
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// The same of those that send.
     Sendings(flume::Sender<Vec<(SessionId, Sending)>>),
+    /// The names of the streams of this shard that have a publisher and can be viewed.
+    Names(flume::Sender<Vec<StreamKey>>),
     /// Publishes the built-in clip, over and over.
     PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.

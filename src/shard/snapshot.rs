@@ -10,6 +10,14 @@ use crate::media::Stamp;
 use crate::session::StreamKey;
 
 impl<P: Ports> Core<P> {
+    pub(super) fn stream_names(&self) -> Vec<StreamKey> {
+        let can_be_viewed = |slot: &&Slot| {
+            let has_publisher = matches!(slot.source, Source::Owner { publisher: Some(_), .. });
+            has_publisher && !slot.ended && slot.stream.settled()
+        };
+        self.streams.iter().map(|(_, slot)| slot).filter(can_be_viewed).map(|slot| slot.stream.key.clone()).collect()
+    }
+
     pub(super) fn stream_snapshots(&self, key: Option<&StreamKey>, now: Stamp) -> Vec<StreamSnapshot> {
         let wanted = |slot: &Slot| !slot.ended && key.is_none_or(|key| *key == slot.stream.key);
         let live = self.streams.iter().filter(|(_, slot)| wanted(slot));

@@ -23,6 +23,7 @@ use super::counters::Counters;
 use super::file::StateFile;
 use super::media::{self, Media};
 use super::notes::Notes;
+use super::outward::{self, Outward};
 use super::tcp::{Held, TcpConnections};
 use super::udp::UdpSockets;
 use crate::media::Stamp;
@@ -36,6 +37,10 @@ pub const ERRANDS_MAX: usize = 64;
 /// Questions that have been asked and not answered; more are refused.
 const TICKETS_MAX: usize = 1_024;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// How long the end waits for the answers to goodbyes.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a connection to another platform may take.
+const CONNECT: Duration = Duration::from_secs(5);
 /// The platform may want to be told at once that its time has come, but not more often than this.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 /// When nothing waits.
@@ -73,12 +78,18 @@ pub trait Brain: Send + 'static {
     fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Vec<Output>);
     fn next_timeout(&self) -> Option<Stamp>;
     fn saved(&self) -> Self::Saved;
+    /// It has been told of its end, and its goodbyes are not all answered.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 }
 
 /// A task's end.
 #[derive(Debug)]
 enum Job {
     Media(media::Done),
+    Outward(outward::Done),
+    Connected { to: SocketAddr, connected: io::Result<TcpStream> },
     Saved(io::Result<()>),
 }
 
@@ -89,6 +100,10 @@ pub struct Jobs(JoinSet<Job>);
 impl Jobs {
     pub fn start(&mut self, job: impl Future<Output = media::Done> + Send + 'static) {
         self.0.spawn(async move { Job::Media(job.await) });
+    }
+
+    pub fn start_outward(&mut self, job: impl Future<Output = outward::Done> + Send + 'static) {
+        self.0.spawn(async move { Job::Outward(job.await) });
     }
 }
 
@@ -107,8 +122,8 @@ struct Saving {
     is_due: bool,
     running: bool,
     next: Instant,
-    /// Who waits for the last word.
-    finished: Option<oneshot::Sender<()>>,
+    /// Who waits for the last word, and until when goodbyes are waited for.
+    finished: Option<(oneshot::Sender<()>, Instant)>,
 }
 
 pub struct Host<P: Brain> {
@@ -119,6 +134,7 @@ pub struct Host<P: Brain> {
     udp: UdpSockets,
     tcp: TcpConnections,
     media: Media,
+    outward: Outward,
     saving: Saving,
     tickets: HashMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: u64,
@@ -135,6 +151,7 @@ impl<P: Brain> Host<P> {
         udp: UdpSockets,
         tcp: TcpConnections,
         media: Media,
+        outward: Outward,
         file: StateFile,
         counters: Arc<Counters>,
     ) -> Self {
@@ -146,6 +163,7 @@ impl<P: Brain> Host<P> {
             udp,
             tcp,
             media,
+            outward,
             saving: Saving { file, is_due: false, running: false, next: now, finished: None },
             tickets: HashMap::new(),
             next_ticket: 1,
@@ -185,7 +203,8 @@ impl<P: Brain> Host<P> {
             due.max(self.last_timeout + TIMER_STEP)
         });
         let of_file = (self.saving.is_due && !self.saving.running).then_some(self.saving.next);
-        let all = [of_platform, of_file, self.media.next_poll(), self.notes.due()];
+        let of_goodbye = self.saving.finished.as_ref().filter(|_| !self.saving.running).map(|(_, until)| *until);
+        let all = [of_platform, of_file, of_goodbye, self.media.next_poll(), self.outward.next_poll(), self.notes.due()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -198,9 +217,13 @@ impl<P: Brain> Host<P> {
         if self.media.next_poll().is_some_and(|due| now >= due) {
             self.media.poll(&mut self.jobs);
         }
+        if self.outward.next_poll().is_some_and(|due| now >= due) {
+            self.outward.poll(now, &mut self.jobs);
+        }
         if self.saving.is_due && !self.saving.running && now >= self.saving.next {
             self.save();
         }
+        self.finish_if_done();
         for line in self.notes.left_out(now) {
             log::warn!("{line}");
         }
@@ -212,6 +235,16 @@ impl<P: Brain> Host<P> {
                 for news in self.media.done(done, &mut self.jobs) {
                     self.tell(news);
                 }
+            }
+            Ok(Job::Outward(done)) => {
+                for news in self.outward.done(done, &mut self.jobs) {
+                    self.tell(news);
+                }
+            }
+            Ok(Job::Connected { to, connected }) => {
+                let hop = connected.map_err(|error| error.to_string());
+                let hop = hop.and_then(|stream| self.tcp.connected(stream, to).ok_or_else(|| "too many connections".to_owned()));
+                self.tell(Input::Reached { to, hop });
             }
             Ok(Job::Saved(result)) => self.saved(result),
             Err(error) => log::error!("a task of gb28181 has failed: {error}"),
@@ -236,8 +269,9 @@ impl<P: Brain> Host<P> {
                 self.tell(Input::Ask { ticket, ask });
             }
             Errand::Finish(finished) => {
-                self.saving.finished = Some(finished);
+                self.saving.finished = Some((finished, Instant::now() + GOODBYE));
                 self.saving.is_due = true;
+                self.tell(Input::Finishing);
                 if !self.saving.running {
                     self.save();
                 }
@@ -300,6 +334,7 @@ impl<P: Brain> Host<P> {
         for output in out {
             self.carry_out(output);
         }
+        self.finish_if_done();
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -315,6 +350,14 @@ impl<P: Brain> Host<P> {
             }
             Output::OpenReceiver { call, request } => self.media.open(call, request, &mut self.jobs),
             Output::CloseReceiver(call) => self.media.close(call, &mut self.jobs),
+            Output::OpenSender { call, request } => self.outward.open(call, request, &mut self.jobs),
+            Output::CloseSender(call) => self.outward.close(call, &mut self.jobs),
+            Output::ListStreams => self.outward.list(),
+            Output::Reach { to, tcp: true } => self.connect(to),
+            Output::Reach { to, tcp: false } => {
+                let hop = self.udp.way_to(to).ok_or_else(|| "there is no way there".to_owned());
+                self.news.push_back(Input::Reached { to, hop });
+            }
             Output::Answer { ticket, answer } => {
                 if let Some(waiting) = self.tickets.remove(&ticket) {
                     // Whoever asked may have gone.
@@ -350,14 +393,30 @@ impl<P: Brain> Host<P> {
             self.counters.dropped("not_saved");
             log::error!("{} cannot be written: {error}", self.saving.file.path().display());
         }
-        if self.saving.finished.is_none() {
-            return;
-        }
-        if self.saving.is_due {
+        if self.saving.finished.is_some() && self.saving.is_due {
             self.save();
-        } else if let Some(finished) = self.saving.finished.take() {
+        }
+        self.finish_if_done();
+    }
+
+    /// All is written, and all goodbyes are answered or have been waited for.
+    fn finish_if_done(&mut self) {
+        let Some((_, until)) = &self.saving.finished else { return };
+        let is_written = !self.saving.is_due && !self.saving.running;
+        if is_written
+            && (!self.platform.is_leaving() || Instant::now() >= *until)
+            && let Some((finished, _)) = self.saving.finished.take()
+        {
             // Whoever waited may have lost patience.
             let _ = finished.send(());
         }
+    }
+
+    fn connect(&mut self, to: SocketAddr) {
+        self.jobs.0.spawn(async move {
+            let connected = tokio::time::timeout(CONNECT, TcpStream::connect(to)).await;
+            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", CONNECT.as_secs()));
+            Job::Connected { to, connected: connected.unwrap_or_else(|_| Err(late())) }
+        });
     }
 }

@@ -14,6 +14,7 @@ mod host;
 mod media;
 mod moment;
 mod notes;
+mod outward;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use self::counters::CountersView;
 use self::file::StateFile;
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
+use self::outward::Outward;
 use self::tcp::TcpConnections;
 use self::udp::{Locals, UdpSockets};
 use super::shards::Shards;
@@ -129,7 +131,15 @@ impl Sockets {
         }
         let idle = Duration::from_millis(IDLE_MS_MIN.max(section.keepalive_ms * (section.keepalive_count + 1)));
         let tcp = TcpConnections::new(section.devices_max + SPARE_CONNECTIONS, idle, locals, events, counters.clone());
-        let host = Host::new(platform, udp, tcp, Media::new(shards, config.clone()), file, counters.clone());
+        let host = Host::new(
+            platform,
+            udp,
+            tcp,
+            Media::new(shards.clone(), config.clone()),
+            Outward::new(shards),
+            file,
+            counters.clone(),
+        );
         tokio::spawn(host.run(Inlets { events: event_ends, errands: errand_ends, reports }));
         Ok(Desk { errands, counters })
     }

@@ -152,21 +152,29 @@ impl TcpConnections {
 
     /// Takes a new connection in. Returns those that had to go for it.
     pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) -> Vec<ConnectionId> {
+        let Some(Hop { carrier: Carrier::Tcp(id), .. }) = self.connected(stream, peer) else { return Vec::new() };
+        self.strangers.push_back(id);
+        self.replace_strangers()
+    }
+
+    /// Takes in a connection that was made from here. `None`: there is no room.
+    pub fn connected(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Hop> {
         if self.open.len() >= self.max {
             self.counters.dropped("connections_full");
-            log::warn!("SIP over TCP from {peer} is refused: {} connections are open", self.max);
-            return Vec::new();
+            log::warn!("SIP over TCP with {peer} is refused: {} connections are open", self.max);
+            return None;
         }
-        let Some(local) = stream.local_addr().ok().and_then(|local| self.locals.of(local, peer)) else { return Vec::new() };
+        let local = stream.local_addr().ok().and_then(|local| self.locals.of(local, peer))?;
         let id = ConnectionId(self.next);
         self.next += 1;
         // A message is sent as a whole; waiting for more of it would only be slow.
         let _ = stream.set_nodelay(true);
         let (out, unsent) = mpsc::channel(UNSENT_MESSAGES_MAX);
         let share = Arc::new(Share { own: AtomicUsize::new(0), all: self.held.clone(), forgotten: AtomicBool::new(false) });
+        let hop = Hop { carrier: Carrier::Tcp(id), peer, local };
         let task = Task {
             stream,
-            hop: Hop { carrier: Carrier::Tcp(id), peer, local },
+            hop,
             share: share.clone(),
             events: self.events.clone(),
             idle: self.idle,
@@ -175,8 +183,7 @@ impl TcpConnections {
         let task = tokio::spawn(task.run(id, unsent)).abort_handle();
         self.open.insert(id, Connection { out, share, task });
         self.counters.set_connections(self.open.len());
-        self.strangers.push_back(id);
-        self.replace_strangers()
+        Some(hop)
     }
 
     fn replace_strangers(&mut self) -> Vec<ConnectionId> {

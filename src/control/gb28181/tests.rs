@@ -17,7 +17,7 @@ use crate::protocol::gb28181::platform::ask::RefusedKind;
 use crate::protocol::gb28181::platform::{CallId, Clock, Input, Output};
 use crate::protocol::gb28181::receiver::{Request, Transport};
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
-use crate::session::{Reception, ReceptionState, Refusal, StreamKey};
+use crate::session::{Reception, ReceptionState, Refusal, SendingState, StreamKey};
 use crate::shard::message::SessionId;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +31,11 @@ enum Told {
     Wanted(String),
     Opened(u64, Result<u16, String>),
     Reception(u64, ReceptionState, String),
+    SenderOpened(u64, Result<u16, String>),
+    Sending(u64, SendingState, String),
+    Reached(SocketAddr, Result<Hop, String>),
+    Streams(Vec<String>),
+    Finishing,
     Asked,
 }
 
@@ -62,6 +67,11 @@ impl Brain for Puppet {
             Input::Wanted(key) => Told::Wanted(key.to_string()),
             Input::ReceiverOpened { call, port } => Told::Opened(call.0, port),
             Input::Reception { call, reception } => Told::Reception(call.0, reception.state, reception.detail),
+            Input::SenderOpened { call, port } => Told::SenderOpened(call.0, port),
+            Input::Sending { call, sending } => Told::Sending(call.0, sending.state, sending.detail),
+            Input::Reached { to, hop } => Told::Reached(to, hop),
+            Input::Streams(keys) => Told::Streams(keys.iter().map(ToString::to_string).collect()),
+            Input::Finishing => Told::Finishing,
             Input::Ask { ticket, ask } => {
                 if ask == Ask::Devices {
                     out.push(Output::Answer { ticket, answer: Answer::Done });

@@ -48,6 +48,7 @@ pub struct UdpSockets {
     sockets: Vec<Arc<UdpSocket>>,
     /// Where each is bound.
     bound: Vec<SocketAddr>,
+    locals: Locals,
     counters: Arc<Counters>,
 }
 
@@ -59,7 +60,7 @@ impl UdpSockets {
         events: &mpsc::Sender<Event>,
         counters: &Arc<Counters>,
     ) -> io::Result<Self> {
-        let mut all = UdpSockets { sockets: Vec::new(), bound: Vec::new(), counters: counters.clone() };
+        let mut all = UdpSockets { sockets: Vec::new(), bound: Vec::new(), locals: locals.clone(), counters: counters.clone() };
         for socket in sockets {
             let socket = Arc::new(UdpSocket::from_std(socket)?);
             let bound = socket.local_addr()?;
@@ -68,6 +69,13 @@ impl UdpSockets {
             all.bound.push(bound);
         }
         Ok(all)
+    }
+
+    /// The way to somebody who need not have been heard of.
+    pub fn way_to(&self, to: SocketAddr) -> Option<Hop> {
+        let any = SocketAddr::new(to.ip(), 0);
+        let local = self.locals.of(self.bound[which(&self.bound, any, to)?], to)?;
+        Some(Hop { carrier: Carrier::Udp, peer: to, local })
     }
 
     /// Sends from the socket that the other side reaches.
