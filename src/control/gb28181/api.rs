@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::api::{ApiError, App, limit};
-use super::moment::Moment;
 use super::{NoAnswer, controls};
 use crate::config::MediaTransport;
+use crate::protocol::gb28181::moment::Moment;
 use crate::protocol::gb28181::platform::CallId;
 use crate::protocol::gb28181::platform::ask::{
     Answer, Ask, CallOptions, Channel, PlayingControl, RecordKind, Refused, RefusedKind,

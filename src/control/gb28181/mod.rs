@@ -12,7 +12,6 @@ mod counters;
 mod file;
 mod host;
 mod media;
-mod moment;
 mod notes;
 mod outward;
 mod tcp;

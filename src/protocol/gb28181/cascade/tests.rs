@@ -1,0 +1,1 @@
+//! The cascade against a platform above, in virtual time.
