@@ -14,7 +14,7 @@ use crate::protocol::gb28181::manscdp::{
     Body, Catalog, Command, Control, DeviceInfo, DeviceStatus, Outcome, Query, Record, RecordQuery, RecordType, Records,
     Response, StatusFields,
 };
-use crate::protocol::gb28181::moment::Moment;
+use crate::protocol::gb28181::moment::{self, Moment};
 use crate::protocol::gb28181::platform::ask::{self, Ask, DeviceControl, RecordKind};
 use crate::protocol::gb28181::platform::view::RecordView;
 use crate::protocol::gb28181::ptz::{CruiseAction, Instruction, PresetAction, ScanAction};
@@ -67,6 +67,7 @@ impl Cascade {
                     result: Some(Outcome::Ok),
                     online: Some(if online { Online::Online } else { Online::Offline }),
                     status: Some(Outcome::Ok),
+                    device_time: moment::text(clock.unix_ms / 1_000, self.section.utc_offset_minutes),
                     ..StatusFields::default()
                 };
                 let status = DeviceStatus { fields, alarm_inputs: Vec::new() };

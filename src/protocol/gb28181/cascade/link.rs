@@ -137,10 +137,6 @@ impl Link {
         })
     }
 
-    pub fn is_online(&self) -> bool {
-        self.state == State::Online
-    }
-
     /// Whether something of this connection is this link's.
     pub fn has_connection(&self, connection: ConnectionId) -> bool {
         self.hop.is_some_and(|hop| hop.carrier == Carrier::Tcp(connection))

@@ -88,7 +88,6 @@ pub enum Output {
 /// What one step needs beside what it is about.
 pub(super) struct World<'a> {
     now: Stamp,
-    unix_ms: u64,
     transactions: &'a mut Transactions,
     tokens: &'a mut Tokens,
     out: &'a mut Vec<Output>,
@@ -104,7 +103,7 @@ impl World<'_> {
     }
 
     fn token(&mut self) -> String {
-        self.tokens.next()
+        self.tokens.make()
     }
 
     fn respond(&mut self, id: ServerId, response: &Response) {
@@ -145,7 +144,7 @@ impl Cascade {
         let mut of_branches = *secret;
         of_branches.iter_mut().for_each(|byte| *byte ^= 0xA5);
         let links: Vec<Link> =
-            section.upstream.iter().filter_map(|upstream| Link::new(section, upstream, tokens.next())).collect();
+            section.upstream.iter().filter_map(|upstream| Link::new(section, upstream, tokens.make())).collect();
         Cascade {
             channels: Channels::new(section, ids),
             transactions: Transactions::new(&of_branches),
@@ -262,12 +261,12 @@ impl Cascade {
 
     fn parts<'a>(&'a mut self, clock: Clock, at: usize, out: &'a mut Vec<Output>) -> (&'a mut Link, World<'a>) {
         let Cascade { links, transactions, tokens, .. } = self;
-        (&mut links[at], World { now: clock.now, unix_ms: clock.unix_ms, transactions, tokens, out })
+        (&mut links[at], World { now: clock.now, transactions, tokens, out })
     }
 
     fn world<'a>(&'a mut self, clock: Clock, out: &'a mut Vec<Output>) -> World<'a> {
         let Cascade { transactions, tokens, .. } = self;
-        World { now: clock.now, unix_ms: clock.unix_ms, transactions, tokens, out }
+        World { now: clock.now, transactions, tokens, out }
     }
 
     /// A platform above does not answer any more.

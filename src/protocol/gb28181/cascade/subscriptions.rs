@@ -179,7 +179,7 @@ impl Cascade {
     fn notify_all(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let answer_ms = self.section.answer_ms;
         let Cascade { subscriptions, transactions, tokens, .. } = self;
-        let mut world = World { now: clock.now, unix_ms: clock.unix_ms, transactions, tokens, out };
+        let mut world = World { now: clock.now, transactions, tokens, out };
         for subscription in subscriptions {
             subscription.notify(&mut world, answer_ms);
         }

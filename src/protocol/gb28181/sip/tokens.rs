@@ -26,7 +26,7 @@ impl Tokens {
     }
 
     /// 16 hex digits.
-    pub fn next(&mut self) -> String {
+    pub fn make(&mut self) -> String {
         self.made += 1;
         hex::lower(&self.keyed.hash("sip token", &[&self.made.to_be_bytes()])[..TOKEN_BYTES])
     }

@@ -95,7 +95,7 @@ impl Clients {
             self.refused += 1;
             return None;
         }
-        let branch = format!("{BRANCH_COOKIE}{}", shared.tokens.next());
+        let branch = format!("{BRANCH_COOKIE}{}", shared.tokens.make());
         complete(&mut request, hop, &branch);
         Some(self.start(shared, now, hop, request, &branch, limit_ms, false))
     }
@@ -197,7 +197,7 @@ impl Clients {
     }
 
     pub fn ack(&mut self, shared: &mut Shared, hop: Hop, id: u64, mut request: Request) {
-        let branch = format!("{BRANCH_COOKIE}{}", shared.tokens.next());
+        let branch = format!("{BRANCH_COOKIE}{}", shared.tokens.make());
         complete(&mut request, hop, &branch);
         let bytes = request.to_bytes();
         shared.send(hop, &bytes);
