@@ -98,7 +98,7 @@ pub struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     None,
-    /// The platform above does not answer any more: its calls and subscriptions are over.
+    /// The platform above does not answer any more, or does not know us: its calls and subscriptions are over.
     Lost,
 }
 
@@ -405,8 +405,8 @@ impl Link {
         self.retry(world, "the connection was closed".to_owned(), false);
         if was_online {
             self.next_try = world.now.after_millis(RETRY_MS / 5);
-            return Change::Lost;
         }
+        // Calls are heard of again on the next connection.
         Change::None
     }
 

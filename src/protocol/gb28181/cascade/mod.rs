@@ -272,13 +272,9 @@ impl Cascade {
     /// A platform above does not answer any more.
     fn lost(&mut self, clock: Clock, at: usize, out: &mut Vec<Output>) {
         self.subscriptions.retain(|subscription| subscription.upstream != at);
-        let is_udp = self.links[at].hop.is_none_or(|hop| hop.carrier == Carrier::Udp);
-        // A connection that was closed comes again; its calls are heard of then.
-        if is_udp && self.links[at].missed == 0 {
-            let calls: Vec<CallId> = self.calls.iter().filter(|(_, call)| call.upstream == at).map(|(id, _)| *id).collect();
-            for id in calls {
-                self.hang_up(clock, id, "the platform above does not answer", out);
-            }
+        let calls: Vec<CallId> = self.calls.iter().filter(|(_, call)| call.upstream == at).map(|(id, _)| *id).collect();
+        for id in calls {
+            self.hang_up(clock, id, "the platform above does not answer", out);
         }
     }
 

@@ -30,7 +30,6 @@ const EXPIRES_S_MAX: u32 = 86_400 * 7;
 pub(super) struct Subscription {
     pub upstream: usize,
     dialog: Dialog,
-    hop: Hop,
     /// The value of its header `Event`.
     event: String,
     expires: Stamp,
@@ -45,7 +44,7 @@ impl Subscription {
         self.expires
     }
 
-    fn notify(&mut self, world: &mut World<'_>, answer_ms: u64) {
+    fn notify(&mut self, world: &mut World<'_>, hop: Hop, answer_ms: u64) {
         if self.under_way.is_some() {
             return;
         }
@@ -57,7 +56,7 @@ impl Subscription {
         request.headers.push("Event", &self.event);
         request.headers.push("Subscription-State", &state);
         request.set_body(BODY, body);
-        self.under_way = world.transactions.request(world.now, self.hop, request, answer_ms);
+        self.under_way = world.transactions.request(world.now, hop, request, answer_ms);
     }
 }
 
@@ -95,19 +94,17 @@ impl Cascade {
             Some(known) => {
                 let subscription = &mut self.subscriptions[known];
                 subscription.dialog.take_number(request);
-                (subscription.expires, subscription.hop) = (expires, hop);
+                subscription.expires = expires;
             }
             None if expires_s == 0 => {}
-            None => self.begin_subscription(clock, at, hop, event, expires, (request, &response), out),
+            None => self.begin_subscription(clock, at, event, expires, (request, &response), out),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a subscription begins with")]
     fn begin_subscription(
         &mut self,
         clock: Clock,
         at: usize,
-        hop: Hop,
         event: String,
         expires: Stamp,
         (request, response): (&Request, &Response),
@@ -124,7 +121,7 @@ impl Cascade {
         let told = shown.iter().map(|shown| (shown.id.clone(), shown.online)).collect();
         let offline = shown.iter().filter(|shown| !shown.online).map(|shown| changed(shown.id.clone(), ItemEvent::Off)).collect();
         let unsent = self.notifications(at, offline, true);
-        self.subscriptions.push(Subscription { upstream: at, dialog, hop, event, expires, told, unsent, under_way: None });
+        self.subscriptions.push(Subscription { upstream: at, dialog, event, expires, told, unsent, under_way: None });
         self.notify_all(clock, out);
     }
 
@@ -178,10 +175,13 @@ impl Cascade {
 
     fn notify_all(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let answer_ms = self.section.answer_ms;
-        let Cascade { subscriptions, transactions, tokens, .. } = self;
+        let Cascade { subscriptions, links, transactions, tokens, .. } = self;
         let mut world = World { now: clock.now, transactions, tokens, out };
         for subscription in subscriptions {
-            subscription.notify(&mut world, answer_ms);
+            // Without a way there it waits for the next one.
+            if let Some(hop) = links[subscription.upstream].hop {
+                subscription.notify(&mut world, hop, answer_ms);
+            }
         }
     }
 
