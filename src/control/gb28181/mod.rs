@@ -14,6 +14,7 @@ mod host;
 mod media;
 mod notes;
 mod outward;
+mod station;
 mod tcp;
 #[cfg(test)]
 mod tests;

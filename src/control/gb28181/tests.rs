@@ -12,12 +12,14 @@ use super::file::{Found, StateFile};
 use super::host::Brain;
 use super::*;
 use crate::control::testing::{Closed, Folder, Script, spawn_shard};
+use crate::format::rtp::SourceContent;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::RefusedKind;
 use crate::protocol::gb28181::platform::{CallId, Clock, Input, Output};
 use crate::protocol::gb28181::receiver::{Request, Transport};
+use crate::protocol::gb28181::sender;
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
-use crate::session::{Reception, ReceptionState, Refusal, SendingState, StreamKey};
+use crate::session::{Reception, ReceptionState, Refusal, Sending, SendingState, StreamKey};
 use crate::shard::message::SessionId;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -480,6 +482,111 @@ fn opens(told: &Told, _: Clock, out: &mut Vec<Output>) {
 }
 
 const NINE: SessionId = SessionId { shard: 0, number: 9 };
+
+fn sending(state: SendingState, detail: &str) -> Sending {
+    let key = StreamKey::parse("live/a").unwrap();
+    Sending {
+        key,
+        transport: "udp",
+        payload: "ps",
+        port: None,
+        to: None,
+        ssrc: 7,
+        state,
+        detail: detail.to_owned(),
+        tracks: vec![],
+        left_out: vec![],
+        bytes: 0,
+        refusal: None,
+    }
+}
+
+/// Starts a sender for each message that is a positive number, and closes that of a negative one.
+fn sends(told: &Told, _: Clock, out: &mut Vec<Output>) {
+    if let Told::Message(_, text) = told
+        && let Ok(number) = text.parse::<i64>()
+    {
+        let call = CallId(number.unsigned_abs());
+        let transport = sender::Transport::Udp { to: ([127, 0, 0, 1], 9).into() };
+        let key = StreamKey::parse("live/a").unwrap();
+        let request = sender::Request { key, transport, content: SourceContent::Ps, ssrc: 7, payload_type: 96, wait_ms: 1_000 };
+        out.push(if number > 0 { Output::OpenSender { call, request } } else { Output::CloseSender(call) });
+    }
+}
+
+#[test]
+fn the_sender_of_a_call_is_opened_watched_and_closed() {
+    let sendings = vec![(NINE, sending(SendingState::Sending, "sending H264"))];
+    let setup = Setup { scripts: vec![Script { sendings, ..Script::default() }], ..Setup::default() };
+    let rig = Rig::with("sends", setup, sends);
+    rig.poke("1");
+    assert_eq!(rig.until(|told| matches!(told, Told::SenderOpened(..))), Told::SenderOpened(1, Ok(0)));
+    assert_eq!(rig.next(), Told::Sending(1, SendingState::Sending, "sending H264".to_owned()));
+    // It is told once, as nothing changes.
+    assert_eq!(rig.told.recv_timeout(Duration::from_millis(700)), Err(RecvTimeoutError::Timeout));
+    rig.poke("-1");
+    rig.wait("it is closed", || *rig.closed.lock().unwrap() == [NINE]);
+}
+
+#[test]
+fn a_sender_that_ends_is_told_of_once() {
+    let cases = [
+        (vec![(NINE, sending(SendingState::Ended, "the stream has ended"))], "the stream has ended"),
+        // So many have ended since that the shard has forgotten it.
+        (vec![], "waiting for a connection; the sender is gone"),
+    ];
+    for (at, (sendings, expected)) in cases.into_iter().enumerate() {
+        let setup = Setup { scripts: vec![Script { sendings, ..Script::default() }], ..Setup::default() };
+        let rig = Rig::with(&format!("sent-{at}"), setup, sends);
+        rig.poke("1");
+        let told = rig.until(|told| matches!(told, Told::Sending(..)));
+        assert_eq!(told, Told::Sending(1, SendingState::Ended, expected.to_owned()));
+        assert_eq!(rig.told.recv_timeout(Duration::from_millis(700)), Err(RecvTimeoutError::Timeout));
+    }
+}
+
+#[test]
+fn other_platforms_are_reached_and_streams_listed() {
+    let rig = Rig::start("reach", |told, _, out| {
+        if let Told::Message(_, text) = told {
+            let (to, tcp) = text.split_once(' ').map_or((text.as_str(), false), |(to, _)| (to, true));
+            match to.parse() {
+                Ok(to) => out.push(Output::Reach { to, tcp }),
+                Err(_) => out.push(Output::ListStreams),
+            }
+        }
+        if let Told::Reached(_, Ok(hop)) = told {
+            out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") });
+        }
+    });
+    let above = UdpSocket::bind("127.0.0.1:0").unwrap();
+    above.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = above.local_addr().unwrap();
+    rig.poke(&to.to_string());
+    let hop = Hop { carrier: Carrier::Udp, peer: to, local: rig.udp };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    let mut buffer = [0; 16];
+    let (count, from) = above.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..count], from), (&b"hello"[..], rig.udp), "from the port that it listens at");
+
+    let above = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = above.local_addr().unwrap();
+    rig.poke(&format!("{to} tcp"));
+    let (mut socket, from) = above.accept().unwrap();
+    let hop = Hop { carrier: Carrier::Tcp(ConnectionId(1)), peer: to, local: from };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    assert_eq!(read_exactly(&mut socket, 5), "hello");
+    drop(socket);
+    assert_eq!(rig.next(), Told::Closed(ConnectionId(1)));
+    drop(above);
+    rig.poke(&format!("{to} tcp"));
+    assert!(matches!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(_, Err(_))));
+
+    rig.poke("list");
+    for _ in 0..2 {
+        assert_eq!(rig.until(|told| matches!(told, Told::Streams(_))), Told::Streams(vec![]));
+    }
+}
 
 #[test]
 fn the_receiver_of_a_call_is_opened_watched_and_closed() {
