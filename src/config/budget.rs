@@ -53,7 +53,10 @@ impl Config {
         let has_rtsp = has_tls || !self.rtsp.listen.is_empty();
         let pairs = if has_rtsp || self.has_rtp() { self.datagrams().ports.pairs() } else { 0 };
         let sip_sockets = if self.gb28181.enabled { self.gb28181.listen.len() as u64 } else { 0 };
-        let datagrams = pairs.saturating_mul(u64::from(self.rtsp.receive_buffer_bytes)).saturating_mul(RECEIVE_BUFFERS_PER_PAIR);
+        let shared = self.datagrams().shared_port.map_or(0, |_| u64::from(self.datagrams().shared_receive_buffer_bytes));
+        let datagrams =
+            pairs.saturating_mul(u64::from(self.rtsp.receive_buffer_bytes)).saturating_add(shards.saturating_mul(shared));
+        let datagrams = datagrams.saturating_mul(RECEIVE_BUFFERS_PER_PAIR);
         Budget {
             shards,
             media_bytes: limits.media_bytes_max as u64,
@@ -141,6 +144,8 @@ mod tests {
             "memory that the limits allow, 2 shards: 905 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
              sip 48), in the kernel 344 MiB"
         );
+        config.gb28181.shared_port = 40_000;
+        assert!(config.budget().to_string().ends_with("in the kernel 472 MiB"), "{}", config.budget());
     }
 
     #[test]

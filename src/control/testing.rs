@@ -49,6 +49,7 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     let wanted = |stream: &StreamSnapshot| key.as_ref().is_none_or(|key| *key == stream.key);
                     reply.send(script.streams.iter().filter(|stream| wanted(stream)).cloned().collect()).unwrap();
                 }
+                Command::Names(reply) => reply.send(script.streams.iter().map(|stream| stream.key.clone()).collect()).unwrap(),
                 Command::Sessions(reply) => reply.send(script.sessions.clone()).unwrap(),
                 Command::Shard(reply) => reply.send(script.shard.clone()).unwrap(),
                 Command::Close { session, done, .. } => {
@@ -64,7 +65,6 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     };
                     reply.send(answer).unwrap();
                 }
-                Command::Names(reply) => reply.send(script.streams.iter().map(|stream| stream.key.clone()).collect()).unwrap(),
                 Command::Sendings(reply) => reply.send(script.sendings.clone()).unwrap(),
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::Expect { done, .. } => done.send(true).unwrap(),

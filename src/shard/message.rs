@@ -44,6 +44,8 @@ pub enum Command {
         key: Option<StreamKey>,
         reply: flume::Sender<Vec<StreamSnapshot>>,
     },
+    /// The names of the streams that the shard owns and that can be viewed now.
+    Names(flume::Sender<Vec<StreamKey>>),
     Sessions(flume::Sender<Vec<SessionSnapshot>>),
     Shard(flume::Sender<ShardSnapshot>),
     /// Answers whether the session was there.
@@ -77,8 +79,6 @@ pub enum Command {
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// The same of those that send.
     Sendings(flume::Sender<Vec<(SessionId, Sending)>>),
-    /// The names of the streams of this shard that have a publisher and can be viewed.
-    Names(flume::Sender<Vec<StreamKey>>),
     /// Publishes the built-in clip, over and over.
     PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.
@@ -252,6 +252,10 @@ pub struct ShardSnapshot {
     pub lane_full: u64,
     /// Reports to the control plane that found no room.
     pub reports_dropped: u64,
+    /// Datagrams and connections to the shared port that were nobody's, and datagrams there that the kernel had no room for.
+    pub stray_datagrams: u64,
+    pub stray_connections: u64,
+    pub shared_kernel_drops: u64,
     /// Sessions that ended with an error, and what was refused, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
     /// Latency per protocol label in streams that are over.

@@ -23,6 +23,8 @@ use crate::io::{self as rt, Listener, Tcp, socket};
 use crate::media::Stamp;
 use crate::protocol::common::source::REBIND_SILENCE_MS;
 
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 8;
 /// Reads before others have their turn.
 const READS_PER_TURN: usize = 4;
 
@@ -70,7 +72,7 @@ impl TcpPorts {
         for _ in 0..tries {
             let port = self.pool.borrow_mut().pop_front()?;
             let taken = Taken { port, pool: self.pool.clone() };
-            match socket::listen_alone(SocketAddr::new(self.address, port)).and_then(Listener::new) {
+            match socket::listen_alone(SocketAddr::new(self.address, port), BACKLOG).and_then(Listener::new) {
                 Ok(listener) => {
                     let open = Rc::new(OpenPort { index, closed: Cell::new(false), waker: RefCell::new(None) });
                     // Without a driver the shard is ending.

@@ -10,18 +10,18 @@ use crate::media::Stamp;
 use crate::session::StreamKey;
 
 impl<P: Ports> Core<P> {
-    pub(super) fn stream_names(&self) -> Vec<StreamKey> {
-        let can_be_viewed = |slot: &&Slot| {
-            let has_publisher = matches!(slot.source, Source::Owner { publisher: Some(_), .. });
-            has_publisher && !slot.ended && slot.stream.settled()
-        };
-        self.streams.iter().map(|(_, slot)| slot).filter(can_be_viewed).map(|slot| slot.stream.key.clone()).collect()
-    }
-
     pub(super) fn stream_snapshots(&self, key: Option<&StreamKey>, now: Stamp) -> Vec<StreamSnapshot> {
         let wanted = |slot: &Slot| !slot.ended && key.is_none_or(|key| *key == slot.stream.key);
         let live = self.streams.iter().filter(|(_, slot)| wanted(slot));
         live.map(|(_, slot)| self.stream_snapshot(slot, now)).collect()
+    }
+
+    pub(super) fn stream_names(&self) -> Vec<StreamKey> {
+        let is_viewable = |slot: &Slot| {
+            let has_publisher = matches!(slot.source, Source::Owner { publisher: Some(_), .. });
+            has_publisher && !slot.ended && !slot.stream.tracks().is_empty()
+        };
+        self.streams.iter().filter(|(_, slot)| is_viewable(slot)).map(|(_, slot)| slot.stream.key.clone()).collect()
     }
 
     fn stream_snapshot(&self, slot: &Slot, now: Stamp) -> StreamSnapshot {
@@ -100,6 +100,9 @@ impl<P: Ports> Core<P> {
             panics: counters.panics,
             lane_full: counters.lane_full,
             reports_dropped: counters.reports_dropped,
+            stray_datagrams: self.shared.stray_datagrams,
+            stray_connections: self.shared.stray_connections,
+            shared_kernel_drops: self.shared.kernel_drops,
             retired_latency: counters.latency.clone(),
             retired_dropped: counters.dropped,
             ..ShardSnapshot::default()

@@ -17,13 +17,12 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::counters::Counters;
 use super::file::StateFile;
 use super::media::{self, Media};
 use super::notes::Notes;
-use super::outward::{self, Outward};
 use super::tcp::{Held, TcpConnections};
 use super::udp::UdpSockets;
 use crate::media::Stamp;
@@ -37,12 +36,10 @@ pub const ERRANDS_MAX: usize = 64;
 /// Questions that have been asked and not answered; more are refused.
 const TICKETS_MAX: usize = 1_024;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// How long the end waits for the answers to goodbyes.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// How long a connection to another platform may take.
-const CONNECT: Duration = Duration::from_secs(5);
 /// The platform may want to be told at once that its time has come, but not more often than this.
 const TIMER_STEP: Duration = Duration::from_millis(1);
+/// How long a connection to another platform may take.
+const CONNECT: Duration = Duration::from_secs(5);
 /// When nothing waits.
 const FAR: Duration = Duration::from_secs(3_600);
 
@@ -67,7 +64,7 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Errand {
     Ask(Ask, oneshot::Sender<Answer>),
-    /// Write down what survives; answered when that is done.
+    /// Say goodbye, and write down what survives; answered when that is done.
     Finish(oneshot::Sender<()>),
 }
 
@@ -78,7 +75,7 @@ pub trait Brain: Send + 'static {
     fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Vec<Output>);
     fn next_timeout(&self) -> Option<Stamp>;
     fn saved(&self) -> Self::Saved;
-    /// It has been told of its end, and its goodbyes are not all answered.
+    /// It has said goodbye and waits for answers: the end may wait with it.
     fn is_leaving(&self) -> bool {
         false
     }
@@ -88,8 +85,8 @@ pub trait Brain: Send + 'static {
 #[derive(Debug)]
 enum Job {
     Media(media::Done),
-    Outward(outward::Done),
-    Connected { to: SocketAddr, connected: io::Result<TcpStream> },
+    /// To another platform.
+    Connected(SocketAddr, Result<TcpStream, String>),
     Saved(io::Result<()>),
 }
 
@@ -102,8 +99,14 @@ impl Jobs {
         self.0.spawn(async move { Job::Media(job.await) });
     }
 
-    pub fn start_outward(&mut self, job: impl Future<Output = outward::Done> + Send + 'static) {
-        self.0.spawn(async move { Job::Outward(job.await) });
+    fn connect(&mut self, to: SocketAddr) {
+        self.0.spawn(async move {
+            let connected = match timeout(CONNECT, TcpStream::connect(to)).await {
+                Ok(connected) => connected.map_err(|error| format!("cannot connect to {to}: {error}")),
+                Err(_) => Err(format!("cannot connect to {to}: no answer in {} s", CONNECT.as_secs())),
+            };
+            Job::Connected(to, connected)
+        });
     }
 }
 
@@ -122,8 +125,8 @@ struct Saving {
     is_due: bool,
     running: bool,
     next: Instant,
-    /// Who waits for the last word, and until when goodbyes are waited for.
-    finished: Option<(oneshot::Sender<()>, Instant)>,
+    /// Who waits for the last word.
+    finished: Option<oneshot::Sender<()>>,
 }
 
 pub struct Host<P: Brain> {
@@ -134,7 +137,6 @@ pub struct Host<P: Brain> {
     udp: UdpSockets,
     tcp: TcpConnections,
     media: Media,
-    outward: Outward,
     saving: Saving,
     tickets: HashMap<Ticket, oneshot::Sender<Answer>>,
     next_ticket: u64,
@@ -151,7 +153,6 @@ impl<P: Brain> Host<P> {
         udp: UdpSockets,
         tcp: TcpConnections,
         media: Media,
-        outward: Outward,
         file: StateFile,
         counters: Arc<Counters>,
     ) -> Self {
@@ -163,7 +164,6 @@ impl<P: Brain> Host<P> {
             udp,
             tcp,
             media,
-            outward,
             saving: Saving { file, is_due: false, running: false, next: now, finished: None },
             tickets: HashMap::new(),
             next_ticket: 1,
@@ -203,8 +203,7 @@ impl<P: Brain> Host<P> {
             due.max(self.last_timeout + TIMER_STEP)
         });
         let of_file = (self.saving.is_due && !self.saving.running).then_some(self.saving.next);
-        let of_goodbye = self.saving.finished.as_ref().filter(|_| !self.saving.running).map(|(_, until)| *until);
-        let all = [of_platform, of_file, of_goodbye, self.media.next_poll(), self.outward.next_poll(), self.notes.due()];
+        let all = [of_platform, of_file, self.media.next_ask(), self.notes.due()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -214,17 +213,11 @@ impl<P: Brain> Host<P> {
             self.last_timeout = now;
             self.tell(Input::Timeout);
         }
-        if self.media.next_poll().is_some_and(|due| now >= due) {
-            self.media.poll(&mut self.jobs);
-        }
-        if self.outward.next_poll().is_some_and(|due| now >= due) {
-            self.outward.poll(now, &mut self.jobs);
-        }
+        self.media.ask(now, &mut self.jobs);
         if self.saving.is_due && !self.saving.running && now >= self.saving.next {
             self.save();
         }
-        self.finish_if_done();
-        for line in self.notes.left_out(now) {
+        if let Some(line) = self.notes.left_out(now) {
             log::warn!("{line}");
         }
     }
@@ -236,14 +229,8 @@ impl<P: Brain> Host<P> {
                     self.tell(news);
                 }
             }
-            Ok(Job::Outward(done)) => {
-                for news in self.outward.done(done, &mut self.jobs) {
-                    self.tell(news);
-                }
-            }
-            Ok(Job::Connected { to, connected }) => {
-                let hop = connected.map_err(|error| error.to_string());
-                let hop = hop.and_then(|stream| self.tcp.connected(stream, to).ok_or_else(|| "too many connections".to_owned()));
+            Ok(Job::Connected(to, connected)) => {
+                let hop = connected.and_then(|stream| self.tcp.connected(stream, to));
                 self.tell(Input::Reached { to, hop });
             }
             Ok(Job::Saved(result)) => self.saved(result),
@@ -269,9 +256,9 @@ impl<P: Brain> Host<P> {
                 self.tell(Input::Ask { ticket, ask });
             }
             Errand::Finish(finished) => {
-                self.saving.finished = Some((finished, Instant::now() + GOODBYE));
-                self.saving.is_due = true;
                 self.tell(Input::Finishing);
+                self.saving.finished = Some(finished);
+                self.saving.is_due = true;
                 if !self.saving.running {
                     self.save();
                 }
@@ -348,16 +335,16 @@ impl<P: Brain> Host<P> {
             Output::Hangup(id) => {
                 self.tcp.ended(id);
             }
-            Output::OpenReceiver { call, request } => self.media.open(call, request, &mut self.jobs),
-            Output::CloseReceiver(call) => self.media.close(call, &mut self.jobs),
-            Output::OpenSender { call, request } => self.outward.open(call, request, &mut self.jobs),
-            Output::CloseSender(call) => self.outward.close(call, &mut self.jobs),
-            Output::ListStreams => self.outward.list(),
-            Output::Reach { to, tcp: true } => self.connect(to),
+            Output::OpenReceiver { call, request } => self.media.open_receiver(call, request, &mut self.jobs),
+            Output::CloseReceiver(call) => self.media.close_receiver(call, &mut self.jobs),
+            Output::OpenSender { call, request } => self.media.open_sender(call, request, &mut self.jobs),
+            Output::CloseSender(call) => self.media.close_sender(call, &mut self.jobs),
             Output::Reach { to, tcp: false } => {
-                let hop = self.udp.way_to(to).ok_or_else(|| "there is no way there".to_owned());
+                let hop = self.udp.way(to).ok_or_else(|| format!("there is no way to {to} from the addresses of gb28181.listen"));
                 self.news.push_back(Input::Reached { to, hop });
             }
+            Output::Reach { to, tcp: true } => self.jobs.connect(to),
+            Output::ListStreams => self.media.list(),
             Output::Answer { ticket, answer } => {
                 if let Some(waiting) = self.tickets.remove(&ticket) {
                     // Whoever asked may have gone.
@@ -399,24 +386,16 @@ impl<P: Brain> Host<P> {
         self.finish_if_done();
     }
 
-    /// All is written, and all goodbyes are answered or have been waited for.
+    /// All is written, and all goodbyes are answered.
     fn finish_if_done(&mut self) {
-        let Some((_, until)) = &self.saving.finished else { return };
         let is_written = !self.saving.is_due && !self.saving.running;
-        if is_written
-            && (!self.platform.is_leaving() || Instant::now() >= *until)
-            && let Some((finished, _)) = self.saving.finished.take()
+        if self.saving.finished.is_some()
+            && is_written
+            && !self.platform.is_leaving()
+            && let Some(finished) = self.saving.finished.take()
         {
             // Whoever waited may have lost patience.
             let _ = finished.send(());
         }
-    }
-
-    fn connect(&mut self, to: SocketAddr) {
-        self.jobs.0.spawn(async move {
-            let connected = tokio::time::timeout(CONNECT, TcpStream::connect(to)).await;
-            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {} s", CONNECT.as_secs()));
-            Job::Connected { to, connected: connected.unwrap_or_else(|_| Err(late())) }
-        });
     }
 }

@@ -13,7 +13,6 @@ mod file;
 mod host;
 mod media;
 mod notes;
-mod outward;
 mod station;
 mod tcp;
 #[cfg(test)]
@@ -34,7 +33,6 @@ pub use self::counters::CountersView;
 use self::file::StateFile;
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
-use self::outward::Outward;
 use self::tcp::TcpConnections;
 use self::udp::{Locals, UdpSockets};
 use super::shards::Shards;
@@ -53,6 +51,8 @@ const PORTS_TRIED_MAX: usize = 16;
 const SPARE_CONNECTIONS: usize = 64;
 /// The shortest time that a connection may say nothing.
 const IDLE_MS_MIN: u64 = 180_000;
+/// How long the server waits for the platform's goodbyes before it ends itself.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// The longest that a question waits for its answer: less than a client of the API may be idle.
 const ANSWER: Duration = Duration::from_secs(25);
 
@@ -131,15 +131,7 @@ impl Sockets {
         }
         let idle = Duration::from_millis(IDLE_MS_MIN.max(section.keepalive_ms * (section.keepalive_count + 1)));
         let tcp = TcpConnections::new(section.devices_max + SPARE_CONNECTIONS, idle, locals, events, counters.clone());
-        let host = Host::new(
-            platform,
-            udp,
-            tcp,
-            Media::new(shards.clone(), config.clone()),
-            Outward::new(shards),
-            file,
-            counters.clone(),
-        );
+        let host = Host::new(platform, udp, tcp, Media::new(shards, config.clone()), file, counters.clone());
         tokio::spawn(host.run(Inlets { events: event_ends, errands: errand_ends, reports }));
         Ok(Desk { errands, counters })
     }
@@ -171,12 +163,17 @@ impl Desk {
         timeout(ANSWER, asked).await.map_err(|_| NoAnswer::TooLate)?
     }
 
-    /// Writes down what survives the end of the process.
-    pub async fn finish(&self) {
+    /// Has the platform say goodbye, and writes down what survives. Takes [`GOODBYE`] at most.
+    pub async fn goodbye(&self) {
         let (reply, finished) = oneshot::channel();
-        if self.errands.send(Errand::Finish(reply)).await.is_ok() {
-            // The host ends with the process at the latest.
-            let _ = finished.await;
+        let said = async {
+            if self.errands.send(Errand::Finish(reply)).await.is_ok() {
+                // The host ends with the process at the latest.
+                let _ = finished.await;
+            }
+        };
+        if timeout(GOODBYE, said).await.is_err() {
+            log::warn!("gb28181: there was no time for all goodbyes");
         }
     }
 

@@ -113,20 +113,12 @@ impl Drop for Held {
     }
 }
 
+/// Without its end of the queue the task sends what waits there, and ends.
 #[derive(Debug)]
 struct Connection {
     out: mpsc::Sender<(Bytes, Held)>,
     share: Arc<Share>,
     task: AbortHandle,
-}
-
-impl Drop for Connection {
-    /// Whoever is let go with a last word has a task that ends by itself.
-    fn drop(&mut self) {
-        if self.out.capacity() == UNSENT_MESSAGES_MAX {
-            self.task.abort();
-        }
-    }
 }
 
 /// All of them.
@@ -152,19 +144,26 @@ impl TcpConnections {
 
     /// Takes a new connection in. Returns those that had to go for it.
     pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) -> Vec<ConnectionId> {
-        let Some(Hop { carrier: Carrier::Tcp(id), .. }) = self.connected(stream, peer) else { return Vec::new() };
-        self.strangers.push_back(id);
+        match self.begin(stream, peer) {
+            Ok(Hop { carrier: Carrier::Tcp(id), .. }) => self.strangers.push_back(id),
+            Ok(_) => {}
+            Err(why) => log::warn!("SIP over TCP from {peer} is refused: {why}"),
+        }
         self.replace_strangers()
     }
 
-    /// Takes in a connection that was made from here. `None`: there is no room.
-    pub fn connected(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Hop> {
+    /// Takes a connection in that has been made to another platform.
+    pub fn connected(&mut self, stream: TcpStream, peer: SocketAddr) -> Result<Hop, String> {
+        self.begin(stream, peer)
+    }
+
+    fn begin(&mut self, stream: TcpStream, peer: SocketAddr) -> Result<Hop, String> {
         if self.open.len() >= self.max {
             self.counters.dropped("connections_full");
-            log::warn!("SIP over TCP with {peer} is refused: {} connections are open", self.max);
-            return None;
+            return Err(format!("{} connections are open", self.max));
         }
-        let local = stream.local_addr().ok().and_then(|local| self.locals.of(local, peer))?;
+        let local = stream.local_addr().map_err(|error| error.to_string())?;
+        let local = self.locals.of(local, peer).ok_or_else(|| format!("there is no way back to {peer}"))?;
         let id = ConnectionId(self.next);
         self.next += 1;
         // A message is sent as a whole; waiting for more of it would only be slow.
@@ -172,18 +171,12 @@ impl TcpConnections {
         let (out, unsent) = mpsc::channel(UNSENT_MESSAGES_MAX);
         let share = Arc::new(Share { own: AtomicUsize::new(0), all: self.held.clone(), forgotten: AtomicBool::new(false) });
         let hop = Hop { carrier: Carrier::Tcp(id), peer, local };
-        let task = Task {
-            stream,
-            hop,
-            share: share.clone(),
-            events: self.events.clone(),
-            idle: self.idle,
-            counters: self.counters.clone(),
-        };
+        let (events, counters) = (self.events.clone(), self.counters.clone());
+        let task = Task { stream, hop, share: share.clone(), events, idle: self.idle, counters };
         let task = tokio::spawn(task.run(id, unsent)).abort_handle();
         self.open.insert(id, Connection { out, share, task });
         self.counters.set_connections(self.open.len());
-        Some(hop)
+        Ok(hop)
     }
 
     fn replace_strangers(&mut self) -> Vec<ConnectionId> {

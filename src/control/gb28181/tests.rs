@@ -11,7 +11,7 @@ use flume::RecvTimeoutError;
 use super::file::{Found, StateFile};
 use super::host::Brain;
 use super::*;
-use crate::control::testing::{Closed, Folder, Script, spawn_shard};
+use crate::control::testing::{Closed, Folder, Script, owned, spawn_shard};
 use crate::format::rtp::SourceContent;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::RefusedKind;
@@ -72,7 +72,7 @@ impl Brain for Puppet {
             Input::SenderOpened { call, port } => Told::SenderOpened(call.0, port),
             Input::Sending { call, sending } => Told::Sending(call.0, sending.state, sending.detail),
             Input::Reached { to, hop } => Told::Reached(to, hop),
-            Input::Streams(keys) => Told::Streams(keys.iter().map(ToString::to_string).collect()),
+            Input::Streams(names) => Told::Streams(names.iter().map(ToString::to_string).collect()),
             Input::Finishing => Told::Finishing,
             Input::Ask { ticket, ask } => {
                 if ask == Ask::Devices {
@@ -466,6 +466,7 @@ fn reception(state: ReceptionState, detail: &str) -> Reception {
         detail: detail.to_owned(),
         tracks: vec!["H264"],
         received: Default::default(),
+        bytes: 0,
         refusal: None,
     }
 }
@@ -482,111 +483,6 @@ fn opens(told: &Told, _: Clock, out: &mut Vec<Output>) {
 }
 
 const NINE: SessionId = SessionId { shard: 0, number: 9 };
-
-fn sending(state: SendingState, detail: &str) -> Sending {
-    let key = StreamKey::parse("live/a").unwrap();
-    Sending {
-        key,
-        transport: "udp",
-        payload: "ps",
-        port: None,
-        to: None,
-        ssrc: 7,
-        state,
-        detail: detail.to_owned(),
-        tracks: vec![],
-        left_out: vec![],
-        bytes: 0,
-        refusal: None,
-    }
-}
-
-/// Starts a sender for each message that is a positive number, and closes that of a negative one.
-fn sends(told: &Told, _: Clock, out: &mut Vec<Output>) {
-    if let Told::Message(_, text) = told
-        && let Ok(number) = text.parse::<i64>()
-    {
-        let call = CallId(number.unsigned_abs());
-        let transport = sender::Transport::Udp { to: ([127, 0, 0, 1], 9).into() };
-        let key = StreamKey::parse("live/a").unwrap();
-        let request = sender::Request { key, transport, content: SourceContent::Ps, ssrc: 7, payload_type: 96, wait_ms: 1_000 };
-        out.push(if number > 0 { Output::OpenSender { call, request } } else { Output::CloseSender(call) });
-    }
-}
-
-#[test]
-fn the_sender_of_a_call_is_opened_watched_and_closed() {
-    let sendings = vec![(NINE, sending(SendingState::Sending, "sending H264"))];
-    let setup = Setup { scripts: vec![Script { sendings, ..Script::default() }], ..Setup::default() };
-    let rig = Rig::with("sends", setup, sends);
-    rig.poke("1");
-    assert_eq!(rig.until(|told| matches!(told, Told::SenderOpened(..))), Told::SenderOpened(1, Ok(0)));
-    assert_eq!(rig.next(), Told::Sending(1, SendingState::Sending, "sending H264".to_owned()));
-    // It is told once, as nothing changes.
-    assert_eq!(rig.told.recv_timeout(Duration::from_millis(700)), Err(RecvTimeoutError::Timeout));
-    rig.poke("-1");
-    rig.wait("it is closed", || *rig.closed.lock().unwrap() == [NINE]);
-}
-
-#[test]
-fn a_sender_that_ends_is_told_of_once() {
-    let cases = [
-        (vec![(NINE, sending(SendingState::Ended, "the stream has ended"))], "the stream has ended"),
-        // So many have ended since that the shard has forgotten it.
-        (vec![], "waiting for a connection; the sender is gone"),
-    ];
-    for (at, (sendings, expected)) in cases.into_iter().enumerate() {
-        let setup = Setup { scripts: vec![Script { sendings, ..Script::default() }], ..Setup::default() };
-        let rig = Rig::with(&format!("sent-{at}"), setup, sends);
-        rig.poke("1");
-        let told = rig.until(|told| matches!(told, Told::Sending(..)));
-        assert_eq!(told, Told::Sending(1, SendingState::Ended, expected.to_owned()));
-        assert_eq!(rig.told.recv_timeout(Duration::from_millis(700)), Err(RecvTimeoutError::Timeout));
-    }
-}
-
-#[test]
-fn other_platforms_are_reached_and_streams_listed() {
-    let rig = Rig::start("reach", |told, _, out| {
-        if let Told::Message(_, text) = told {
-            let (to, tcp) = text.split_once(' ').map_or((text.as_str(), false), |(to, _)| (to, true));
-            match to.parse() {
-                Ok(to) => out.push(Output::Reach { to, tcp }),
-                Err(_) => out.push(Output::ListStreams),
-            }
-        }
-        if let Told::Reached(_, Ok(hop)) = told {
-            out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") });
-        }
-    });
-    let above = UdpSocket::bind("127.0.0.1:0").unwrap();
-    above.set_read_timeout(Some(PATIENCE)).unwrap();
-    let to = above.local_addr().unwrap();
-    rig.poke(&to.to_string());
-    let hop = Hop { carrier: Carrier::Udp, peer: to, local: rig.udp };
-    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
-    let mut buffer = [0; 16];
-    let (count, from) = above.recv_from(&mut buffer).unwrap();
-    assert_eq!((&buffer[..count], from), (&b"hello"[..], rig.udp), "from the port that it listens at");
-
-    let above = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = above.local_addr().unwrap();
-    rig.poke(&format!("{to} tcp"));
-    let (mut socket, from) = above.accept().unwrap();
-    let hop = Hop { carrier: Carrier::Tcp(ConnectionId(1)), peer: to, local: from };
-    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
-    assert_eq!(read_exactly(&mut socket, 5), "hello");
-    drop(socket);
-    assert_eq!(rig.next(), Told::Closed(ConnectionId(1)));
-    drop(above);
-    rig.poke(&format!("{to} tcp"));
-    assert!(matches!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(_, Err(_))));
-
-    rig.poke("list");
-    for _ in 0..2 {
-        assert_eq!(rig.until(|told| matches!(told, Told::Streams(_))), Told::Streams(vec![]));
-    }
-}
 
 #[test]
 fn the_receiver_of_a_call_is_opened_watched_and_closed() {
@@ -649,6 +545,118 @@ fn why_there_is_no_receiver_is_said() {
 }
 
 #[test]
+fn the_sender_of_a_call_is_opened_watched_and_closed() {
+    let sending = |state, detail: &str| Sending {
+        key: request().key,
+        transport: "udp",
+        payload: "g711a",
+        port: Some(20_000),
+        to: None,
+        ssrc: 7,
+        state,
+        detail: detail.to_owned(),
+        tracks: vec!["G711A"],
+        left_out: Vec::new(),
+        bytes: 0,
+        refusal: None,
+    };
+    let send = |told: &Told, _: Clock, out: &mut Vec<Output>| match told {
+        Told::Message(_, text) if text == "close" => out.push(Output::CloseSender(CallId(1))),
+        Told::Message(..) => {
+            let transport = sender::Transport::Udp { to: ([127, 0, 0, 1], 9).into() };
+            let (content, payload_type) = (SourceContent::G711A, 8);
+            let request = sender::Request { key: request().key, transport, content, ssrc: 7, payload_type, wait_ms: 1_000 };
+            out.push(Output::OpenSender { call: CallId(1), request });
+        }
+        _ => {}
+    };
+    let cases = [(SendingState::Sending, "sending G711A", vec![NINE]), (SendingState::Ended, "the stream has ended", vec![])];
+    for (state, detail, closed) in cases {
+        let script = Script { sendings: vec![(NINE, sending(state, detail))], ..Script::default() };
+        let rig = Rig::with("sends", Setup { scripts: vec![script], ..Setup::default() }, send);
+        rig.poke("open");
+        assert_eq!(rig.until(|told| matches!(told, Told::SenderOpened(..))), Told::SenderOpened(1, Ok(0)));
+        assert_eq!(rig.next(), Told::Sending(1, state, detail.to_owned()));
+        rig.poke("close");
+        rig.next();
+        // Behind what the shard was told.
+        assert_eq!(rig.ask(Ask::Devices), Ok(Answer::Done));
+        rig.wait("it is closed if it runs", || *rig.closed.lock().unwrap() == closed);
+    }
+}
+
+#[test]
+fn other_platforms_are_reached() {
+    let upper = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = upper.local_addr().unwrap();
+    let rig = Rig::start("reach", |told, _, out| match told {
+        Told::Message(_, text) => {
+            let (carrier, to) = text.split_once(' ').unwrap();
+            out.push(Output::Reach { to: to.parse().unwrap(), tcp: carrier == "tcp" });
+        }
+        Told::Reached(_, Ok(hop)) => out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") }),
+        _ => {}
+    });
+    rig.poke(&format!("tcp {to}"));
+    let (mut socket, peer) = upper.accept().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(read_exactly(&mut socket, 5), "hello");
+    let hop = Hop { carrier: Carrier::Tcp(ConnectionId(1)), peer: to, local: peer };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    drop(socket);
+    assert_eq!(rig.next(), Told::Closed(ConnectionId(1)));
+    drop(upper);
+    rig.poke(&format!("tcp {to}"));
+    let told = rig.until(|told| matches!(told, Told::Reached(..)));
+    assert!(matches!(&told, Told::Reached(_, Err(why)) if why.starts_with(&format!("cannot connect to {to}: "))), "{told:?}");
+
+    let upper = UdpSocket::bind("127.0.0.1:0").unwrap();
+    upper.set_read_timeout(Some(PATIENCE)).unwrap();
+    let to = upper.local_addr().unwrap();
+    rig.poke(&format!("udp {to}"));
+    let mut buffer = [0; 16];
+    assert_eq!(upper.recv_from(&mut buffer).unwrap(), (5, rig.udp));
+    let hop = Hop { carrier: Carrier::Udp, peer: to, local: rig.udp };
+    assert_eq!(rig.until(|told| matches!(told, Told::Reached(..))), Told::Reached(to, Ok(hop)));
+    rig.poke("udp [::1]:5060");
+    let told = rig.until(|told| matches!(told, Told::Reached(..)));
+    assert!(matches!(&told, Told::Reached(_, Err(why)) if why.starts_with("there is no way to [::1]:5060")), "{told:?}");
+}
+
+#[test]
+fn streams_are_listed_once_somebody_wants_to_know() {
+    let scripts = vec![
+        Script { streams: vec![owned("live/a", 0, 0)], ..Script::default() },
+        Script { silent: true, ..Script::default() },
+        Script { streams: vec![owned("live/b", 2, 0)], ..Script::default() },
+    ];
+    let rig = Rig::with("streams", Setup { scripts, ..Setup::default() }, |told, _, out| {
+        if matches!(told, Told::Message(..)) {
+            out.push(Output::ListStreams);
+        }
+    });
+    rig.poke("list");
+    rig.poke("list");
+    for _ in 0..2 {
+        let told = rig.until(|told| matches!(told, Told::Streams(_)));
+        assert_eq!(told, Told::Streams(vec!["live/a".to_owned(), "live/b".to_owned()]));
+    }
+}
+
+#[test]
+fn the_platform_says_goodbye_before_the_end() {
+    let rig = Rig::start("goodbye", |told, _, out| match told {
+        Told::Message(hop, _) => out.push(Output::Send { hop: *hop, bytes: Bytes::from_static(b"hello") }),
+        Told::Finishing => out.push(Output::Save),
+        _ => {}
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(rig.desk.goodbye());
+    assert_eq!(rig.next(), Told::Finishing);
+    assert!(matches!(StateFile::new(rig.folder.path(), "state.json").read::<u32>(), Found::Whole(0)));
+}
+
+#[test]
 fn viewers_that_wait_are_passed_on() {
     let rig = Rig::start("wanted", nothing);
     rig.reports.send(Report::Wanted(request().key)).unwrap();
@@ -681,15 +689,13 @@ fn what_survives_is_written_now_and_then_and_at_the_end() {
     rig.poke("c");
     rig.until(|told| matches!(told, Told::Message(_, text) if text == "c"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(rig.desk.finish());
+    runtime.block_on(rig.desk.goodbye());
     assert_eq!(saved(), 21);
 }
 
 #[test]
 fn a_file_that_cannot_be_written_stops_nobody() {
-    let mut setup = Setup::default();
-    setup.next_timeout = None;
-    let rig = Rig::with("unwritable", setup, |told, _, out| {
+    let rig = Rig::start("unwritable", |told, _, out| {
         if matches!(told, Told::Message(..)) {
             out.push(Output::Save);
         }
@@ -699,7 +705,7 @@ fn a_file_that_cannot_be_written_stops_nobody() {
     rig.wait("it is counted", || rig.counted("not_saved") == 1);
     assert_eq!(rig.ask(Ask::Devices), Ok(Answer::Done));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(rig.desk.finish());
+    runtime.block_on(rig.desk.goodbye());
 }
 
 #[test]

@@ -35,8 +35,15 @@ pub fn open(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    // The kernel gives what it may.
     socket.set_recv_buffer_size(SIP_RECEIVE_BUFFER_BYTES)?;
+    // The kernel takes twice what it grants, for what it needs beside the datagrams.
+    let granted = socket.recv_buffer_size()? / 2;
+    if granted < SIP_RECEIVE_BUFFER_BYTES {
+        log::info!(
+            "the kernel grants {granted} bytes of UDP receive buffer for SIP instead of {SIP_RECEIVE_BUFFER_BYTES}: of many devices \
+             that register at once some may have to ask again; net.core.rmem_max would have to be raised"
+        );
+    }
     socket.bind(&address.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
@@ -71,10 +78,10 @@ impl UdpSockets {
         Ok(all)
     }
 
-    /// The way to somebody who need not have been heard of.
-    pub fn way_to(&self, to: SocketAddr) -> Option<Hop> {
-        let any = SocketAddr::new(to.ip(), 0);
-        let local = self.locals.of(self.bound[which(&self.bound, any, to)?], to)?;
+    /// The way to somebody who has not been heard of.
+    pub fn way(&self, to: SocketAddr) -> Option<Hop> {
+        let mut bound = self.bound.iter().filter(|bound| bound.is_ipv4() == to.is_ipv4());
+        let local = bound.find_map(|bound| self.locals.of(*bound, to))?;
         Some(Hop { carrier: Carrier::Udp, peer: to, local })
     }
 

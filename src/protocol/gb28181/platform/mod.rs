@@ -4,6 +4,10 @@
 //! never passes here: a call asks for a receiver on a shard, and hears what becomes of it.
 
 pub mod ask;
+pub mod calls;
+pub mod context;
+mod dates;
+pub mod devices;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -15,7 +19,7 @@ use self::ask::{Answer, Ask};
 use super::sip::{ConnectionId, Hop};
 use super::{receiver, sender};
 use crate::media::Stamp;
-use crate::session::{Reception, Sending, StreamKey};
+use crate::session::{ExpectedSource, Reception, Sending, StreamKey};
 
 /// The two times that the platform knows.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +83,11 @@ pub enum Output {
         request: receiver::Request,
     },
     CloseReceiver(CallId),
+    /// The receiver is to expect another source: the device has said so.
+    ExpectSource {
+        call: CallId,
+        source: ExpectedSource,
+    },
     /// Start a sender on a shard.
     OpenSender {
         call: CallId,

@@ -1,0 +1,1 @@
+//! Calls with a scripted device, in virtual time.
