@@ -18,9 +18,11 @@ macro_rules! on_both_runtimes {
 mod harness;
 
 mod browser;
+mod cascade;
 mod codecs;
 mod faults;
 mod gb28181;
+mod gb28181_state;
 mod http;
 mod idle;
 mod life;

@@ -27,7 +27,7 @@ use super::tcp::{Held, TcpConnections};
 use super::udp::UdpSockets;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
-use crate::protocol::gb28181::platform::{Clock, Input, Output, Ticket};
+use crate::protocol::gb28181::platform::{Clock, Input, Output, Platform, Saved, Ticket};
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 use crate::shard::message::Report;
 
@@ -78,6 +78,22 @@ pub trait Brain: Send + 'static {
     /// It has said goodbye and waits for answers: the end may wait with it.
     fn is_leaving(&self) -> bool {
         false
+    }
+}
+
+impl Brain for Platform {
+    type Saved = Saved;
+
+    fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Vec<Output>) {
+        self.handle(clock, input, out);
+    }
+
+    fn next_timeout(&self) -> Option<Stamp> {
+        self.next_timeout()
+    }
+
+    fn saved(&self) -> Saved {
+        self.saved()
     }
 }
 
@@ -337,6 +353,7 @@ impl<P: Brain> Host<P> {
             }
             Output::OpenReceiver { call, request } => self.media.open_receiver(call, request, &mut self.jobs),
             Output::CloseReceiver(call) => self.media.close_receiver(call, &mut self.jobs),
+            Output::ExpectSource { call, source } => self.media.expect(call, source, &mut self.jobs),
             Output::OpenSender { call, request } => self.media.open_sender(call, request, &mut self.jobs),
             Output::CloseSender(call) => self.media.close_sender(call, &mut self.jobs),
             Output::Reach { to, tcp: false } => {

@@ -16,7 +16,7 @@ use super::host::Jobs;
 use crate::config::Config;
 use crate::protocol::gb28181::platform::{CallId, Input};
 use crate::protocol::gb28181::{receiver, sender};
-use crate::session::{CloseReason, Reception, ReceptionState, Sending, SendingState, StreamKey};
+use crate::session::{CloseReason, ExpectedSource, Reception, ReceptionState, Sending, SendingState, StreamKey};
 use crate::shard::message::{Command, SessionId};
 
 /// How often the shards are asked about receivers and senders.
@@ -43,7 +43,8 @@ pub enum Done {
     Polled(Answers<Reception>, Answers<Sending>),
     /// `None`: some shard has not answered, so that it cannot be said which are gone.
     Listed(Option<Vec<Vec<StreamKey>>>),
-    Closed,
+    /// A session has been told something.
+    Told,
 }
 
 /// What a session says of itself.
@@ -198,6 +199,19 @@ impl Media {
         });
     }
 
+    /// Tells a receiver whose packets it is to take. One that is not there needs not know.
+    pub fn expect(&self, call: CallId, source: ExpectedSource, jobs: &mut Jobs) {
+        let Some(&Leg::Open { session, .. }) = self.receivers.0.get(&call) else { return };
+        let shards = self.shards.clone();
+        jobs.start(async move {
+            let question = |done| Command::Expect { session, source, done };
+            if let Err(Unanswered::Silent(shard)) = shards.ask_one(session.shard, question).await {
+                log::warn!("shard {shard} does not answer: the receiver {session} keeps to the source that it knows");
+            }
+            Done::Told
+        });
+    }
+
     pub fn close_receiver(&mut self, call: CallId, jobs: &mut Jobs) {
         let session = self.receivers.close(call);
         self.close(session, jobs);
@@ -216,7 +230,7 @@ impl Media {
             while let Err(Unanswered::Silent(_)) = shards.ask_one(session.shard, question).await {
                 tokio::time::sleep(CLOSE_AGAIN).await;
             }
-            Done::Closed
+            Done::Told
         });
     }
 
@@ -275,7 +289,7 @@ impl Media {
                 self.next_list = Some(Instant::now() + LIST);
                 names.map(|names| Input::Streams(names.concat())).into_iter().collect()
             }
-            Done::Closed => Vec::new(),
+            Done::Told => Vec::new(),
         }
     }
 }

@@ -30,14 +30,18 @@ use tokio::time::timeout;
 
 use self::counters::Counters;
 pub use self::counters::CountersView;
-use self::file::StateFile;
+use self::file::{Found, StateFile};
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
+use self::station::Station;
 use self::tcp::TcpConnections;
 use self::udp::{Locals, UdpSockets};
+use super::ControlError;
 use super::shards::Shards;
 use crate::config::{Config, SIP_EVENTS_MAX};
+use crate::protocol::gb28181::cascade::Cascade;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask};
+use crate::protocol::gb28181::platform::{Platform, Saved};
 use crate::shard::message::Report;
 
 /// What a socket is called in the log.
@@ -53,6 +57,7 @@ const SPARE_CONNECTIONS: usize = 64;
 const IDLE_MS_MIN: u64 = 180_000;
 /// How long the server waits for the platform's goodbyes before it ends itself.
 const GOODBYE: Duration = Duration::from_secs(1);
+const STATE_FILE: &str = "gb28181.json";
 /// The longest that a question waits for its answer: less than a client of the API may be idle.
 const ANSWER: Duration = Duration::from_secs(25);
 
@@ -111,8 +116,35 @@ impl Sockets {
         &self.listening
     }
 
-    /// Begins to serve `platform`. Inside the runtime.
-    pub fn serve<P: Brain>(
+    /// Starts the platform, if it is enabled, with what is known from before. Inside the runtime.
+    pub fn start(
+        self,
+        config: &Arc<Config>,
+        shards: &Shards,
+        reports: flume::Receiver<Report>,
+    ) -> Result<Option<Desk>, ControlError> {
+        if !config.gb28181.enabled {
+            return Ok(None);
+        }
+        let file = StateFile::new(&config.server.data, STATE_FILE);
+        let saved: station::Saved<Saved> = match file.read() {
+            Found::Whole(saved) => saved,
+            Found::Nothing => station::Saved::default(),
+            Found::Broken(why) => {
+                log::warn!("{why}");
+                station::Saved::default()
+            }
+        };
+        let (mut below, mut above) = ([0; 32], [0; 32]);
+        for secret in [&mut below, &mut above] {
+            getrandom::fill(secret).map_err(ControlError::Random)?;
+        }
+        let platform = Platform::new(config.clone(), saved.platform, below);
+        let cascade = Cascade::new(&config.gb28181, &above, saved.channels);
+        Ok(Some(self.serve(config, shards.clone(), reports, Station::new(platform, cascade), file)?))
+    }
+
+    fn serve<P: Brain>(
         self,
         config: &Arc<Config>,
         shards: Shards,

@@ -19,6 +19,7 @@ const OF_CASCADE: u64 = 1 << 63;
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Saved<S> {
+    #[serde(flatten)]
     pub platform: S,
     /// The ids that streams have as channels.
     pub channels: Ids,
@@ -194,12 +195,13 @@ mod tests {
         assert_eq!(handle(&mut station, Input::Message { hop: above, bytes: b"\r\n" }).len(), 0);
         assert_eq!(station.platform.told, 0);
         assert_eq!(handle(&mut station, Input::Message { hop: device, bytes: b"\r\n" }).len(), 1);
-        // The cascade finds its way, and looks at the devices, which the platform answers at once.
+        // The cascade looks at the devices, which the platform answers at once, and finds its way once it knows the streams.
         let out = handle(&mut station, Input::Timeout);
-        assert!(out.iter().any(|output| matches!(output, Output::Reach { tcp: false, .. })));
         assert!(out.iter().any(|output| matches!(output, Output::ListStreams)));
         assert!(!out.iter().any(|output| matches!(output, Output::Answer { .. })), "between the two");
         assert_eq!(station.platform.told, 3);
+        let out = handle(&mut station, Input::Streams(Vec::new()));
+        assert!(out.iter().any(|output| matches!(output, Output::Reach { tcp: false, .. })));
         let out = handle(&mut station, Input::Ask { ticket: Ticket(3), ask: Ask::Upstreams });
         let [Output::Answer { ticket: Ticket(3), answer: Answer::Upstreams(views) }] = &out[..] else { panic!("{out:?}") };
         assert_eq!((views.len(), views[0].state), (1, "reaching"));

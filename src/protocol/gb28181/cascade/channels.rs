@@ -69,6 +69,7 @@ pub struct Channels {
     /// By id, with the place of a camera.
     by_id: HashMap<String, (Shown, Option<usize>)>,
     full: bool,
+    has_new: bool,
 }
 
 impl Channels {
@@ -86,12 +87,14 @@ impl Channels {
             cameras: Vec::new(),
             by_id: HashMap::new(),
             full: false,
+            has_new: false,
         };
         // A name without a star is shown before it is ever published.
         let names = section.upstream.iter().flat_map(|upstream| &upstream.share).filter(|pattern| !pattern.contains('*'));
         for key in names.filter_map(|name| StreamKey::parse(name).ok()).filter(|key| !is_of_device(key)) {
             channels.streams.insert(key, false);
         }
+        channels.index();
         channels
     }
 
@@ -100,8 +103,8 @@ impl Channels {
         &self.ids
     }
 
-    /// These can be viewed now, and no others. Returns whether a name has got an id.
-    pub fn set_streams(&mut self, keys: Vec<StreamKey>, upstreams: &[Upstream]) -> bool {
+    /// These can be viewed now, and no others.
+    pub fn set_streams(&mut self, keys: Vec<StreamKey>, upstreams: &[Upstream]) {
         self.streams.values_mut().for_each(|live| *live = false);
         let is_shown = |key: &StreamKey| !is_of_device(key) && upstreams.iter().any(|upstream| shares(upstream, key));
         for key in keys.into_iter().filter(is_shown) {
@@ -110,9 +113,12 @@ impl Channels {
         if self.streams.len() > STREAMS_MAX {
             self.streams.retain(|_, live| *live);
         }
-        let before = self.ids.0.len();
         self.index();
-        self.ids.0.len() > before
+    }
+
+    /// Whether a name has got an id, told once.
+    pub fn take_new(&mut self) -> bool {
+        std::mem::take(&mut self.has_new)
     }
 
     /// All channels of all devices, with whether their device is online.
@@ -160,6 +166,7 @@ impl Channels {
             None => {
                 let first = hash(key.as_str()) % NUMBERS;
                 let number = (0..NUMBERS).map(|step| (first + step) % NUMBERS).find(|number| !self.taken.contains(number))?;
+                self.has_new = true;
                 self.taken.insert(number);
                 self.ids.0.insert(key.as_str().to_owned(), number);
                 number
@@ -261,7 +268,8 @@ mod tests {
     fn ids_are_made_of_names_and_stay() {
         let upstreams = vec![upstream(&["live/*"])];
         let mut channels = Channels::new(&section(upstreams.clone()), Ids::default());
-        assert!(channels.set_streams(vec![key("live/a"), key("live/b"), key("other/c"), key("gb/1/2")], &upstreams));
+        channels.set_streams(vec![key("live/a"), key("live/b"), key("other/c"), key("gb/1/2")], &upstreams);
+        assert!(channels.take_new());
         let ids = |channels: &Channels| -> Vec<(String, String, bool)> {
             channels.shown(&upstreams[0]).into_iter().map(|shown| (shown.name, shown.id, shown.online)).collect()
         };
@@ -271,7 +279,8 @@ mod tests {
         assert!(first.iter().all(|(_, id, online)| id.len() == 20 && id.starts_with("34020000001310") && *online), "{first:?}");
         assert_ne!(first[0].1, first[1].1);
         // Gone, and in another process: the same ids.
-        assert!(!channels.set_streams(vec![], &upstreams));
+        channels.set_streams(vec![], &upstreams);
+        assert!(!channels.take_new());
         let gone: Vec<bool> = ids(&channels).into_iter().map(|(.., online)| online).collect();
         assert_eq!(gone, [false, false]);
         let mut again = Channels::new(&section(upstreams.clone()), Ids::default());
@@ -297,7 +306,8 @@ mod tests {
         assert!(mine.ends_with(&format!("{:06}", (first + 1) % NUMBERS)) && of_rival.ends_with(&format!("{first:06}")));
         // In the other order, but with what was remembered.
         let mut again = Channels::new(&section(upstreams.clone()), channels.ids().clone());
-        assert!(!again.set_streams(vec![key("live/a")], &upstreams));
+        again.set_streams(vec![key("live/a")], &upstreams);
+        assert!(!again.take_new());
         assert_eq!(id(&again, "live/a"), mine);
     }
 

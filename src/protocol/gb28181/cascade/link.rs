@@ -343,8 +343,9 @@ impl Link {
                 self.online(world, response);
                 Change::None
             }
-            _ => {
-                self.retry(world, format!("the registration is refused: {}", response.words()), true);
+            status => {
+                let hint = if status == 403 && is_answer { " (is the password right?)" } else { "" };
+                self.retry(world, format!("the registration is refused: {}{hint}", response.words()), true);
                 lost
             }
         }

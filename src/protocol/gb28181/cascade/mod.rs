@@ -41,6 +41,8 @@ use crate::session::{Sending, StreamKey};
 
 /// Calls that are over and still shown.
 const CALLS_OVER_MAX: usize = 64;
+/// How long the first list of streams is waited for.
+const LIST_MS: u64 = 3_000;
 /// How often the channels of devices are looked at.
 const LOOK_MS: u64 = 2_000;
 
@@ -129,6 +131,8 @@ pub struct Cascade {
     next_number: u64,
     next_look: Stamp,
     lists_streams: bool,
+    /// When it registers: not before it is known which streams there are, because the catalog is asked for at once. `None`: not yet settled.
+    begin_at: Option<Stamp>,
     looks_at_devices: bool,
     /// Of devices that are asked for their channels: how many answers are missing, and what has come.
     look: Option<questions::Look>,
@@ -157,6 +161,7 @@ impl Cascade {
             next_look: Stamp::ZERO,
             lists_streams: links.is_empty(),
             looks_at_devices: links.iter().any(|link| channels::shares_devices(&link.config)),
+            begin_at: None,
             look: None,
             events: Vec::new(),
             finishing: false,
@@ -193,7 +198,8 @@ impl Cascade {
         if self.links.is_empty() {
             return None;
         }
-        let links = self.links.iter().filter_map(Link::next_timeout);
+        let begin_at = self.begin_at.unwrap_or_default();
+        let links = self.links.iter().filter_map(Link::next_timeout).map(|due| due.max(begin_at));
         let subscriptions = self.subscriptions.iter().map(Subscription::next_timeout);
         let calls = self.calls.values().filter_map(Call::next_timeout);
         let look = (self.looks_at_devices && self.look.is_none()).then_some(self.next_look);
@@ -227,10 +233,14 @@ impl Cascade {
             }
             Input::Streams(keys) => {
                 let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
-                if self.channels.set_streams(keys, &upstreams) {
+                self.channels.set_streams(keys, &upstreams);
+                if self.channels.take_new() {
                     out.push(Output::Wish(Wish::Save));
                 }
                 self.channels_changed(clock, out);
+                if self.begin_at.replace(Stamp::ZERO) != Some(Stamp::ZERO) {
+                    self.timeout(clock, out);
+                }
             }
             Input::SenderOpened { call, port } => self.sender_opened(clock, call, port, out),
             Input::Sending { call, sending } => self.sending(clock, call, sending, out),
@@ -283,7 +293,8 @@ impl Cascade {
             self.lists_streams = true;
             out.push(Output::Wish(Wish::ListStreams));
         }
-        for at in 0..self.links.len() {
+        let begins = clock.now >= *self.begin_at.get_or_insert(clock.now.after_millis(LIST_MS));
+        for at in (0..self.links.len()).filter(|_| begins) {
             let (link, mut world) = self.parts(clock, at, out);
             link.timeout(&mut world);
         }

@@ -141,6 +141,11 @@ impl Rig {
                         self.cascade.handle(self.clock(), Input::Reached { to, hop: Ok(self.hop) }, &mut more);
                         all.extend(more);
                     }
+                    Output::Wish(Wish::ListStreams) => {
+                        let mut more = Vec::new();
+                        self.cascade.handle(self.clock(), Input::Streams(Vec::new()), &mut more);
+                        all.extend(more);
+                    }
                     other => self.wishes.push(other),
                 }
             }

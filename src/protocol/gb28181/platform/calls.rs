@@ -37,6 +37,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+pub use self::requests::ALLOWED;
+
 use self::call::{Call, Ended, Phase};
 use self::demand::Demand;
 use self::end::{Cause, End, seconds};

@@ -55,6 +55,7 @@ use crate::protocol::gb28181::sip::transaction::{ClientId, Failure};
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 
 pub use self::saved::{Saved, SavedDevice};
+pub use self::shown::kind_of;
 
 /// The longest id of a device, in bytes. The standard's have 20.
 pub const ID_BYTES_MAX: usize = 64;
@@ -317,7 +318,7 @@ impl Devices {
     }
 
     /// Logs what anybody can cause, and counts it.
-    fn note_fault(&mut self, context: &mut Context<'_>, reason: &'static str, message: String) {
+    pub fn note_fault(&mut self, context: &mut Context<'_>, reason: &'static str, message: String) {
         match self.loud.is_due(context.now(), reason) {
             Some(0) => context.note(log::Level::Warn, Some(reason), message),
             Some(quiet) => context.note(log::Level::Warn, Some(reason), format!("{message} ({quiet} more since the last)")),

@@ -8,7 +8,13 @@ pub mod calls;
 pub mod context;
 mod dates;
 pub mod devices;
+mod platform;
+#[cfg(test)]
+mod tests;
 pub mod view;
+
+pub use self::devices::Saved;
+pub use self::platform::Platform;
 
 use std::net::SocketAddr;
 

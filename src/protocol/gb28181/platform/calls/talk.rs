@@ -84,8 +84,7 @@ impl Calls {
         context: &mut Context<'_>,
         registry: &mut dyn Registry,
         device: &str,
-        id: ServerId,
-        hop: Hop,
+        (id, hop): (ServerId, Hop),
         request: Request,
     ) {
         let is_expected = |call: &&Call| call.of.device == device && matches!(call.phase, Phase::Announced { .. });
@@ -98,36 +97,19 @@ impl Calls {
             let message = format!("device {device} calls, and nothing was announced to it");
             return context.note(log::Level::Warn, Some("call_not_expected"), message);
         };
-        match sdp::parse(&request.body)
-            .map_err(|error| error.to_string())
-            .and_then(|offer| wanted(&offer, &hop).map(|how| (offer, how)))
-        {
-            Ok((offer, (transport, content))) => self.accept(context, call, id, request, offer, transport, content),
+        match Wanted::read(&request.body, &hop) {
+            Ok(wanted) => self.accept(context, call, (id, request), wanted),
             Err(why) => {
                 context.respond(id, &request.response(488));
-                self.end(
-                    context,
-                    registry,
-                    call,
-                    End::new(Cause::BadAnswer, format!("the device calls for what cannot be sent: {why}")),
-                );
+                let words = format!("the device calls for what cannot be sent: {why}");
+                self.end(context, registry, call, End::new(Cause::BadAnswer, words));
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what the device wants, in its parts")]
-    fn accept(
-        &mut self,
-        context: &mut Context<'_>,
-        id: CallId,
-        server: ServerId,
-        invite: Request,
-        offer: Description,
-        transport: sender::Transport,
-        content: SourceContent,
-    ) {
-        let of_ours = || self.ssrcs.take(false);
-        let ssrc = offer.ssrc.or_else(of_ours).unwrap_or(0);
+    fn accept(&mut self, context: &mut Context<'_>, id: CallId, (server, invite): (ServerId, Request), wanted: Wanted) {
+        let Wanted { offer, transport, content } = wanted;
+        let ssrc = offer.ssrc.or_else(|| self.ssrcs.take(false)).unwrap_or(0);
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.ssrc = Some(ssrc);
         call.transport = match transport {
@@ -208,24 +190,33 @@ impl Calls {
 }
 
 /// How and what the device wants to hear.
-fn wanted(offer: &Description, hop: &Hop) -> Result<(sender::Transport, SourceContent), String> {
-    let media = offer.media.first().ok_or("it has no media")?;
-    if matches!(media.direction, Some(Direction::SendOnly | Direction::Inactive)) {
-        return Err("it does not want to receive".to_owned());
+struct Wanted {
+    offer: Description,
+    transport: sender::Transport,
+    content: SourceContent,
+}
+
+impl Wanted {
+    fn read(body: &[u8], hop: &Hop) -> Result<Self, String> {
+        let offer = sdp::parse(body).map_err(|error| error.to_string())?;
+        let media = offer.media.first().ok_or("it has no media")?;
+        if matches!(media.direction, Some(Direction::SendOnly | Direction::Inactive)) {
+            return Err("it does not want to receive".to_owned());
+        }
+        let content = match offer_payload(&offer) {
+            Some(PS_PAYLOAD_TYPE) => SourceContent::Ps,
+            Some(_) => SourceContent::G711A,
+            None => return Err("neither G.711 A-law nor a program stream is among its payload types".to_owned()),
+        };
+        let to = SocketAddr::new(reachable(media.address, hop.peer.ip()), media.port);
+        let transport = match (media.tcp, media.setup) {
+            (true, Some(Setup::Active)) => sender::Transport::TcpPassive,
+            _ if media.port == 0 => return Err("its port is 0".to_owned()),
+            (true, _) => sender::Transport::TcpActive { to },
+            (false, _) => sender::Transport::Udp { to },
+        };
+        Ok(Wanted { offer, transport, content })
     }
-    let content = match offer_payload(offer) {
-        Some(PS_PAYLOAD_TYPE) => SourceContent::Ps,
-        Some(_) => SourceContent::G711A,
-        None => return Err("neither G.711 A-law nor a program stream is among its payload types".to_owned()),
-    };
-    let to = SocketAddr::new(reachable(media.address, hop.peer.ip()), media.port);
-    let transport = match (media.tcp, media.setup) {
-        (true, Some(Setup::Active)) => sender::Transport::TcpPassive,
-        _ if media.port == 0 => return Err("its port is 0".to_owned()),
-        (true, _) => sender::Transport::TcpActive { to },
-        (false, _) => sender::Transport::Udp { to },
-    };
-    Ok((transport, content))
 }
 
 /// G.711 A-law if it is offered, as devices without a demuxer understand it too.

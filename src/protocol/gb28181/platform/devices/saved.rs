@@ -11,6 +11,7 @@ use super::channels::{CHANNELS_MAX, Extent, is_item};
 use super::{Device, Devices, Id};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Charset, DeviceInfo, Item};
+use crate::protocol::gb28181::platform::Clock;
 use crate::protocol::gb28181::platform::context::Context;
 use crate::protocol::gb28181::sip::{Carrier, Hop};
 
@@ -44,15 +45,15 @@ pub struct SavedDevice {
 
 impl Devices {
     /// The devices whose registration goes on.
-    pub fn saved(&self, context: &Context<'_>) -> Saved {
-        let now = context.now();
+    pub fn saved(&self, clock: Clock) -> Saved {
+        let now = clock.now;
         let live = self.by_id.iter().filter(|(_, device)| device.may_send(now));
         let save = |(id, device): (&Id, &Device)| SavedDevice {
             id: id.to_string(),
             peer: device.peer,
             local: device.local,
             udp: device.is_udp,
-            expires_unix_ms: context.clock.unix_ms + device.expires.millis_since(now),
+            expires_unix_ms: clock.unix_ms + device.expires.millis_since(now),
             charset: device.charset,
             version: device.version.clone(),
             info: device.info.clone(),

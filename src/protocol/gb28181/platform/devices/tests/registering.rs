@@ -214,7 +214,7 @@ fn devices_are_known_after_a_restart() {
     world.register(tcp("192.0.2.20:40000", 1), "2001");
     world.register_for(udp("192.0.2.30:5060"), "3001", "600");
     world.register_for(udp("192.0.2.30:5060"), "3001", "0");
-    let saved = world.run(|devices, context| devices.saved(context));
+    let saved = world.run(|devices, context| devices.saved(context.clock));
     let text = serde_json::to_string(&saved).unwrap();
     let restart = |seconds: u64| {
         let mut world = World::new();
