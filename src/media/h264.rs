@@ -96,7 +96,7 @@ impl FieldCoding {
         if self.separate_planes {
             bits.skip(2)?;
         }
-        let frame_number = bits.bits(self.frame_number_bits.into())? as u32;
+        let frame_number = bits.bits(self.frame_number_bits.into())?;
         let is_field = bits.flag()?;
         let is_bottom = bits.flag()?;
         is_field.then_some(Field { frame_number, is_bottom, is_reference: nal[0] & 0x60 != 0 })

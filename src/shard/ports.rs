@@ -113,14 +113,21 @@ enum Event {
 }
 
 async fn serve(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken: Taken) {
+    serve_listener(&driver, &port, &listener, taken.port).await;
+    drop(listener);
+    drop(taken);
+}
+
+async fn serve_listener(driver: &Driver, port: &OpenPort, listener: &Listener, number: u16) {
     let mut connection = None;
     let mut newcomer = None;
+    // One that is given up while it is under way may lose a connection that the kernel has accepted already.
+    let mut accept = pin!(listener.accept());
     while !port.closed.get() {
         let had = connection.is_some();
-        let mut accept = pin!(listener.accept());
         let event = poll_fn(|cx| {
             *port.waker.borrow_mut() = Some(cx.waker().clone());
-            read(&driver, &port, &mut connection, cx);
+            read(driver, port, &mut connection, cx);
             if port.closed.get() {
                 return Poll::Ready(Event::Closed);
             }
@@ -139,21 +146,24 @@ async fn serve(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken
             event.await
         };
         match event {
-            Event::Accepted(Ok(accepted)) => newcomer = Some(accepted),
-            Event::Accepted(Err(error)) => {
-                log::debug!("TCP port {}: accept: {error}", taken.port);
-                rt::sleep(super::driver::ACCEPT_PAUSE).await;
+            Event::Accepted(accepted) => {
+                accept.set(listener.accept());
+                match accepted {
+                    Ok(accepted) => newcomer = Some(accepted),
+                    Err(error) => {
+                        log::debug!("TCP port {number}: accept: {error}");
+                        rt::sleep(super::driver::ACCEPT_PAUSE).await;
+                    }
+                }
             }
             Event::Look => {}
             Event::Closed => break,
         }
         // It may have ended while the pause lasted.
         if !port.closed.get() {
-            let_in(&driver, &port, &mut connection, &mut newcomer);
+            let_in(driver, port, &mut connection, &mut newcomer);
         }
     }
-    drop(listener);
-    drop(taken);
 }
 
 async fn hand_over(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken: Taken) {

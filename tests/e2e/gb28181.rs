@@ -22,6 +22,7 @@ on_both_runtimes!(
     muxers_of_ffmpeg,
     foreign_sources,
     cut_connections,
+    connections_that_come_at_the_same_moment,
     senders_that_are_connected_to,
     one_port_for_many,
     floods_of_strays,
@@ -168,6 +169,28 @@ fn cut_connections(runtime: Runtime) {
     drop(sender);
     let ended = server.wait_rtp(&id, "ended");
     assert_eq!(ended["detail"], "no media for 3000 ms, over after 3000 ms");
+}
+
+/// Whoever connects in the moment in which the one before goes is let in.
+fn connections_that_come_at_the_same_moment(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let server = Server::start(options(runtime));
+    let (id, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": "tcp_passive" }));
+    let mut sender = PsSender::tcp(port, 11);
+    for number in 1..=20 {
+        sender.burst(&bursts[1]);
+        wait_for(&format!("connection {number} is heard"), SOON, || {
+            let receiver = server.api(&format!("rtp/{id}"));
+            (receiver["packets"]["received"].as_u64() >= Some(number)).then_some(())
+        });
+        // A server that stands still for a moment finds both at once.
+        server.signal(libc::SIGSTOP);
+        sender = sender.reconnect(port);
+        server.signal(libc::SIGCONT);
+    }
 }
 
 /// The server connects to the camera; what goes wrong with that is said in words.

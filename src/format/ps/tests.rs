@@ -430,7 +430,7 @@ fn pictures_without_a_time_follow_the_clock_of_rtp_or_their_arrival() {
     for (name, clock, off_max) in clocks {
         let (mut demuxer, mut out) = (PsDemuxer::new(OnLoss::Pass), Vec::new());
         for number in 0..100 {
-            untimed(&clip, number, 66, |ms| clock(ms), &mut demuxer, &mut out);
+            untimed(&clip, number, 66, clock, &mut demuxer, &mut out);
         }
         let seen = frames(&out, VIDEO);
         assert_eq!(seen.len(), 100, "{name}");
@@ -483,7 +483,7 @@ fn what_the_map_says_beside_what_is_there() {
 /// A slice of one field (H.264 §7.3.3): first macroblock 0, type 7 (or 5), set 0, frame number, field, which.
 fn field(frame_number_bits: u32, number: u32, is_bottom: bool, is_idr: bool) -> Vec<u8> {
     // ue(0) = 1, ue(7) = 0001000, ue(0) = 1.
-    let front = 0b1_000_1000_1u64;
+    let front = 0b1_0001_0001_u64;
     let bits = ((front << frame_number_bits | u64::from(number)) << 1 | 1) << 1 | u64::from(is_bottom);
     let length = 9 + frame_number_bits + 2;
     let header = if is_idr { 0x65 } else { 0x61 };

@@ -46,6 +46,8 @@ pub struct Call {
     pub span: (u64, u64),
     pub speed: Option<u32>,
     pub ssrc: Option<u32>,
+    /// Of ours, to be given back.
+    pub taken_ssrc: Option<u32>,
     /// The way that the device was last heard of.
     pub hop: Hop,
     pub phase: Phase,
@@ -85,6 +87,7 @@ impl Call {
             span: (0, 0),
             speed: None,
             ssrc: None,
+            taken_ssrc: None,
             hop,
             phase: Phase::Opening,
             dialog: None,

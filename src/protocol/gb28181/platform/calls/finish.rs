@@ -30,7 +30,7 @@ impl Calls {
                 self.demand.failed(context.now(), &call.key);
             }
         }
-        if let Some(ssrc) = call.ssrc {
+        if let Some(ssrc) = call.taken_ssrc {
             self.ssrcs.give_back(ssrc);
         }
         for ticket in std::mem::take(&mut call.tickets) {

@@ -121,6 +121,7 @@ impl Calls {
             span: wish.span,
             speed: wish.speed,
             ssrc: Some(ssrc),
+            taken_ssrc: Some(ssrc),
             ..Call::new(id, wish.kind, wish.of, key.clone(), hop, context.now())
         };
         let transport = call.transport;

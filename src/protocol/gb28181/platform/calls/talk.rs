@@ -109,8 +109,10 @@ impl Calls {
 
     fn accept(&mut self, context: &mut Context<'_>, id: CallId, (server, invite): (ServerId, Request), wanted: Wanted) {
         let Wanted { offer, transport, content } = wanted;
-        let ssrc = offer.ssrc.or_else(|| self.ssrcs.take(false)).unwrap_or(0);
+        let taken = if offer.ssrc.is_none() { self.ssrcs.take(false) } else { None };
+        let ssrc = offer.ssrc.or(taken).unwrap_or(0);
         let Some(call) = self.calls.get_mut(&id) else { return };
+        call.taken_ssrc = taken;
         call.ssrc = Some(ssrc);
         call.transport = match transport {
             sender::Transport::Udp { .. } => MediaTransport::Udp,

@@ -1,1 +1,0 @@
-//! Calls with a scripted device, in virtual time.
