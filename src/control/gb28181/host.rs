@@ -97,22 +97,6 @@ impl Brain for Platform {
     }
 }
 
-impl Brain for Platform {
-    type Saved = Saved;
-
-    fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Vec<Output>) {
-        self.handle(clock, input, out);
-    }
-
-    fn next_timeout(&self) -> Option<Stamp> {
-        self.next_timeout()
-    }
-
-    fn saved(&self) -> Saved {
-        self.saved()
-    }
-}
-
 /// A task's end.
 #[derive(Debug)]
 enum Job {

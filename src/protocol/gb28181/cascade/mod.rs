@@ -219,6 +219,10 @@ impl Cascade {
             }
             Input::Timeout => {
                 self.transactions.timeout(now, &mut events);
+                // What fails now may be tried again at once.
+                for event in events.drain(..) {
+                    self.event(clock, event, out);
+                }
                 self.timeout(clock, out);
             }
             Input::Reached { to, hop } => {
