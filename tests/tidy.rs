@@ -249,6 +249,7 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "manscdp",
         "gb28181_sdp",
         "gb28181_devices",
+        "gb28181_platform",
         "sip_message",
         "sip_transaction",
     ];
