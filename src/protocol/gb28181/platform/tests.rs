@@ -290,7 +290,7 @@ impl World {
             detail: detail.to_owned(),
             tracks: if playing { vec!["H264"] } else { Vec::new() },
             received: Received { received: packets, ..Received::default() },
-            bytes: 0,
+            bytes: 1_000 * packets,
             refusal: None,
         };
         self.tell(Input::Reception { call: CallId(call), reception });
