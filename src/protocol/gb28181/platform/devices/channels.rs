@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{Devices, ID_BYTES_MAX, Id, News};
+use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Catalog, Elements as _, Item, ItemEvent, ItemStatus};
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::platform::context::Context;
@@ -13,8 +14,10 @@ use crate::protocol::gb28181::platform::context::Context;
 pub const CHANNELS_MAX: usize = 10_000;
 /// Of catalogs and unfinished answers; what does not fit is not kept.
 pub const BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How often a catalog is asked for that does not come whole, until the device registers anew.
+/// How often a catalog that does not come whole is asked for with [`PAUSE_MS`] in between; from then on it is with [`LONG_PAUSE_MS`].
 const TRIES_MAX: u8 = 3;
+pub const PAUSE_MS: u64 = 60_000;
+const LONG_PAUSE_MS: u64 = 600_000;
 
 /// What is left of [`BYTES_MAX`].
 #[derive(Debug, Default)]
@@ -67,6 +70,8 @@ pub(super) struct Channels {
     pub announced: Option<u32>,
     pub extent: Extent,
     tries: u8,
+    /// When it was last asked for again.
+    tried: Option<Stamp>,
 }
 
 impl Channels {
@@ -91,9 +96,12 @@ impl Channels {
     }
 
     /// Whether it should be asked for again.
-    pub fn try_again(&mut self) -> bool {
-        let again = self.extent != Extent::Whole && self.tries < TRIES_MAX;
-        self.tries += u8::from(again);
+    pub fn try_again(&mut self, now: Stamp) -> bool {
+        let pause_ms = if self.tries < TRIES_MAX { PAUSE_MS } else { LONG_PAUSE_MS };
+        let again = self.extent != Extent::Whole && self.tried.is_none_or(|tried| now.millis_since(tried) >= pause_ms);
+        if again {
+            (self.tries, self.tried) = (self.tries.saturating_add(1), Some(now));
+        }
         again
     }
 
@@ -181,8 +189,10 @@ impl Devices {
         for item in catalog.items {
             unknown += usize::from(device.channels.change(item, &mut self.bytes).is_err());
         }
-        if unknown > 0 && device.channels.extent == Extent::Whole {
-            device.channels.extent = Extent::Part(device.channels.len());
+        if unknown > 0 {
+            if device.channels.extent == Extent::Whole {
+                device.channels.extent = Extent::Part(device.channels.len());
+            }
             self.ask_again(context, sender);
         }
         self.news.push(News::Catalog(sender.clone()));

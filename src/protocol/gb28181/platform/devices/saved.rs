@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::channels::{CHANNELS_MAX, Extent, is_item};
+use super::presence::GRACE_MS;
 use super::{Device, Devices, Id};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Charset, DeviceInfo, Item};
@@ -70,7 +71,9 @@ impl Devices {
         }
         let mut restored = 0;
         for device in saved.devices {
-            if self.by_id.len() < context.settings.devices_max && device.expires_unix_ms > context.clock.unix_ms {
+            if self.by_id.len() < context.settings.devices_max
+                && device.expires_unix_ms.saturating_add(GRACE_MS) > context.clock.unix_ms
+            {
                 restored += 1;
                 self.restore_device(context, device);
             }
@@ -85,7 +88,7 @@ impl Devices {
         if !saved.udp {
             (device.hop, device.is_udp) = (None, false);
         }
-        device.expires = now.after_millis(saved.expires_unix_ms - context.clock.unix_ms);
+        device.expires = now.after_millis(saved.expires_unix_ms.saturating_sub(context.clock.unix_ms));
         (device.charset, device.version, device.info) = (saved.charset, saved.version, saved.info);
         let items = saved.channels.into_iter().filter(is_item).take(CHANNELS_MAX);
         let items: Vec<Item> = items.filter(|item| self.bytes.take(item.bytes())).collect();

@@ -4,6 +4,7 @@ mod anything;
 mod asking;
 mod registering;
 mod telling;
+mod troubles;
 
 use serde_json::json;
 

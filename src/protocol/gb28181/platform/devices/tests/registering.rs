@@ -75,6 +75,9 @@ fn credentials_that_were_used_are_not_taken_again() {
     let response = world.register_once(thief, NVR, PASSWORD, Some(&challenge), "3600");
     assert_eq!(response.status, 401);
     assert!(response.headers.get("WWW-Authenticate").unwrap().contains("stale=true"));
+    assert_eq!((world.reasons(), world.devices.hop(NVR)), (vec!["sip_stale_nonce"], Ok(hop)));
+    let neighbour = udp("192.0.2.10:40000");
+    assert_eq!(world.register_once(neighbour, NVR, PASSWORD, Some(&challenge), "3600").status, 401);
     assert_eq!((world.reasons(), world.devices.hop(NVR)), (vec!["sip_replayed_nonce"], Ok(hop)));
     // A stale answer of the device itself costs one more round.
     let stale = response.headers.get("WWW-Authenticate").unwrap().to_owned();
@@ -149,7 +152,7 @@ fn a_registration_ends_unless_it_is_refreshed() {
     world.register_for(hop, NVR, "120");
     world.pass(100_000);
     assert!(world.detail(NVR).0);
-    world.pass(21_000);
+    world.pass(21_000 + presence::GRACE_MS);
     let (online, detail) = world.detail(NVR);
     assert!(!online && detail.starts_with("its registration has ended"), "{detail}");
     assert_eq!(world.keepalive(hop, NVR), 403, "so that it registers again");
@@ -239,7 +242,7 @@ fn devices_are_known_after_a_restart() {
     let mut world = restart(30);
     world.pass(180_000);
     assert_eq!(world.detail(NVR).1, "its keepalives have not come");
-    assert_eq!(restart(3_601).devices.ids().count(), 0, "ended meanwhile");
+    assert_eq!(restart(3_601 + presence::GRACE_MS / 1_000).devices.ids().count(), 0, "ended meanwhile");
     let mut world = World::new();
     world.run(|devices, context| devices.restore(context, Saved { version: 2, ..saved.clone() }));
     assert_eq!(world.devices.ids().count(), 0);
