@@ -3,6 +3,7 @@
 //! Limits: [`CHANNELS_MAX`] a device, [`BYTES_MAX`] for the catalogs and unfinished answers of all. Not here: the questions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Devices, ID_BYTES_MAX, Id, News};
 use crate::media::Stamp;
@@ -56,7 +57,7 @@ pub(super) enum Extent {
     Part(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel {
     pub item: Item,
     /// What the device has told of it last.
@@ -65,7 +66,8 @@ pub(super) struct Channel {
 
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    by_id: BTreeMap<String, Channel>,
+    /// Shared with what is written down until either changes.
+    by_id: Arc<BTreeMap<String, Channel>>,
     bytes: usize,
     pub announced: Option<u32>,
     pub extent: Extent,
@@ -85,6 +87,10 @@ impl Channels {
 
     pub fn get(&self, id: &str) -> Option<&Item> {
         self.by_id.get(id).map(|channel| &channel.item)
+    }
+
+    pub fn shared(&self) -> Arc<BTreeMap<String, Channel>> {
+        self.by_id.clone()
     }
 
     pub fn items(&self) -> impl Iterator<Item = &Item> {
@@ -114,7 +120,7 @@ impl Channels {
         if whole {
             bytes.give_back(self.bytes);
             self.bytes = 0;
-            self.by_id.clear();
+            self.by_id = Arc::default();
         }
         for item in items {
             self.put(item, bytes);
@@ -128,13 +134,15 @@ impl Channels {
             return bytes.give_back(size);
         }
         self.bytes += size;
-        let old = self.by_id.insert(item.device_id.clone(), Channel { item, event: None });
+        let old = Arc::make_mut(&mut self.by_id).insert(item.device_id.clone(), Channel { item, event: None });
         self.release(old, bytes);
     }
 
     fn remove(&mut self, id: &str, bytes: &mut Bytes) {
-        let old = self.by_id.remove(id);
-        self.release(old, bytes);
+        if self.by_id.contains_key(id) {
+            let old = Arc::make_mut(&mut self.by_id).remove(id);
+            self.release(old, bytes);
+        }
     }
 
     fn release(&mut self, old: Option<Channel>, bytes: &mut Bytes) {
@@ -153,7 +161,7 @@ impl Channels {
                 return Ok(());
             }
             Some(ItemEvent::On | ItemEvent::Off | ItemEvent::VideoLoss | ItemEvent::Defect) => {
-                let known = self.by_id.get_mut(&id).ok_or(())?;
+                let known = self.channel(&id).ok_or(())?;
                 let is_on = event == Some(ItemEvent::On);
                 known.item.fields.status = Some(if is_on { ItemStatus::On } else { ItemStatus::Off });
             }
@@ -169,10 +177,15 @@ impl Channels {
                 self.put(item, bytes);
             }
         }
-        if let Some(channel) = self.by_id.get_mut(&id) {
+        if let Some(channel) = self.channel(&id) {
             channel.event = event;
         }
         Ok(())
+    }
+
+    /// To be changed: what is written down at the moment keeps what it has.
+    fn channel(&mut self, id: &str) -> Option<&mut Channel> {
+        if self.by_id.contains_key(id) { Arc::make_mut(&mut self.by_id).get_mut(id) } else { None }
     }
 }
 

@@ -58,16 +58,17 @@ impl Devices {
         let nonce = self.check_password(context, hop, request, user)?;
         let user: Id = user.into();
         let expires_s = request.expires_s().unwrap_or(EXPIRES_S).min(EXPIRES_S_MAX);
-        if expires_s == 0 {
+        let is_news = if expires_s == 0 {
             self.unregistered(context, &user);
+            true
         } else {
             self.make_room(context, hop, &user)?;
-            self.take_registration(context, hop, request, &user, expires_s);
-        }
+            self.take_registration(context, hop, request, &user, expires_s)
+        };
         if let Some(device) = self.by_id.get_mut(&user) {
             device.nonce = nonce;
         }
-        context.out.push(Output::Save);
+        context.out.push(if is_news { Output::Save } else { Output::SaveLater });
         let mut response = request.response(200);
         let date = dates::local_millis(context.clock.unix_ms, context.settings.utc_offset_minutes);
         response.headers.push("Date", &date);
@@ -138,7 +139,8 @@ impl Devices {
         Ok(())
     }
 
-    fn take_registration(&mut self, context: &mut Context<'_>, hop: Hop, request: &Request, id: &Id, expires_s: u32) {
+    /// `true`: more has changed than until when it is.
+    fn take_registration(&mut self, context: &mut Context<'_>, hop: Hop, request: &Request, id: &Id, expires_s: u32) -> bool {
         let now = context.now();
         let expires = now.after_millis(u64::from(expires_s) * 1_000);
         let device = self.by_id.entry(id.clone()).or_insert_with(|| Device::new(hop, now));
@@ -147,7 +149,9 @@ impl Devices {
         let (has_another_call_id, has_moved) = (device.call_id != call_id, device.hop != Some(hop));
         device.call_id = call_id;
         (device.registered, device.expires, device.heard) = (Some(now), expires, now);
-        device.version = request.headers.get(VERSION_HEADER).and_then(kept);
+        let version = request.headers.get(VERSION_HEADER).and_then(kept);
+        let is_news = !was_there || has_moved || device.version != version;
+        device.version = version;
         device.agent = request.headers.get("User-Agent").and_then(kept);
         self.follow(context, hop, id);
         self.watch_presence(context, id);
@@ -161,6 +165,7 @@ impl Devices {
         } else if has_another_call_id {
             self.may_have_begun_anew(context, id);
         }
+        is_news
     }
 
     fn unregistered(&mut self, context: &mut Context<'_>, id: &Id) {

@@ -249,6 +249,43 @@ fn devices_are_known_after_a_restart() {
 }
 
 #[test]
+fn a_refresh_is_saved_in_no_hurry_and_a_snapshot_costs_no_catalog() {
+    let (hop, moved) = (udp("192.0.2.10:5060"), udp("192.0.2.10:40000"));
+    let mut world = World::with_camera(hop);
+    let saves = |world: &mut World| {
+        let out = std::mem::take(&mut world.out);
+        let count = |wanted: fn(&Output) -> bool| out.iter().filter(|output| wanted(output)).count();
+        (count(|output| matches!(output, Output::Save)), count(|output| matches!(output, Output::SaveLater)))
+    };
+    saves(&mut world);
+    let snapshot = world.run(|devices, context| devices.saved(context.clock));
+    let cases: [(&str, fn(&mut World, Hop, Hop), (usize, usize)); 5] = [
+        ("refreshed", |world, hop, _| drop(world.register(hop, NVR)), (0, 1)),
+        ("another time", |world, hop, _| drop(world.register_for(hop, NVR, "600")), (0, 1)),
+        ("moved", |world, _, moved| drop(world.register(moved, NVR)), (1, 0)),
+        ("gone", |world, _, moved| drop(world.register_for(moved, NVR, "0")), (1, 0)),
+        ("back", |world, _, moved| drop(world.register(moved, NVR)), (1, 0)),
+    ];
+    for (name, act, expected) in cases {
+        act(&mut world, hop, moved);
+        assert_eq!(saves(&mut world), expected, "{name}");
+        world.pass(1);
+    }
+    let again = world.run(|devices, context| devices.saved(context.clock));
+    assert!(snapshot.devices[0].channels.is_same(&again.devices[0].channels), "shared");
+    // What is being written keeps what it has.
+    let off = format!(
+        "<Notify><CmdType>Catalog</CmdType><SN>1</SN><DeviceList><Item><DeviceID>{CAMERA}</DeviceID><Event>OFF</Event></Item>\
+        </DeviceList></Notify>"
+    );
+    assert_eq!(world.message(moved, NVR, &off), 200);
+    let statuses = |saved: &Saved| saved.devices[0].channels.items().map(|item| item.status).collect::<Vec<_>>();
+    assert_eq!(statuses(&snapshot), [Some(manscdp::ItemStatus::On)]);
+    assert_eq!(statuses(&world.run(|devices, context| devices.saved(context.clock))), [Some(manscdp::ItemStatus::Off)]);
+    assert_eq!(world.devices.bytes.used(), world.devices.by_id[NVR].channels.bytes());
+}
+
+#[test]
 fn a_file_of_devices_stays_readable() {
     let saved: Saved = serde_json::from_value(json!({
         "version": 1,
@@ -260,7 +297,8 @@ fn a_file_of_devices_stays_readable() {
     }))
     .unwrap();
     assert_eq!((saved.devices[0].charset, saved.devices[0].info.device_name.as_str()), (Charset::Utf8, "N"));
-    assert_eq!((saved.devices[0].channels[0].name.as_str(), saved.devices[0].channels[0].info.ptz_type), ("大门", Some(1)));
+    let items: Vec<_> = saved.devices[0].channels.items().map(|item| (item.name.as_str(), item.info.ptz_type)).collect();
+    assert_eq!(items, [("大门", Some(1))]);
     let text = serde_json::to_string(&saved).unwrap();
     assert!(!text.contains("manufacturer"), "what is not known is left out: {text}");
     assert_eq!(serde_json::from_str::<Saved>(&text).unwrap(), saved);
