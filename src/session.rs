@@ -103,9 +103,9 @@ pub enum Input<'a> {
     PairOpened { pair: PairId, port: Option<u16> },
     /// Answers [`Output::JoinGroup`]: the stream is sent there.
     GroupJoined(Group),
-    /// Answers [`Output::OpenPort`]. `None`: no port is left.
+    /// Answers [`Output::OpenPort`] and [`Output::AwaitPeer`]. `None`: no port is left.
     PortOpened(Option<u16>),
-    /// Somebody has connected to the port of [`Output::OpenPort`]: the bytes that follow are from there.
+    /// Somebody has connected to the port of the session: the bytes that follow are from there.
     Connected(SocketAddr),
     /// That connection is over. Told also to a session that the operator has started, of its own connection, before it is dropped.
     Disconnected,
@@ -217,6 +217,9 @@ pub enum Output {
     ClosePair(PairId),
     /// Asks for a TCP port on this shard, for one connection at a time. Of a session without a connection of its own; open until it ends.
     OpenPort,
+    /// The same for a session that sends: who connects first is its connection from then on, and the port is closed.
+    /// Answered as [`Output::OpenPort`] is.
+    AwaitPeer,
     /// Of a publisher: asks to be told when nobody has watched its stream, on any shard, for so many milliseconds.
     AskUnwatched(u64),
     /// Of a session without a connection of its own: who sends to it has shown, or is another from now on.
@@ -343,6 +346,37 @@ pub struct Reception {
     pub refusal: Option<Refusal>,
 }
 
+/// How far a session has come that was started to send a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendingState {
+    /// For somebody to connect, then for the stream.
+    Waiting,
+    Sending,
+    Ended,
+}
+
+/// What such a session says of itself, for the operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sending {
+    pub key: StreamKey,
+    pub transport: &'static str,
+    pub payload: &'static str,
+    /// Where it sends from, or where it waits for somebody to connect; `None`: nowhere of its own, or there was none left.
+    pub port: Option<u16>,
+    pub to: Option<SocketAddr>,
+    pub ssrc: u32,
+    pub state: SendingState,
+    /// The state in words, with its reason.
+    pub detail: String,
+    /// Names of codecs that are sent, and that have no place in the payload.
+    pub tracks: Vec<&'static str>,
+    pub left_out: Vec<&'static str>,
+    /// Sent so far; the shard knows it.
+    pub bytes: u64,
+    /// Why it could not begin.
+    pub refusal: Option<Refusal>,
+}
+
 /// One connection's protocol.
 pub trait Session: Send {
     /// Takes one input and appends its consequences. After an error the session is only dropped: what it appended before is still
@@ -354,6 +388,11 @@ pub trait Session: Send {
 
     /// What a session that the operator has started says of itself; `None`: it was not.
     fn reception(&self) -> Option<Reception> {
+        None
+    }
+
+    /// What a session that was started to send a stream says of itself; `None`: it was not.
+    fn sending(&self) -> Option<Sending> {
         None
     }
 

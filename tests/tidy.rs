@@ -243,6 +243,7 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtp_roundtrip",
         "rtp_framing",
         "ps",
+        "ps_roundtrip",
         "rtp_receiver",
         "manscdp",
         "gb28181_sdp",

@@ -24,6 +24,7 @@ use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
 use super::receivers::{BadRequest, OpenRequest, ReceiverView, StartError};
+use super::senders;
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
@@ -78,6 +79,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(kick))
         .route("/api/v1/rtp", get(receivers).post(open_receiver))
+        .route("/api/v1/rtp/senders", get(senders::senders).post(senders::start))
+        .route("/api/v1/rtp/senders/{id}", get(senders::sender).delete(senders::close))
         .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
         .route("/api/v1/shards", get(shards))
         .route("/api/v1/version", get(version))
@@ -91,7 +94,7 @@ pub fn router(app: Arc<App>) -> Router {
 
 /// Why a request is not granted.
 #[derive(Debug, thiserror::Error)]
-enum ApiError {
+pub(super) enum ApiError {
     #[error("no such route")]
     NoRoute,
     #[error("this route does not take that method")]
@@ -118,10 +121,14 @@ enum ApiError {
     Silent(ShardId),
     #[error("no receiver {0}")]
     NoReceiver(SessionId),
+    #[error("no sender {0}")]
+    NoSender(SessionId),
     #[error("the body is not what this route takes: {0}")]
     BadJson(serde_json::Error),
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
+    #[error(transparent)]
+    BadSender(#[from] senders::BadRequest),
     #[error(transparent)]
     NotStarted(#[from] StartError),
 }
@@ -129,12 +136,13 @@ enum ApiError {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            ApiError::NoRoute | ApiError::NoStream(_) | ApiError::NoSession(_) | ApiError::NoReceiver(_) => StatusCode::NOT_FOUND,
+            ApiError::NoRoute | ApiError::NoStream(_) | ApiError::NoSession(_) => StatusCode::NOT_FOUND,
+            ApiError::NoReceiver(_) | ApiError::NoSender(_) => StatusCode::NOT_FOUND,
             ApiError::BadMethod => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::BadKey(_) | ApiError::BadId | ApiError::BadPath(_) | ApiError::BadQuery(_) | ApiError::BadLimit => {
                 StatusCode::BAD_REQUEST
             }
-            ApiError::BadJson(_) | ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::BadJson(_) | ApiError::BadRequest(_) | ApiError::BadSender(_) => StatusCode::BAD_REQUEST,
             ApiError::NotStarted(StartError::NameInUse(_)) => StatusCode::CONFLICT,
             ApiError::NotStarted(StartError::Connect(_)) => StatusCode::BAD_GATEWAY,
             ApiError::ForeignOrigin => StatusCode::FORBIDDEN,
@@ -177,17 +185,17 @@ fn same_site(headers: &HeaderMap) -> bool {
 
 /// One page of a list.
 #[derive(Debug, Serialize)]
-struct Page<T> {
+pub(super) struct Page<T> {
     /// How many there are on all pages.
-    total: usize,
-    offset: usize,
-    limit: usize,
-    silent_shards: Vec<ShardId>,
+    pub total: usize,
+    pub offset: usize,
+    pub limit: usize,
+    pub silent_shards: Vec<ShardId>,
     #[serde(flatten)]
-    entries: T,
+    pub entries: T,
 }
 
-fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
     let limit = asked.unwrap_or(LIMIT_DEFAULT);
     if (1..=LIMIT_MAX).contains(&limit) { Ok(limit) } else { Err(ApiError::BadLimit) }
 }
@@ -270,12 +278,12 @@ async fn sessions(
     Ok(Json(Page { total, offset: query.offset, limit, silent_shards, entries: SessionsPage { sessions } }))
 }
 
-fn session_id(path: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiError> {
+pub(super) fn session_id(path: Result<Path<String>, PathRejection>) -> Result<SessionId, ApiError> {
     let Path(id) = path?;
     id.parse().map_err(|()| ApiError::BadId)
 }
 
-fn unanswered(id: SessionId) -> impl Fn(Unanswered) -> ApiError {
+pub(super) fn unanswered(id: SessionId) -> impl Fn(Unanswered) -> ApiError {
     move |why| match why {
         Unanswered::NoShard => ApiError::NoSession(id),
         Unanswered::Silent(shard) => ApiError::Silent(shard),

@@ -13,6 +13,7 @@ mod media_socket;
 mod metrics;
 mod process;
 mod receivers;
+mod senders;
 mod sessions;
 mod shards;
 mod streams;

@@ -41,9 +41,18 @@ enum TransportName {
 /// A number, or its digits as they stand in the `y=` line of a session description, with leading zeros.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Ssrc {
+pub enum Ssrc {
     Number(u32),
     Digits(String),
+}
+
+impl Ssrc {
+    pub fn number(&self) -> Option<u32> {
+        match self {
+            Ssrc::Number(number) => Some(*number),
+            Ssrc::Digits(digits) => digits.parse().ok(),
+        }
+    }
 }
 
 /// Why a request cannot be understood.
@@ -66,11 +75,7 @@ impl TryFrom<OpenRequest> for Request {
 
     fn try_from(request: OpenRequest) -> Result<Request, BadRequest> {
         let key = StreamKey::parse(&request.stream)?;
-        let ssrc = match request.ssrc {
-            None => None,
-            Some(Ssrc::Number(number)) => Some(number),
-            Some(Ssrc::Digits(digits)) => Some(digits.parse().map_err(|_| BadRequest::Ssrc)?),
-        };
+        let ssrc = request.ssrc.map(|ssrc| ssrc.number().ok_or(BadRequest::Ssrc)).transpose()?;
         let timeout_ms = request.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
         let is_time = |ms: &u64| (TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(ms);
         if !is_time(&timeout_ms) {
@@ -133,7 +138,7 @@ impl App {
             Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
             Receiving::Started(id, reception) => Ok((id, reception)),
             // Its owner has changed between the two questions: as a publisher that comes at the same moment.
-            Receiving::Elsewhere(_) => Err(refused(Refusal::NameInUse, String::new())),
+            Receiving::Elsewhere(_) | Receiving::Sends(..) => Err(refused(Refusal::NameInUse, String::new())),
             Receiving::Refused(refusal) => {
                 Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
             }

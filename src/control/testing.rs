@@ -12,7 +12,7 @@ use super::shards::Shards;
 use crate::config::Config;
 use crate::hub::stats::{Latency, StreamCounters};
 use crate::media::{Stamp, Tracks};
-use crate::session::{Reception, Refusal, StreamKey};
+use crate::session::{Reception, Refusal, Sending, StreamKey};
 use crate::shard::message::*;
 
 /// What one shard answers.
@@ -22,6 +22,7 @@ pub struct Script {
     pub sessions: Vec<SessionSnapshot>,
     pub shard: ShardSnapshot,
     pub receptions: Vec<(SessionId, Reception)>,
+    pub sendings: Vec<(SessionId, Sending)>,
     /// No receiver is started, for this reason.
     pub refuses: Option<Refusal>,
     /// Takes commands and answers none.
@@ -53,13 +54,15 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     done.send(script.sessions.iter().any(|known| known.id == session)).unwrap();
                 }
                 Command::Receive { session, reply, .. } | Command::Adopt { session, reply, .. } => {
-                    let reception = session.reception().unwrap();
-                    let answer = match script.refuses {
-                        Some(refusal) => Receiving::Refused(refusal),
-                        None => Receiving::Started(SessionId { shard: 0, number: 9 }, reception),
+                    let id = SessionId { shard: 0, number: 9 };
+                    let answer = match (script.refuses, session.reception()) {
+                        (Some(refusal), _) => Receiving::Refused(refusal),
+                        (None, Some(reception)) => Receiving::Started(id, reception),
+                        (None, None) => Receiving::Sends(id, session.sending().unwrap()),
                     };
                     reply.send(answer).unwrap();
                 }
+                Command::Sendings(reply) => reply.send(script.sendings.clone()).unwrap(),
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::Expect { done, .. } => done.send(true).unwrap(),
                 Command::PublishClip(_) => {}

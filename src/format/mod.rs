@@ -91,6 +91,8 @@ pub enum Format {
     Rtmp { hevc: HevcForm, message_stream: u32 },
     /// RTP packets and RTCP reports.
     Rtp(rtp::RtpCarriage),
+    /// RTP packets of one source with all of the stream in them.
+    Single(rtp::RtpSource),
 }
 
 /// What a muxer needs to know of the world, which it cannot see.
@@ -113,6 +115,7 @@ impl Format {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
             Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
+            Format::Single(source) => Box::new(rtp::mux::SingleMuxer::new(source, context)),
         }
     }
 
@@ -124,7 +127,7 @@ impl Format {
         packets: impl Iterator<Item = &'a Packet>,
     ) -> Option<rtp::RtpStart> {
         match self {
-            Format::Flv { .. } | Format::Rtmp { .. } => None,
+            Format::Flv { .. } | Format::Rtmp { .. } | Format::Single(_) => None,
             Format::Rtp(carriage) => Some(rtp::start::start_of(config, packets, carriage, rtp::start::clock_rates(tracks))),
         }
     }

@@ -107,6 +107,45 @@ pub fn adts_frame(bytes: &[u8]) -> Option<(Bytes, &[u8], &[u8])> {
     Some((AacConfig::build(object_type, sample_rate, channels), raw, behind))
 }
 
+/// What a frame of ADTS has in front of the raw frames of a config, but for their length; see [`AdtsHeader::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdtsHeader {
+    profile: u8,
+    rate_index: u8,
+    channel_configuration: u8,
+}
+
+impl AdtsHeader {
+    /// Of an AudioSpecificConfig. `None`: ADTS cannot say it (object types above 4, rates outside the table, channels that are told in the
+    /// raw frames). Of SBR and PS the core is said: decoders find them in the frames.
+    pub fn from_config(config: &[u8]) -> Option<AdtsHeader> {
+        let core = AacConfig::parse(config)?;
+        let rate_index = SAMPLE_RATES.iter().position(|rate| *rate == core.core_sample_rate)? as u8;
+        let mut bits = BitReader::new(config);
+        object_type(&mut bits)?;
+        sample_rate(&mut bits)?;
+        let channel_configuration = bits.bits(4)? as u8;
+        let is_said = matches!(core.object_type, 1..=4) && matches!(channel_configuration, 1..=7) && core.frame_samples == 1_024;
+        is_said.then_some(AdtsHeader { profile: core.object_type - 1, rate_index, channel_configuration })
+    }
+
+    /// Of a raw frame of so many bytes; `None`: it has too many.
+    pub fn of(self, raw_bytes: usize) -> Option<[u8; ADTS_HEADER_BYTES]> {
+        let AdtsHeader { profile, rate_index, channel_configuration } = self;
+        let length = u16::try_from(raw_bytes + ADTS_HEADER_BYTES).ok().filter(|length| *length < 1 << 13)?;
+        Some([
+            0xFF,
+            0xF1,
+            profile << 6 | rate_index << 2 | channel_configuration >> 2,
+            channel_configuration << 6 | (length >> 11) as u8,
+            (length >> 3) as u8,
+            // The fullness of the buffer: a variable bit rate.
+            (length << 5) as u8 | 0x1F,
+            0xFC,
+        ])
+    }
+}
+
 fn object_type(bits: &mut BitReader<'_>) -> Option<u8> {
     let short = bits.bits(5)?;
     let object_type = if short == OBJECT_ESCAPE { 32 + bits.bits(6)? } else { short };
@@ -263,6 +302,32 @@ mod tests {
         for broken in [&[][..], &[0x12], &[0x00, 0x10], &[0x16, 0x90]] {
             assert_eq!(AacConfig::parse(broken), None, "{broken:x?}");
         }
+    }
+
+    #[test]
+    fn headers_of_adts_read_back() {
+        for (rate, channels) in [(8_000, 1), (44_100, 2), (48_000, 8), (96_000, 6)] {
+            let (config, raw) = (AacConfig::build_lc(rate, channels), vec![7; 1_500]);
+            let header = AdtsHeader::from_config(&config).unwrap().of(raw.len()).unwrap();
+            let bytes = [&header[..], &raw, &[9]].concat();
+            assert_eq!(adts_frame(&bytes), Some((config, &raw[..], &[9][..])), "{rate}, {channels}");
+        }
+        let core = AdtsHeader::from_config(&[0xEB, 0x09, 0x88, 0x00]).unwrap().of(100).unwrap();
+        assert_eq!(
+            adts_frame(&[&core[..], &[0; 100]].concat()).unwrap().0,
+            AacConfig::build_lc(24_000, 1),
+            "SBR and PS: the core"
+        );
+        let not_said: [(&str, Bytes); 4] = [
+            ("a rate outside the table", AacConfig::build_lc(12_345, 2)),
+            ("channels in the frames", Bytes::from_static(&[0x11, 0x80, 0, 0, 0])),
+            ("AAC-LD", AacConfig::build(23, 48_000, 2)),
+            ("nothing", Bytes::new()),
+        ];
+        for (name, config) in not_said {
+            assert_eq!(AdtsHeader::from_config(&config), None, "{name}");
+        }
+        assert_eq!(AdtsHeader::from_config(&AacConfig::build_lc(48_000, 2)).unwrap().of(8_185), None);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::h264::AvcConfig;
+use super::h265::HevcConfig;
+
 /// Names one track inside its stream. Demuxers hand them out in the order in which tracks appear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrackId(pub u8);
@@ -81,6 +84,19 @@ pub struct Track {
     /// The codec's set-up record; its form per codec stands in [`crate::media`].
     pub config: Bytes,
     pub shape: TrackShape,
+}
+
+impl Track {
+    /// The parameter sets of H.264 and H.265, as they stand in front of a picture at which decoding may begin.
+    pub fn parameter_sets(&self) -> Vec<Bytes> {
+        match self.codec {
+            Codec::H264 => AvcConfig::parse(&self.config).map(|config| [config.sps, config.pps].concat()).unwrap_or_default(),
+            Codec::H265 => {
+                HevcConfig::parse(&self.config).map(|config| [config.vps, config.sps, config.pps].concat()).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// All tracks of a stream at one moment, in the order in which they appeared.

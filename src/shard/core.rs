@@ -4,7 +4,7 @@
 //! through [`Ports`]. Nothing here waits, and nothing is shared with another thread but the directory.
 //!
 //! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
-//! `receptions.rs` what the operator has started and its TCP ports,
+//! `receptions.rs` what the operator has started and its TCP ports, `sendings.rs` those that send,
 //! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
 //! `flush.rs` sends · `snapshot.rs` reports.
 
@@ -30,7 +30,7 @@ use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
-use crate::session::{CloseReason, Group, Input, Output, PairId, Reception, Refusal, Session, SessionError, StreamKey};
+use crate::session::{CloseReason, Group, Input, Output, PairId, Reception, Refusal, Sending, Session, SessionError, StreamKey};
 
 /// How long a connection that is closed may take to get its last bytes out.
 const CLOSING_MS: u64 = 5_000;
@@ -51,6 +51,8 @@ pub trait Ports {
     /// Opens a TCP port; who connects there is told by [`Core::connected`].
     fn open_port(&mut self, index: ConnIndex) -> Option<OpenedPort>;
     fn close_port(&mut self, handle: usize);
+    /// Opens a TCP port; the first who connects there is given to [`Core::peer_connected`].
+    fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort>;
     /// A multicast group that nobody uses, and the socket to send to it; `None`: there is none.
     fn open_group(&mut self) -> Option<OpenedGroup>;
     fn close_group(&mut self, handle: usize);
@@ -163,6 +165,7 @@ pub struct Core<P: Ports> {
     pub(super) held_bytes_max: usize,
     /// What sessions that the operator has started said last, once they are over.
     pub(super) receptions_over: VecDeque<(SessionId, Reception)>,
+    pub(super) sendings_over: VecDeque<(SessionId, Sending)>,
     /// When it is said again which streams are waited for.
     pub(super) next_wanted: Stamp,
     answers: VecDeque<(ConnIndex, Answer)>,
@@ -195,6 +198,7 @@ impl<P: Ports> Core<P> {
             held_bytes: 0,
             held_bytes_max,
             receptions_over: VecDeque::new(),
+            sendings_over: VecDeque::new(),
             next_wanted: Stamp::ZERO,
             answers: VecDeque::new(),
             scratch: Vec::new(),
@@ -356,6 +360,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn forget(&mut self, index: ConnIndex) {
         let conn = self.conns.remove(index);
         self.keep_reception(&conn);
+        self.keep_sending(&conn);
         self.held_bytes -= conn.held_bytes;
         self.counters.bytes_out += conn.out.bytes_sent;
     }
@@ -455,6 +460,9 @@ impl<P: Ports> Core<P> {
             }
             Command::Receptions(reply) => {
                 let _ = reply.try_send(self.receptions());
+            }
+            Command::Sendings(reply) => {
+                let _ = reply.try_send(self.sendings());
             }
             Command::PublishClip(key) => {
                 let session = crate::protocol::clip::ClipPublisher::boxed(key);
@@ -582,6 +590,7 @@ impl<P: Ports> Core<P> {
             Output::OpenPair(pair) => self.open_pair(index, pair),
             Output::ClosePair(pair) => self.close_pair(index, pair),
             Output::OpenPort => self.open_port(index),
+            Output::AwaitPeer => self.await_peer(index),
             Output::AskUnwatched(ms) => self.conns[index].unwatched_ms = Some(ms),
             Output::Peer(peer) => self.conns[index].peer = Some(peer),
             Output::Redirect(target) => self.redirect(index, target),

@@ -164,6 +164,10 @@ impl Ports for NetPorts {
         self.tcp.close(handle);
     }
 
+    fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.tcp.await_peer(index)
+    }
+
     fn open_group(&mut self) -> Option<OpenedGroup> {
         self.groups.open()
     }
@@ -420,6 +424,20 @@ impl Drop for Registered {
             core.remove(clock::now(), self.index);
             core.ports.tls.remove(&self.tcp.as_raw_fd());
         }
+    }
+}
+
+/// Somebody has connected to the port of a session that waited for that: the connection is its own.
+pub(super) fn peer_connected(driver: &Rc<Driver>, index: ConnIndex, tcp: Tcp, peer: SocketAddr) {
+    let socket = tcp.as_raw_fd();
+    let is_taken = driver.with(|core, now| {
+        if let Err(error) = socket::prepare(socket, core.config().viewer.kernel_unsent_bytes_max) {
+            log::debug!("{peer}: {error}");
+        }
+        core.peer_connected(now, index, peer, socket)
+    });
+    if is_taken {
+        rt::spawn(connection(driver.clone(), index, tcp));
     }
 }
 

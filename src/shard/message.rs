@@ -10,7 +10,7 @@ use super::core::Answer;
 use crate::hub::directory::Tunnel;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
-use crate::session::{CloseReason, ExpectedSource, Output, Reception, Refusal, Session, StreamKey};
+use crate::session::{CloseReason, ExpectedSource, Output, Reception, Refusal, Sending, Session, StreamKey};
 
 pub type ShardId = u16;
 
@@ -52,13 +52,13 @@ pub enum Command {
         reason: CloseReason,
         done: flume::Sender<bool>,
     },
-    /// Starts a session that receives a stream and has no connection of its own.
+    /// Starts a session that receives or sends a stream and has no connection of its own.
     Receive {
         session: Box<dyn Session>,
         protocol: &'static str,
         reply: flume::Sender<Receiving>,
     },
-    /// Starts a session that receives a stream on a connection that has been made for it.
+    /// Starts a session that receives or sends a stream on a connection that has been made for it.
     Adopt {
         /// Connected, and in blocking mode.
         socket: OwnedFd,
@@ -75,6 +75,8 @@ pub enum Command {
     },
     /// What all such sessions say of themselves, those first that run.
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
+    /// The same of those that send.
+    Sendings(flume::Sender<Vec<(SessionId, Sending)>>),
     /// Publishes the built-in clip, over and over.
     PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.
@@ -93,6 +95,8 @@ pub enum Report {
 pub enum Receiving {
     /// It runs, or says why it is over already.
     Started(SessionId, Reception),
+    /// The same of a session that sends.
+    Sends(SessionId, Sending),
     /// Its stream belongs to another shard; a connection for it was let go.
     Elsewhere(ShardId),
     Refused(Refusal),

@@ -25,6 +25,9 @@ mod random_tests;
 mod reception_tests;
 mod receptions;
 #[cfg(test)]
+mod sending_tests;
+mod sendings;
+#[cfg(test)]
 mod sim;
 mod snapshot;
 pub mod streams;

@@ -1,7 +1,8 @@
 //! The TCP ports of a shard that sessions open: out of the same pool as the pairs of UDP ports, one connection at a time.
 //!
 //! Whoever connects while another is connected waits until that one ends or has been silent for [`REBIND_SILENCE_MS`]: nobody takes a
-//! running connection over, and nobody blocks the port by saying nothing. One waits at most, the last. Nothing is ever sent.
+//! running connection over, and nobody blocks the port by saying nothing. One waits at most, the last. Nothing is ever sent. Of a session
+//! that sends, the first who connects becomes an ordinary connection.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -56,6 +57,15 @@ impl TcpPorts {
     }
 
     pub fn open(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.listen(index, |driver, open, listener, taken| rt::spawn(serve(driver, open, listener, taken)))
+    }
+
+    /// A port that is closed as soon as somebody has connected, who then is the session's connection.
+    pub fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.listen(index, |driver, open, listener, taken| rt::spawn(hand_over(driver, open, listener, taken)))
+    }
+
+    fn listen(&mut self, index: ConnIndex, spawn: impl FnOnce(Rc<Driver>, Rc<OpenPort>, Listener, Taken)) -> Option<OpenedPort> {
         let tries = self.pool.borrow().len().min(TRIES_MAX);
         for _ in 0..tries {
             let port = self.pool.borrow_mut().pop_front()?;
@@ -64,7 +74,7 @@ impl TcpPorts {
                 Ok(listener) => {
                     let open = Rc::new(OpenPort { index, closed: Cell::new(false), waker: RefCell::new(None) });
                     // Without a driver the shard is ending.
-                    rt::spawn(serve(self.driver.upgrade()?, open.clone(), listener, taken));
+                    spawn(self.driver.upgrade()?, open.clone(), listener, taken);
                     return Some(OpenedPort { port, handle: self.open.insert(open) });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -138,6 +148,32 @@ async fn serve(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken
         // It may have ended while the pause lasted.
         if !port.closed.get() {
             let_in(&driver, &port, &mut connection, &mut newcomer);
+        }
+    }
+    drop(listener);
+    drop(taken);
+}
+
+async fn hand_over(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken: Taken) {
+    loop {
+        let mut accept = pin!(listener.accept());
+        let accepted = poll_fn(|cx| {
+            if port.closed.get() {
+                return Poll::Ready(None);
+            }
+            *port.waker.borrow_mut() = Some(cx.waker().clone());
+            accept.as_mut().poll(cx).map(Some)
+        });
+        match accepted.await {
+            Some(Ok((tcp, peer))) => {
+                super::driver::peer_connected(&driver, port.index, tcp, peer);
+                break;
+            }
+            Some(Err(error)) => {
+                log::debug!("TCP port {}: accept: {error}", taken.port);
+                rt::sleep(super::driver::ACCEPT_PAUSE).await;
+            }
+            None => break,
         }
     }
     drop(listener);

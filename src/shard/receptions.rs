@@ -29,10 +29,17 @@ impl<P: Ports> Core<P> {
         }
         self.counters.accepted += 1;
         let id = SessionId { shard: self.id, number: self.start_internal(now, session, protocol) };
-        match self.receptions().into_iter().find(|(of, _)| *of == id) {
-            Some((id, reception)) => Receiving::Started(id, reception),
+        self.begun(id)
+    }
+
+    fn begun(&self, id: SessionId) -> Receiving {
+        let received = self.receptions().into_iter().find(|(of, _)| *of == id);
+        let sent = self.sendings().into_iter().find(|(of, _)| *of == id);
+        match (received, sent) {
+            (Some((id, reception)), _) => Receiving::Started(id, reception),
+            (None, Some((id, sending))) => Receiving::Sends(id, sending),
             // It panicked.
-            None => Receiving::Refused(Refusal::LimitReached),
+            (None, None) => Receiving::Refused(Refusal::LimitReached),
         }
     }
 
@@ -59,12 +66,8 @@ impl<P: Ports> Core<P> {
             self.drop_conn(now, index);
             return (Receiving::Refused(Refusal::NameInUse), Some(index));
         }
-        let receiving = match self.reception(&self.conns[index]) {
-            Some((id, reception)) => Receiving::Started(id, reception),
-            // It panicked.
-            None => Receiving::Refused(Refusal::LimitReached),
-        };
-        (receiving, Some(index))
+        let id = SessionId { shard: self.id, number: self.conns[index].number };
+        (self.begun(id), Some(index))
     }
 
     /// The other shard that owns the stream that a session receives.
@@ -117,7 +120,7 @@ impl<P: Ports> Core<P> {
     /// The connection of a session is over; those that the operator has started say so.
     pub(super) fn tell_disconnected(&mut self, now: Stamp, index: ConnIndex) {
         let session = self.conns.get(index).and_then(|conn| conn.session.as_ref());
-        if session.is_some_and(|session| session.reception().is_some()) {
+        if session.is_some_and(|session| session.reception().is_some() || session.sending().is_some()) {
             self.drive(index, now, Input::Disconnected);
         }
     }

@@ -39,6 +39,8 @@ pub struct Wire {
 
 #[derive(Default)]
 struct Net {
+    /// Sessions that wait for somebody to connect.
+    awaiting: Vec<ConnIndex>,
     wires: HashMap<Socket, Wire>,
     inboxes: HashMap<ShardId, VecDeque<Message>>,
     lanes: HashMap<(ShardId, ShardId), VecDeque<Batch>>,
@@ -115,6 +117,11 @@ impl Ports for SimPorts {
         let port = 40_000 + u16::try_from(net.ports_opened).expect("tests open few ports");
         net.open_ports.insert(port.into());
         Some(OpenedPort { port, handle: port.into() })
+    }
+
+    fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort> {
+        self.net.borrow_mut().awaiting.push(index);
+        self.open_port(index)
     }
 
     fn close_port(&mut self, handle: usize) {
@@ -249,6 +256,25 @@ impl World {
         self.peers.extend(peer);
         self.settle();
         (receiving, peer)
+    }
+
+    /// Somebody connects to the port of the session that waits for that since longest; `None`: none does.
+    pub fn connect_to_port(&mut self, shard: usize) -> Option<Peer> {
+        let socket = self.next_socket;
+        self.next_socket += 1;
+        let mut net = self.net.borrow_mut();
+        if net.awaiting.is_empty() {
+            return None;
+        }
+        let index = net.awaiting.remove(0);
+        net.wires.insert(socket, Wire::default());
+        drop(net);
+        let peer = Peer { shard, index, socket };
+        let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + socket as u16));
+        assert!(self.shards[shard].peer_connected(self.now.get(), index, address, socket));
+        self.peers.push(peer);
+        self.settle();
+        Some(peer)
     }
 
     /// What the shards have told the control plane since the last call.

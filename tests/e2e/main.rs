@@ -37,6 +37,7 @@ mod peers;
 mod preempted;
 mod pull;
 mod reconnect;
+mod rtp_senders;
 mod rtsp;
 mod rtsp_faults;
 mod rtsp_secure;

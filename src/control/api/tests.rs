@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::control::testing::*;
 use crate::media::{Codec, Track, TrackId, TrackShape, Tracks};
-use crate::session::{Reception, ReceptionState, Refusal};
+use crate::session::{Reception, ReceptionState, Refusal, Sending, SendingState};
 use crate::shard::message::*;
 
 fn tracks() -> Tracks {
@@ -278,6 +278,71 @@ fn shards_health_and_version() {
     assert_eq!(server.request("HEAD", "/healthz", "", "").status, 200);
     server.app.health.set_draining();
     assert_eq!(server.get("/healthz").error(), (503, "shutting down".to_owned()));
+}
+
+#[test]
+fn senders_are_started_shown_and_closed() {
+    let sending = Sending {
+        key: crate::session::StreamKey::parse("live/cam").unwrap(),
+        transport: "udp",
+        payload: "ps",
+        port: Some(20_000),
+        to: Some(([192, 0, 2, 1], 5_000).into()),
+        ssrc: 7,
+        state: SendingState::Sending,
+        detail: "sending H264 to 192.0.2.1:5000; left out: Opus".to_owned(),
+        tracks: vec!["H264"],
+        left_out: vec!["Opus"],
+        bytes: 1_000,
+        refusal: None,
+    };
+    let mut scripts = scripts();
+    scripts[0].sendings = vec![(SessionId { shard: 0, number: 9 }, sending)];
+    let server = Server::start(Config::default(), scripts);
+    let list = server.get("/api/v1/rtp/senders").json();
+    let one = json!({
+        "id": "0-9", "shard": 0, "stream": "live/cam", "transport": "udp", "payload": "ps", "port": 20_000,
+        "to": "192.0.2.1:5000", "ssrc": 7, "state": "sending", "detail": "sending H264 to 192.0.2.1:5000; left out: Opus",
+        "tracks": ["H264"], "left_out": ["Opus"], "bytes": 1_000
+    });
+    assert_eq!((&list["total"], &list["senders"]), (&json!(1), &json!([one])));
+    assert_eq!(server.get("/api/v1/rtp/senders/0-9").json(), one);
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = receiver.local_addr().unwrap();
+    let bodies = [
+        json!({"stream": "live/b", "transport": "udp", "address": "192.0.2.1:5000", "ssrc": "0200000001"}),
+        json!({"stream": "live/b", "transport": "tcp_passive", "ssrc": 7, "payload": "g711a"}),
+        json!({"stream": "live/b", "transport": "tcp_active", "address": address, "ssrc": 7, "payload_type": 100}),
+    ];
+    for body in bodies {
+        let started = server.request("POST", "/api/v1/rtp/senders", "", &body.to_string());
+        assert_eq!((started.status, &started.json()["transport"]), (201, &body["transport"]), "{body}");
+    }
+    receiver.accept().unwrap();
+    assert_eq!(server.request("DELETE", "/api/v1/rtp/senders/0-9", "", "").status, 204);
+    assert_eq!(*server.closed.lock().unwrap(), [SessionId { shard: 0, number: 9 }]);
+    let refused: [(&str, &str, serde_json::Value, u16, &str); 9] = [
+        ("GET", "/0-8", json!(null), 404, "no sender 0-8"),
+        ("DELETE", "/0-7", json!(null), 404, "no sender 0-7"),
+        ("GET", "/7", json!(null), 400, "a session id looks like 0-42"),
+        ("POST", "", json!({"stream": "a", "transport": "tcp_passive", "ssrc": 7}), 400, "a stream name needs an app"),
+        ("POST", "", json!({"stream": "live/a", "transport": "tcp_passive"}), 400, "the body is not what this route takes"),
+        ("POST", "", json!({"stream": "live/a", "transport": "udp", "ssrc": 7}), 400, "address: give the receiver's"),
+        ("POST", "", json!({"stream": "live/a", "transport": "tcp_passive", "ssrc": "x"}), 400, "ssrc must be a number"),
+        ("POST", "", json!({"stream": "live/a", "transport": "tcp_passive", "ssrc": 7, "wait_ms": 1}), 400, "wait_ms must be"),
+        (
+            "POST",
+            "",
+            json!({"stream": "live/a", "transport": "tcp_passive", "ssrc": 7, "payload_type": 128}),
+            400,
+            "payload_type must be below 128",
+        ),
+    ];
+    for (method, path, body, status, error) in refused {
+        let answer = server.request(method, &format!("/api/v1/rtp/senders{path}"), "", &body.to_string());
+        let said = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(answer.status == status && said.starts_with(error), "{method} {path} {body}: {} {said}", answer.status);
+    }
 }
 
 #[test]

@@ -10,7 +10,8 @@
 //! | with its PES packet | has not said so for [`HABIT`] pictures, begins each with a packet, keeps its lengths, and has never continued a packet of that size |
 //! | where the next begins, or the whole stream ends | does neither |
 //!
-//! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. Not here: RTP.
+//! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. The other way is
+//! [`write`]. Not here: RTP.
 
 mod audio;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod video;
+pub mod write;
 
 use bytes::Bytes;
 

@@ -1,7 +1,7 @@
 //! RTP (RFC 3550) and its payload formats, both ways, and RTCP.
 //!
 //! In: `header` reads one packet, [`demux`] orders packets and maps clocks, [`depacketize`] makes access units. Out: [`mux`], see
-//! [`RtpCarriage`]. [`RtpPayload`] says how a track's media stands in the payloads; it comes from a session description, or is our
+//! [`RtpCarriage`] and [`RtpSource`]. [`RtpPayload`] says how a track's media stands in the payloads; it comes from a session description, or is our
 //! choice ([`payload::outgoing`]). Not here: SDP, sockets, who sends to whom.
 
 pub mod demux;
@@ -90,6 +90,25 @@ impl RtpCarriage {
             RtpCarriage::Datagrams => false,
         }
     }
+}
+
+/// All of a stream in the packets of one source, without reports. Viewers with equal sources share one muxer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RtpSource {
+    pub content: SourceContent,
+    pub ssrc: u32,
+    pub payload_type: u8,
+    /// On a connection, each packet behind its length (RFC 4571); else as datagrams.
+    pub framed: bool,
+}
+
+/// What the packets of an [`RtpSource`] hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceContent {
+    /// A program stream (GB/T 28181 Annex C, RFC 2250 §2). All datagrams are of the flow of video.
+    Ps,
+    /// The sound alone, which has to be G.711 A-law (RFC 3551 §4.5.14). All datagrams are of the flow of audio.
+    G711A,
 }
 
 /// What a packet that travels as datagrams holds.

@@ -1,6 +1,7 @@
 //! GB/T 28181: media and signalling of cameras and platforms.
 //!
 //! [`receiver`] takes RTP on a port that was asked for: through the API, or by a call of [`platform`], which devices register with.
+//! [`sender`] sends a stream as such a sender would.
 
 pub mod manscdp;
 pub mod mansrtsp;
@@ -8,6 +9,7 @@ pub mod platform;
 pub mod ptz;
 pub mod receiver;
 pub mod sdp;
+pub mod sender;
 pub mod sip;
 #[cfg(test)]
 mod tests;

@@ -16,21 +16,22 @@
 
 mod audio;
 mod nal;
+mod single;
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::format) mod tests;
 mod video;
 mod writer;
 
 use bytes::{Bytes, BytesMut};
 use smallvec::smallvec;
 
-use self::writer::Writer;
+pub use self::single::{SingleMuxer, g711a};
+
+use self::writer::{Lead, Writer};
 use super::payload::{self, ticks_of_micros};
 use super::rtcp::{SenderReport, ntp_of_nanos, write_bye, write_cname, write_sender_report};
 use super::{Channels, Flow, PayloadForm, RtpCarriage, RtpPayload, Train};
 use crate::format::{Muxer, MuxerContext, Packet, PacketKind};
-use crate::media::h264::AvcConfig;
-use crate::media::h265::HevcConfig;
 use crate::media::{Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, Tracks};
 
 /// An RTP packet in a datagram: fits an Ethernet frame behind IPv6, a tunnel or two, and the headers of SRTP.
@@ -198,7 +199,7 @@ impl RtpMuxer {
 fn sender(track: Option<&Track>, old: Option<Sender>, random: &mut fastrand::Rng) -> Option<Sender> {
     let track = track?;
     let payload = payload::outgoing(track)?;
-    let parameter_sets = parameter_sets(track);
+    let parameter_sets = track.parameter_sets();
     let track = track.id;
     Some(match old {
         Some(old) if old.payload.clock_rate == payload.clock_rate => Sender { track, payload, parameter_sets, ..old },
@@ -215,18 +216,6 @@ fn sender(track: Option<&Track>, old: Option<Sender>, random: &mut fastrand::Rng
     })
 }
 
-fn parameter_sets(track: &Track) -> Vec<Bytes> {
-    match track.codec {
-        crate::media::Codec::H264 => {
-            AvcConfig::parse(&track.config).map(|config| [config.sps, config.pps].concat()).unwrap_or_default()
-        }
-        crate::media::Codec::H265 => {
-            HevcConfig::parse(&track.config).map(|config| [config.vps, config.sps, config.pps].concat()).unwrap_or_default()
-        }
-        _ => Vec::new(),
-    }
-}
-
 impl Sender {
     fn timestamp(&self, media: MediaTime) -> u32 {
         // The timestamp wraps, so the lower bits are all there is.
@@ -236,7 +225,8 @@ impl Sender {
     fn packetize(&mut self, frame: &Frame, channel: Option<u8>, bytes_max: usize) -> Writer {
         let timestamp = self.timestamp(frame.dts.offset(frame.cts.into()));
         let (payload_type, ssrc, sequence) = (self.payload.payload_type, self.ssrc, self.sequence);
-        let mut writer = Writer::new(payload_type, ssrc, sequence, timestamp, channel, bytes_max, frame.data.len());
+        let lead = channel.map_or(Lead::None, Lead::Channel);
+        let mut writer = Writer::new(payload_type, ssrc, sequence, timestamp, lead, bytes_max, frame.data.len());
         let sets: &[Bytes] = if frame.key { &self.parameter_sets } else { &[] };
         match self.payload.form {
             PayloadForm::H264 => nal::h264(sets, &frame.data, &mut writer),

@@ -6,19 +6,20 @@ use super::*;
 use crate::format::rtp::rtcp::{self, Report};
 use crate::format::rtp::start::start_of;
 use crate::format::rtp::{RtpHeader, RtpPoint};
+use crate::media::h264::AvcConfig;
 use crate::media::{Codec, TrackShape};
 
-pub(in crate::format::rtp) const INTERLEAVED: RtpCarriage =
+pub(in crate::format) const INTERLEAVED: RtpCarriage =
     RtpCarriage::Interleaved { video: Some(Channels { rtp: 0, rtcp: 1 }), audio: Some(Channels { rtp: 2, rtcp: 3 }) };
 
 const SPS: &[u8] = &[0x67, 0x42, 0xC0, 0x1E, 0xD9, 0x00, 0xA0, 0x47, 0xFE, 0x88];
 const PPS: &[u8] = &[0x68, 0xCE, 0x38, 0x80];
 
-pub(in crate::format::rtp) fn h264_config() -> Bytes {
+pub(in crate::format) fn h264_config() -> Bytes {
     AvcConfig::record(&[Bytes::from_static(SPS)], &[Bytes::from_static(PPS)])
 }
 
-pub(in crate::format::rtp) fn track(id: u8, codec: Codec, config: Bytes) -> Track {
+pub(in crate::format) fn track(id: u8, codec: Codec, config: Bytes) -> Track {
     let shape = match codec.kind() {
         TrackKind::Video => TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 },
         _ => TrackShape::Audio { sample_rate: 8_000, channels: 1 },
@@ -26,7 +27,7 @@ pub(in crate::format::rtp) fn track(id: u8, codec: Codec, config: Bytes) -> Trac
     Track { id: TrackId(id), codec, config, shape }
 }
 
-pub(in crate::format::rtp) fn frame(id: u8, ms: i64, key: bool, data: Bytes) -> Frame {
+pub(in crate::format) fn frame(id: u8, ms: i64, key: bool, data: Bytes) -> Frame {
     Frame {
         data,
         arrival: Stamp::from_millis(1_000 + ms as u64),
@@ -39,7 +40,7 @@ pub(in crate::format::rtp) fn frame(id: u8, ms: i64, key: bool, data: Bytes) -> 
 }
 
 /// A canonical access unit.
-pub(in crate::format::rtp) fn unit(nals: &[&[u8]]) -> Bytes {
+pub(in crate::format) fn unit(nals: &[&[u8]]) -> Bytes {
     let mut unit = BytesMut::new();
     for nal in nals {
         unit.put_u32(nal.len() as u32);
@@ -49,13 +50,13 @@ pub(in crate::format::rtp) fn unit(nals: &[&[u8]]) -> Bytes {
 }
 
 /// The datagrams of a packet.
-pub(in crate::format::rtp) fn datagrams(packet: &Packet) -> Vec<Vec<u8>> {
+pub(in crate::format) fn datagrams(packet: &Packet) -> Vec<Vec<u8>> {
     let train = packet.train.unwrap();
     packet.parts[0].chunks(usize::from(train.datagram_bytes.get())).map(<[u8]>::to_vec).collect()
 }
 
 /// The frames of interleaved bytes: channel, content.
-pub(in crate::format::rtp) fn interleaved(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+pub(in crate::format) fn interleaved(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [b'$', channel, high, low, rest @ ..] = bytes {
         let (content, behind) = rest.split_at(usize::from(u16::from_be_bytes([*high, *low])));

@@ -6,8 +6,28 @@ use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 
 const RTP_HEADER_BYTES: usize = 12;
-const INTERLEAVED_HEADER_BYTES: usize = 4;
 const MARKER: u8 = 0x80;
+
+/// What stands before each packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// Nothing: a datagram.
+    None,
+    /// `$`, the channel and the length (RFC 2326 §10.12).
+    Channel(u8),
+    /// The length (RFC 4571 §2).
+    Length,
+}
+
+impl Lead {
+    const fn bytes(self) -> usize {
+        match self {
+            Lead::None => 0,
+            Lead::Channel(_) => 4,
+            Lead::Length => 2,
+        }
+    }
+}
 
 /// Each packet is begun, filled, and ended by the next one's begin or the end of all.
 pub struct Writer {
@@ -16,10 +36,9 @@ pub struct Writer {
     ssrc: u32,
     sequence: u16,
     timestamp: u32,
-    /// `None`: datagrams.
-    channel: Option<u8>,
+    lead: Lead,
     payload_bytes_max: usize,
-    /// Where each packet starts, its interleaved header included.
+    /// Where each packet starts, with what stands before it.
     starts: SmallVec<[u32; 32]>,
 }
 
@@ -29,7 +48,7 @@ impl Writer {
         ssrc: u32,
         sequence: u16,
         timestamp: u32,
-        channel: Option<u8>,
+        lead: Lead,
         packet_bytes_max: usize,
         unit_bytes: usize,
     ) -> Self {
@@ -37,7 +56,7 @@ impl Writer {
         // Headers of packet and payload; parameter sets may still make it grow once.
         let packets = unit_bytes / payload_bytes_max + 2;
         let buffer = BytesMut::with_capacity(unit_bytes + packets * 32);
-        Writer { buffer, payload_type, ssrc, sequence, timestamp, channel, payload_bytes_max, starts: SmallVec::new() }
+        Writer { buffer, payload_type, ssrc, sequence, timestamp, lead, payload_bytes_max, starts: SmallVec::new() }
     }
 
     /// What one packet's payload may have.
@@ -49,8 +68,10 @@ impl Writer {
     pub fn begin(&mut self) {
         self.end_packet();
         self.starts.push(self.buffer.len() as u32);
-        if let Some(channel) = self.channel {
-            self.buffer.put_slice(&[b'$', channel, 0, 0]);
+        match self.lead {
+            Lead::None => {}
+            Lead::Channel(channel) => self.buffer.put_slice(&[b'$', channel, 0, 0]),
+            Lead::Length => self.buffer.put_u16(0),
         }
         self.buffer.put_u8(0x80);
         self.buffer.put_u8(self.payload_type);
@@ -64,10 +85,26 @@ impl Writer {
         self.buffer.put_slice(bytes);
     }
 
+    /// Puts bytes into packets that are full but for the last, beginning them where they are needed.
+    pub fn pour(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let begun =
+                self.starts.last().map(|start| self.buffer.len() - *start as usize - self.lead.bytes() - RTP_HEADER_BYTES);
+            let room = begun.map_or(0, |begun| self.payload_bytes_max - begun);
+            if room == 0 {
+                self.begin();
+                continue;
+            }
+            let (piece, rest) = bytes.split_at(room.min(bytes.len()));
+            self.buffer.put_slice(piece);
+            bytes = rest;
+        }
+    }
+
     /// Marks the packet that was begun last.
     pub fn mark(&mut self) {
         if let Some(start) = self.starts.last() {
-            let at = *start as usize + self.channel.map_or(0, |_| INTERLEAVED_HEADER_BYTES) + 1;
+            let at = *start as usize + self.lead.bytes() + 1;
             self.buffer[at] |= MARKER;
         }
     }
@@ -80,20 +117,20 @@ impl Writer {
     /// Packets, and bytes of payload in them.
     pub fn counts(&self) -> (u32, u32) {
         let packets = self.starts.len();
-        let header = RTP_HEADER_BYTES + self.channel.map_or(0, |_| INTERLEAVED_HEADER_BYTES);
+        let header = RTP_HEADER_BYTES + self.lead.bytes();
         (packets as u32, (self.buffer.len() - packets * header) as u32)
     }
 
     /// Fills in the length of the packet that was begun last.
     fn end_packet(&mut self) {
-        if let (Some(start), Some(_)) = (self.starts.last(), self.channel) {
-            let start = *start as usize;
-            let length = (self.buffer.len() - start - INTERLEAVED_HEADER_BYTES) as u16;
-            self.buffer[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
+        if let (Some(start), true) = (self.starts.last(), self.lead != Lead::None) {
+            let packet = *start as usize + self.lead.bytes();
+            let length = (self.buffer.len() - packet) as u16;
+            self.buffer[packet - 2..packet].copy_from_slice(&length.to_be_bytes());
         }
     }
 
-    /// All packets as a piece of an interleaved stream; `None`: there are none.
+    /// All packets as a piece of a byte stream; `None`: there are none.
     pub fn into_stream(mut self) -> Option<Bytes> {
         self.end_packet();
         (!self.starts.is_empty()).then(|| self.buffer.freeze())

@@ -6,14 +6,16 @@
 pub mod ask;
 pub mod view;
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use self::ask::{Answer, Ask};
-use super::receiver;
 use super::sip::{ConnectionId, Hop};
+use super::{receiver, sender};
 use crate::media::Stamp;
-use crate::session::{Reception, StreamKey};
+use crate::session::{Reception, Sending, StreamKey};
 
 /// The two times that the platform knows.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,17 @@ pub enum Input<'a> {
     ReceiverOpened { call: CallId, port: Result<u16, String> },
     /// What the receiver of a call says of itself: when it has changed, and when it is over.
     Reception { call: CallId, reception: Reception },
+    /// Answers [`Output::OpenSender`]: the port that it sends from or where it waits for somebody to connect (0 where it has connected by
+    /// itself), or why there is none.
+    SenderOpened { call: CallId, port: Result<u16, String> },
+    /// What the sender of a call says of itself: when it has changed, and when it is over.
+    Sending { call: CallId, sending: Sending },
+    /// Answers [`Output::Reach`]: the way there, or why there is none.
+    Reached { to: SocketAddr, hop: Result<Hop, String> },
+    /// The names of all streams that can be viewed now; told again and again to a platform that [`Output::ListStreams`].
+    Streams(Vec<StreamKey>),
+    /// The process is about to end: say goodbye.
+    Finishing,
     /// The operator asks; answered by one [`Output::Answer`] with the same ticket, at once or later.
     Ask { ticket: Ticket, ask: Ask },
 }
@@ -66,6 +79,19 @@ pub enum Output {
         request: receiver::Request,
     },
     CloseReceiver(CallId),
+    /// Start a sender on a shard.
+    OpenSender {
+        call: CallId,
+        request: sender::Request,
+    },
+    CloseSender(CallId),
+    /// Find the way to another platform, which need not have been heard of: over TCP a connection is made.
+    Reach {
+        to: SocketAddr,
+        tcp: bool,
+    },
+    /// Tell from now on, once a second, which streams there are.
+    ListStreams,
     Answer {
         ticket: Ticket,
         answer: Answer,
