@@ -247,6 +247,8 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtp_receiver",
         "manscdp",
         "gb28181_sdp",
+        "sip_message",
+        "sip_transaction",
     ];
     for target in needed {
         assert!(root.join(format!("fuzz/fuzz_targets/{target}.rs")).exists(), "no fuzz target {target}");

@@ -16,7 +16,7 @@
 //! An [`Authority`] owns the users with their hashes and 32 KiB of counters; checking takes no lock. Not here: 401 and its relatives, which
 //! each protocol says in its own words.
 
-mod digest;
+pub(crate) mod digest;
 mod guard;
 mod nonce;
 
@@ -103,15 +103,15 @@ struct Account {
 
 /// HMAC-SHA256 with the secret of the process.
 #[derive(Clone)]
-struct Keyed(Hmac<Sha256>);
+pub(crate) struct Keyed(Hmac<Sha256>);
 
 impl Keyed {
-    fn new(secret: &[u8]) -> Self {
+    pub fn new(secret: &[u8]) -> Self {
         Keyed(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
     }
 
     /// `purpose` keeps apart what must never be mistaken for each other. Only the last of `parts` may vary in length.
-    fn hash(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    pub fn hash(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
         let mut hmac = self.0.clone();
         hmac.update(purpose.as_bytes());
         hmac.update(&[0]);

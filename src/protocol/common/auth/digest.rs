@@ -16,20 +16,27 @@ use crate::protocol::common::hex;
 const FIELDS_MAX: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Md5,
     Sha256,
 }
 
 /// H(user:realm:password), in lower-case hex: 32 or 64 digits.
-pub(super) struct Ha1(String);
+pub(crate) struct Ha1(String);
 
 impl Algorithm {
-    fn parse(name: &str) -> Option<Self> {
+    pub fn parse(name: &str) -> Option<Self> {
         match name {
             _ if name.eq_ignore_ascii_case("MD5") => Some(Algorithm::Md5),
             _ if name.eq_ignore_ascii_case("SHA-256") => Some(Algorithm::Sha256),
             _ => None,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Algorithm::Md5 => "MD5",
+            Algorithm::Sha256 => "SHA-256",
         }
     }
 
@@ -49,7 +56,7 @@ impl Algorithm {
 
 /// What a client answers to a challenge.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     pub username: Cow<'a, str>,
     pub nonce: &'a str,
     pub uri: &'a str,
@@ -63,28 +70,51 @@ impl<'a> Answer<'a> {
     /// Takes what stands behind `Digest`. `None`: it is broken, or of a kind that was not offered.
     pub fn parse(text: &'a str) -> Option<Answer<'a>> {
         let mut fields = Fields::default();
-        let mut rest = text.trim_matches([' ', '\t', ',']);
-        for _ in 0..FIELDS_MAX {
-            if rest.is_empty() {
-                return fields.answer();
-            }
-            let (name, behind) = rest.split_once('=')?;
-            let (value, behind) = value(behind.trim_start())?;
-            fields.set(name.trim(), value)?;
-            rest = behind.trim_start_matches([' ', '\t', ',']);
-        }
-        None
+        each_field(text, |name, value| fields.set(name, value))?;
+        fields.answer()
+    }
+
+    /// Which use of the nonce it is, of a client that counts them. Text that is no number counts as none.
+    pub fn count(&self) -> Option<u32> {
+        self.counted.map(|(nc, _)| u32::from_str_radix(nc, 16).unwrap_or(0))
     }
 
     /// Whether the response is that of who knows the password behind `ha1`.
     pub fn is_right(&self, ha1: &Ha1, method: &str) -> Choice {
-        let ha2 = self.algorithm.hash(&[method, self.uri]);
-        let expected = match self.counted {
-            Some((nc, cnonce)) => self.algorithm.hash(&[&ha1.0, self.nonce, nc, cnonce, "auth", &ha2]),
-            None => self.algorithm.hash(&[&ha1.0, self.nonce, &ha2]),
-        };
+        let expected = response(self.algorithm, ha1, self.nonce, self.counted, method, self.uri);
         expected.as_bytes().ct_eq(self.response.to_ascii_lowercase().as_bytes())
     }
+}
+
+/// RFC 7616 §3.4.1. `counted`: `nc` and `cnonce`, with `qop=auth`.
+pub(crate) fn response(
+    algorithm: Algorithm,
+    ha1: &Ha1,
+    nonce: &str,
+    counted: Option<(&str, &str)>,
+    method: &str,
+    uri: &str,
+) -> String {
+    let ha2 = algorithm.hash(&[method, uri]);
+    match counted {
+        Some((nc, cnonce)) => algorithm.hash(&[&ha1.0, nonce, nc, cnonce, "auth", &ha2]),
+        None => algorithm.hash(&[&ha1.0, nonce, &ha2]),
+    }
+}
+
+/// Hands out the fields of a header, without quotes, until `take` says `None`. `None`: that, or the header is broken.
+pub(crate) fn each_field<'a>(text: &'a str, mut take: impl FnMut(&str, &'a str) -> Option<()>) -> Option<()> {
+    let mut rest = text.trim_matches([' ', '\t', ',']);
+    for _ in 0..FIELDS_MAX {
+        if rest.is_empty() {
+            return Some(());
+        }
+        let (name, behind) = rest.split_once('=')?;
+        let (value, behind) = value(behind.trim_start())?;
+        take(name.trim(), value)?;
+        rest = behind.trim_start_matches([' ', '\t', ',']);
+    }
+    None
 }
 
 /// The fields as they come; quoted ones without their quotes.

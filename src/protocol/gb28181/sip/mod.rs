@@ -2,6 +2,16 @@
 //!
 //! Not here: sockets (`control/gb28181`), and what the messages are about (`platform`).
 
+pub mod dialog;
+pub mod digest;
+pub mod framing;
+pub mod headers;
+pub mod message;
+#[cfg(test)]
+mod message_tests;
+pub mod tokens;
+pub mod transaction;
+
 use std::net::{IpAddr, SocketAddr};
 
 /// Names a TCP connection that carries SIP; given out by who owns the socket.
