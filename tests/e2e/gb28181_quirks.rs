@@ -59,12 +59,12 @@ fn quirks_that_play(runtime: Runtime) {
 
 /// Quirks, how the media was to come, the status of the operator's request, words of the call's state, and what is counted.
 const FAILING: [(&str, &str, u16, &str, &str); 6] = [
-    ("busy", "udp", 502, "486", "refused"),
-    ("silent", "udp", 504, "no SIP answer", "no_answer"),
-    ("late-200 --late-ms 3000", "tcp_passive", 504, "no SIP answer", "no_answer"),
-    ("never-sends", "udp", 200, "no media", "no_media"),
-    ("never-sends", "tcp_active", 200, "no media", "no_media"),
-    ("never-connects", "tcp_passive", 200, "no media", "no_media"),
+    ("busy", "udp", 502, "486", "call_refused"),
+    ("silent", "udp", 504, "no SIP answer", "call_silence"),
+    ("late-200 --late-ms 5000", "tcp_passive", 504, "no final SIP answer", "call_silence"),
+    ("never-sends", "udp", 200, "sent nothing", "call_no_media"),
+    ("never-sends", "tcp_active", 200, "sent nothing", "call_no_media"),
+    ("never-connects", "tcp_passive", 200, "sent nothing", "call_no_media"),
 ];
 
 /// There is room for one call: it has to leave its port.

@@ -75,12 +75,12 @@ fn registrations_and_keepalives(runtime: Runtime) {
 
 /// Scenarios, the status of the operator's request, and how the call ends.
 const ANSWERS: [(&str, u16, &str, &str); 6] = [
-    ("invite_ringing", 200, "failed", "no media"),
+    ("invite_ringing", 200, "failed", "sent nothing"),
     ("invite_busy", 502, "failed", "486"),
-    ("invite_trying", 504, "failed", "no SIP answer"),
-    ("invite_twice", 200, "failed", "no media"),
-    ("invite_late", 504, "failed", "no SIP answer"),
-    ("invite_nonsense", 502, "failed", "SDP"),
+    ("invite_trying", 504, "failed", "no final SIP answer"),
+    ("invite_twice", 200, "failed", "sent nothing"),
+    ("invite_late", 504, "failed", "no final SIP answer"),
+    ("invite_nonsense", 502, "failed", "cannot be understood"),
 ];
 
 fn answers_to_invitations(runtime: Runtime) {
