@@ -266,6 +266,9 @@ impl Multicast {
     }
 }
 
+/// A port for many sessions has a buffer for so many.
+const SHARED_BUFFERS: u32 = 8;
+
 /// What the shards need to know of datagrams, whoever sends them.
 #[derive(Clone, Copy, Debug)]
 pub struct Datagrams<'a> {
@@ -274,6 +277,9 @@ pub struct Datagrams<'a> {
     pub ports: PortRange,
     pub segmentation: UdpSegmentation,
     pub receive_buffer_bytes: u32,
+    /// The first shard's port for many sessions; each shard has the one two behind. `None`: there is none.
+    pub shared_port: Option<u16>,
+    pub shared_receive_buffer_bytes: u32,
     pub multicast: &'a Multicast,
 }
 
@@ -290,6 +296,8 @@ impl Config {
             ports: self.rtsp.udp_ports,
             segmentation: self.rtsp.udp_segmentation,
             receive_buffer_bytes: self.rtsp.receive_buffer_bytes,
+            shared_port: Some(self.gb28181.shared_port).filter(|port| *port != 0),
+            shared_receive_buffer_bytes: self.rtsp.receive_buffer_bytes.saturating_mul(SHARED_BUFFERS),
             multicast: &self.rtsp.multicast,
         }
     }

@@ -217,6 +217,12 @@ pub enum Output {
     ClosePair(PairId),
     /// Asks for a TCP port on this shard, for one connection at a time. Of a session without a connection of its own; open until it ends.
     OpenPort,
+    /// Asks to receive on the port that the shard has for many sessions, over UDP as `pair`, else over TCP. Answered as
+    /// [`Output::OpenPair`] or [`Output::OpenPort`]; `None`: there is no such port, or the SSRC is another one's there.
+    OpenShared {
+        pair: Option<PairId>,
+        source: ExpectedSource,
+    },
     /// The same for a session that sends: who connects first is its connection from then on, and the port is closed.
     /// Answered as [`Output::OpenPort`] is.
     AwaitPeer,
@@ -342,6 +348,8 @@ pub struct Reception {
     /// Names of codecs.
     pub tracks: Vec<&'static str>,
     pub received: Received,
+    /// Of the packets that were taken.
+    pub bytes: u64,
     /// Why it could not begin.
     pub refusal: Option<Refusal>,
 }

@@ -1,7 +1,7 @@
 //! What comes to the port of a `Receiver`, datagrams or a connection's bytes, and time → its outputs: no panic, media only while it publishes,
 //! an end that is due is never put off, and what it keeps is bounded.
 //!
-//! Input: a byte of options (TCP, an expected source), then steps: what happens, a byte for where from, sized bytes.
+//! Input: a byte of options (TCP, who connects, an expected source, reports), then steps: what happens, a byte for where from, sized bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -18,10 +18,15 @@ const HELD_BYTES_MAX: usize = ps::HELD_BYTES_MAX + demux::HELD_BYTES_MAX + frami
 fuzz_target!(|input: &[u8]| {
     let mut choices = Choices::new(input);
     let options = choices.byte();
-    let transport = if options & 1 == 0 { Transport::Udp } else { Transport::TcpPassive };
+    let transport = match (options & 1, options & 8) {
+        (0, _) => Transport::Udp,
+        (_, 0) => Transport::TcpPassive,
+        _ => Transport::TcpActive { to: ([10, 0, 0, 9], 5_000).into() },
+    };
     let key = StreamKey::parse("live/a").expect("a name");
     let source = ExpectedSource { ssrc: (options & 2 != 0).then_some(7), strict: options & 4 != 0, ip: None };
-    let request = Request { source, ..Request::new(key, transport) };
+    let (idle_ms, receiver_reports) = ((options & 16 != 0).then_some(1_000), options & 32 != 0);
+    let request = Request { source, idle_ms, receiver_reports, ..Request::new(key, transport) };
     let (mut receiver, mut now) = (Receiver::new(request, &Config::default()), Stamp::from_millis(1_000_000));
     let mut out = Vec::new();
     let opened = match transport {
@@ -35,6 +40,7 @@ fuzz_target!(|input: &[u8]| {
     while !choices.is_over() {
         let (what, port) = (choices.byte(), 5_000 + u16::from(choices.byte() & 3));
         let from = ([10, 0, 0, 9], port).into();
+        let expected = ExpectedSource { ssrc: Some(port.into()), strict: what & 8 != 0, ip: Some([10, 0, 0, 9].into()) };
         let input = match (what & 7, transport) {
             (0, _) => {
                 now = now.after_millis(u64::from(what) * 50);
@@ -42,7 +48,9 @@ fuzz_target!(|input: &[u8]| {
             }
             (1, _) => Input::Connected(from),
             (2, _) => Input::Disconnected,
-            (3, _) if what == 0xFF => Input::Closing(CloseReason::Kicked),
+            (3, _) if what == 0xF3 => Input::Unwatched,
+            (3, _) if what == 0xFB => Input::Closing(CloseReason::Kicked),
+            (3, _) if what & 0x30 == 0 => Input::Expect(expected),
             (_, Transport::Udp) => Input::Datagram { pair: 0, rtcp: what & 8 != 0, from, bytes: choices.sized() },
             (_, _) => Input::Bytes(choices.sized()),
         };
@@ -60,6 +68,8 @@ fuzz_target!(|input: &[u8]| {
                     | Output::Note { .. }
                     | Output::Peer(_)
                     | Output::Unpublish
+                    | Output::SendDatagram { .. }
+                    | Output::Close
             );
             assert!(is_known, "{output:?}");
         }

@@ -367,13 +367,18 @@ impl Scrape {
         for (name, help, field) in gauges {
             writer.gauge((name, None, help), answered.iter().map(|(label, shard)| (label.clone(), field(shard))))?;
         }
-        let counters: [(&str, Option<Unit>, &str, Field); 8] = [
+        let counters: [(&str, Option<Unit>, &str, Field); 11] = [
             ("shard_accepted_connections", None, "Connections accepted", |s| s.accepted),
             ("shard_refused_connections", None, "Connections refused at a limit", |s| s.refused),
             ("shard_accept_pauses", None, "Times that accepting paused for want of file descriptors", |s| s.accept_pauses),
             ("shard_panics", None, "Panics contained", |s| s.panics),
             ("shard_full_lanes", None, "Batches of media that found a full lane to another shard", |s| s.lane_full),
             ("shard_reports_dropped", None, "Reports to the control plane that found no room", |s| s.reports_dropped),
+            ("shard_stray_datagrams", None, "Datagrams to the shared port that were nobody's", |s| s.stray_datagrams),
+            ("shard_stray_connections", None, "Connections to the shared port that were nobody's", |s| s.stray_connections),
+            ("shard_shared_kernel_drops", None, "Datagrams to the shared port that the kernel had no room for", |s| {
+                s.shared_kernel_drops
+            }),
             ("shard_received", Some(Unit::Bytes), "Bytes read from connections", |s| s.bytes_in),
             ("shard_sent", Some(Unit::Bytes), "Bytes written to connections", |s| s.bytes_out),
         ];

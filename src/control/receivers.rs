@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
@@ -24,9 +24,15 @@ pub struct OpenRequest {
     stream: String,
     transport: TransportName,
     ssrc: Option<Ssrc>,
+    strict: Option<bool>,
     timeout_ms: Option<u64>,
     idle_ms: Option<u64>,
     address: Option<SocketAddr>,
+    #[serde(default)]
+    shared_port: bool,
+    source: Option<IpAddr>,
+    #[serde(default)]
+    receiver_reports: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -66,6 +72,8 @@ pub enum BadRequest {
     Timeout,
     #[error("idle_ms must be {TIMEOUT_MS_MIN} to {TIMEOUT_MS_MAX}")]
     Idle,
+    #[error("shared_port: give ssrc or source, by which media is told from that of others")]
+    NoSource,
     #[error("address: give the sender's address and port with tcp_active, and with nothing else")]
     Address,
 }
@@ -90,9 +98,13 @@ impl TryFrom<OpenRequest> for Request {
             (TransportName::TcpActive, Some(to)) if to.port() != 0 => Transport::TcpActive { to },
             _ => return Err(BadRequest::Address),
         };
-        // Who names a source wants no other.
-        let source = ExpectedSource { ssrc, strict: true, ip: None };
-        Ok(Request { source, timeout_ms, idle_ms: request.idle_ms, ..Request::new(key, transport) })
+        if request.shared_port && ssrc.is_none() && request.source.is_none() {
+            return Err(BadRequest::NoSource);
+        }
+        // Who names an SSRC wants no other, unless he says so.
+        let source = ExpectedSource { ssrc, strict: ssrc.is_some() && request.strict != Some(false), ip: request.source };
+        let OpenRequest { idle_ms, shared_port, receiver_reports, .. } = request;
+        Ok(Request { source, timeout_ms, idle_ms, shared_port, receiver_reports, ..Request::new(key, transport) })
     }
 }
 
@@ -176,6 +188,7 @@ pub struct ReceiverView {
     detail: String,
     tracks: Vec<&'static str>,
     packets: Packets,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -212,6 +225,7 @@ impl From<(SessionId, Reception)> for ReceiverView {
                 reordered: received.reordered,
                 useless: received.useless,
             },
+            bytes: reception.bytes,
         }
     }
 }

@@ -41,12 +41,11 @@ fn bind_alone(address: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Listens on `address` for a few connections, with one socket.
-pub fn listen_alone(address: SocketAddr) -> io::Result<OwnedFd> {
-    const FEW: i32 = 8;
+/// Listens on `address` with one socket; `backlog` connections wait at most.
+pub fn listen_alone(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
     let socket = new_socket(address)?;
     socket.bind(&address.into())?;
-    socket.listen(FEW)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }
 

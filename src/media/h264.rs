@@ -58,6 +58,56 @@ pub struct Sps {
     pub bit_depth_chroma: u8,
     /// How many pictures may come before one in decoding order and behind it in output order; `None`: not said.
     pub reorder_frames: Option<u8>,
+    /// Where a slice says of which field it is; `None`: all pictures are whole frames.
+    pub fields: Option<FieldCoding>,
+}
+
+/// What it takes to read the beginning of a slice in a stream that may have fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldCoding {
+    frame_number_bits: u8,
+    separate_planes: bool,
+}
+
+/// One of the two fields of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    frame_number: u32,
+    is_bottom: bool,
+    is_reference: bool,
+}
+
+/// So much of a slice tells its field.
+pub const FIELD_BYTES: usize = 24;
+
+impl FieldCoding {
+    #[cfg(test)]
+    pub fn frame_number_bits(self) -> u32 {
+        self.frame_number_bits.into()
+    }
+
+    /// `nal`: a slice, of which [`FIELD_BYTES`] are enough. `None`: it is of a whole frame, or cut off (§7.3.3).
+    pub fn field(self, nal: &[u8]) -> Option<Field> {
+        let payload = rbsp(&nal.get(1..)?[..nal.len().min(FIELD_BYTES) - 1]);
+        let mut bits = BitReader::new(&payload);
+        for _first_type_and_set in 0..3 {
+            bits.ue()?;
+        }
+        if self.separate_planes {
+            bits.skip(2)?;
+        }
+        let frame_number = bits.bits(self.frame_number_bits.into())?;
+        let is_field = bits.flag()?;
+        let is_bottom = bits.flag()?;
+        is_field.then_some(Field { frame_number, is_bottom, is_reference: nal[0] & 0x60 != 0 })
+    }
+}
+
+impl Field {
+    /// Whether `next`, which comes right behind, is the other field of the same frame (§7.4.1.2.4).
+    pub fn is_paired_with(&self, next: &Field) -> bool {
+        self.frame_number == next.frame_number && self.is_bottom != next.is_bottom && self.is_reference == next.is_reference
+    }
 }
 
 /// `profile_idc` of the Baseline profile: it has no pictures out of order.
@@ -73,7 +123,7 @@ impl Sps {
         let level = bits.bits(8)? as u8;
         bits.ue()?;
         let chroma = ChromaFields::parse(&mut bits, profile)?;
-        bits.ue()?;
+        let frame_number_bits = u8::try_from(bits.ue()?).ok().filter(|more| *more <= 12)? + 4;
         let in_order = skip_picture_order_count(&mut bits)? || profile == PROFILE_BASELINE;
         bits.ue()?;
         bits.skip(1)?;
@@ -104,6 +154,7 @@ impl Sps {
             bit_depth_luma,
             bit_depth_chroma,
             reorder_frames,
+            fields: (!frame_mbs_only).then_some(FieldCoding { frame_number_bits, separate_planes: chroma.separate_planes }),
         })
     }
 }
@@ -113,17 +164,16 @@ struct ChromaFields {
     format: u8,
     bit_depth_luma: u8,
     bit_depth_chroma: u8,
+    separate_planes: bool,
 }
 
 impl ChromaFields {
     fn parse(bits: &mut BitReader<'_>, profile: u8) -> Option<Self> {
         if !matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
-            return Some(ChromaFields { format: 1, bit_depth_luma: 8, bit_depth_chroma: 8 });
+            return Some(ChromaFields { format: 1, bit_depth_luma: 8, bit_depth_chroma: 8, separate_planes: false });
         }
         let format = u8::try_from(bits.ue()?).ok().filter(|format| *format <= 3)?;
-        if format == 3 {
-            bits.skip(1)?;
-        }
+        let separate_planes = format == 3 && bits.flag()?;
         let mut bit_depth = || u8::try_from(bits.ue()?).ok().filter(|depth| *depth <= 6).map(|depth| depth + 8);
         let (bit_depth_luma, bit_depth_chroma) = (bit_depth()?, bit_depth()?);
         bits.skip(1)?;
@@ -135,7 +185,7 @@ impl ChromaFields {
                 }
             }
         }
-        Some(ChromaFields { format, bit_depth_luma, bit_depth_chroma })
+        Some(ChromaFields { format, bit_depth_luma, bit_depth_chroma, separate_planes })
     }
 
     /// In luma samples of a frame (Table 6-1).

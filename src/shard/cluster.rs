@@ -10,10 +10,11 @@ use rustls::ServerConfig;
 
 use super::driver::{self, Listening, Parts};
 use super::message::{Batch, Command, Report, ShardId};
+use super::shared_ports;
 use crate::config::Config;
 use crate::hub::Directory;
 use crate::io::tls::{CertificateError, Certificates};
-use crate::io::udp::SendWay;
+use crate::io::udp::{self, SendWay};
 use crate::io::{probe, socket};
 use crate::protocol::PROTOCOLS;
 use crate::protocol::common::auth::Authority;
@@ -63,6 +64,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let certificates = certificates(&config)?;
     let tls = certificates.as_ref().map(Certificates::server_config).transpose()?;
     let (listening, sockets) = open_listeners(&config, shards, tls.as_ref())?;
+    let mut shared = open_shared(&config, shards)?.into_iter();
     let (commands, command_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(COMMANDS_MAX)).unzip();
     let (inboxes, inbox_ends): (Vec<_>, Vec<_>) = (0..shards).map(|_| flume::bounded(INBOX_MESSAGES_MAX)).unzip();
     let (lanes, lane_ends) = lay_lanes(shards, config.limits.lane_batches_max);
@@ -84,6 +86,7 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             send_way,
             core_id: Some(cores[at % cores.len()]),
             listeners,
+            shared: shared.next(),
             commands,
             inbox,
             inboxes: inboxes.clone(),
@@ -152,6 +155,22 @@ fn open_listeners(
         }
     }
     Ok((listening, per_shard))
+}
+
+/// The port of each shard that many sessions receive on; none if that is not asked for.
+fn open_shared(config: &Config, shards: usize) -> Result<Vec<shared_ports::Sockets>, StartError> {
+    const BACKLOG: i32 = 256;
+    let datagrams = config.datagrams();
+    let Some(first) = datagrams.shared_port else { return Ok(Vec::new()) };
+    let open = |port: u16| {
+        let address = SocketAddr::new(datagrams.address, port);
+        let failed = |error| StartError::Listen { protocol: "the port that receivers share", address, error };
+        let pair = udp::bind_pair(address.ip(), port, datagrams.shared_receive_buffer_bytes).map_err(failed)?;
+        udp::warn_if_capped(datagrams.shared_receive_buffer_bytes, pair.receive_buffer_bytes_granted);
+        let listener = socket::listen_alone(address, BACKLOG).map_err(failed)?;
+        Ok(shared_ports::Sockets { port, rtp: pair.rtp, rtcp: pair.rtcp, listener })
+    };
+    (first..).step_by(2).take(shards).map(open).collect()
 }
 
 type LaneStarts = Vec<Option<flume::Sender<Batch>>>;

@@ -55,8 +55,8 @@ pub enum Playing {
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
     pub id: PairId,
-    /// Names the pair to the ports.
-    pub handle: usize,
+    /// Names the pair to the ports; `None`: it is the shard's, for many.
+    pub handle: Option<usize>,
     pub rtp: Socket,
     pub rtcp: Socket,
 }

@@ -4,7 +4,7 @@
 //! through [`Ports`]. Nothing here waits, and nothing is shared with another thread but the directory.
 //!
 //! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
-//! `receptions.rs` what the operator has started and its TCP ports, `sendings.rs` those that send,
+//! `receptions.rs` what the operator has started and its TCP ports, `shared.rs` the port that many receive on, `sendings.rs` those that send,
 //! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
 //! `flush.rs` sends · `snapshot.rs` reports.
 
@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
 use super::message::{Batch, Command, Message, Report, SessionId, ShardId, ShardSnapshot, Traveller};
+use super::shared::Shared;
 use super::streams::Slot;
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -51,6 +52,10 @@ pub trait Ports {
     /// Opens a TCP port; who connects there is told by [`Core::connected`].
     fn open_port(&mut self, index: ConnIndex) -> Option<OpenedPort>;
     fn close_port(&mut self, handle: usize);
+    /// The port that the shard has for many sessions; what comes there is told by [`Core::shared_datagram`] and [`Core::shared_offer`].
+    fn shared_port(&self) -> Option<OpenedShared>;
+    /// Ends a connection that came to it.
+    fn close_shared(&mut self, handle: usize);
     /// Opens a TCP port; the first who connects there is given to [`Core::peer_connected`].
     fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort>;
     /// A multicast group that nobody uses, and the socket to send to it; `None`: there is none.
@@ -88,6 +93,15 @@ pub struct OpenedPair {
 pub struct OpenedPort {
     pub port: u16,
     pub handle: usize,
+}
+
+/// What [`Ports::shared_port`] gives.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenedShared {
+    /// The port for RTP over UDP and TCP; RTCP has the next one.
+    pub port: u16,
+    pub rtp: Socket,
+    pub rtcp: Socket,
 }
 
 /// What [`Ports::open_group`] gives.
@@ -159,6 +173,7 @@ pub struct Core<P: Ports> {
     /// Connections that have opened a tunnel.
     pub(super) tunnels: HashMap<Arc<str>, ConnIndex>,
     pub(super) counters: Counters,
+    pub(super) shared: Shared,
     pub(super) next_watch: u64,
     /// What all connections hold of what their peers sent, and the most that they may.
     pub(super) held_bytes: usize,
@@ -194,6 +209,7 @@ impl<P: Ports> Core<P> {
             paced: VecDeque::new(),
             tunnels: HashMap::new(),
             counters: Counters::default(),
+            shared: Shared::default(),
             next_watch: 0,
             held_bytes: 0,
             held_bytes_max,
@@ -454,6 +470,7 @@ impl<P: Ports> Core<P> {
             Command::Expect { session, source, done } => {
                 let found = self.find_conn(session);
                 if let Some(index) = found {
+                    self.expect_shared(index, source);
                     self.drive(index, now, Input::Expect(source));
                 }
                 let _ = done.try_send(found.is_some());
@@ -590,6 +607,7 @@ impl<P: Ports> Core<P> {
             Output::OpenPair(pair) => self.open_pair(index, pair),
             Output::ClosePair(pair) => self.close_pair(index, pair),
             Output::OpenPort => self.open_port(index),
+            Output::OpenShared { pair, source } => self.open_shared(index, pair, source),
             Output::AwaitPeer => self.await_peer(index),
             Output::AskUnwatched(ms) => self.conns[index].unwatched_ms = Some(ms),
             Output::Peer(peer) => self.conns[index].peer = Some(peer),
@@ -664,6 +682,7 @@ impl<P: Ports> Core<P> {
     fn leave(&mut self, index: ConnIndex, now: Stamp) {
         self.close_pairs(index);
         self.close_port(index);
+        self.leave_shared(index);
         self.close_tunnel(index);
         self.leave_group(index, now);
         self.publisher_left(index, now);
@@ -714,6 +733,7 @@ impl<P: Ports> Core<P> {
             self.swept = now;
             self.sweep_streams(now);
             self.sweep_blocked(now);
+            self.tell_strays(now);
         }
         self.settle_answers(now);
     }

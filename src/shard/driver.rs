@@ -20,9 +20,10 @@ use rustc_hash::FxHashMap;
 use rustls::ServerConfig;
 
 use super::conn::Socket;
-use super::core::{Core, OpenedGroup, OpenedPair, OpenedPort, Ports};
+use super::core::{Core, OpenedGroup, OpenedPair, OpenedPort, OpenedShared, Ports};
 use super::message::{Batch, Command, Handoff, Message, Receiving, Report, ShardId, ShardSnapshot};
 use super::ports::TcpPorts;
+use super::shared_ports::{self, SharedPorts};
 use super::udp::{GroupPorts, UdpPorts};
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -57,6 +58,8 @@ pub struct Parts {
     pub send_way: SendWay,
     pub core_id: Option<usize>,
     pub listeners: Vec<Listening>,
+    /// The port for many sessions.
+    pub shared: Option<shared_ports::Sockets>,
     pub commands: flume::Receiver<Command>,
     pub inbox: flume::Receiver<Message>,
     /// Where the shards take messages, by shard.
@@ -97,6 +100,7 @@ pub(super) struct NetPorts {
     random: fastrand::Rng,
     udp: UdpPorts,
     tcp: TcpPorts,
+    shared: SharedPorts,
     groups: GroupPorts,
     config: Arc<Config>,
     authority: Arc<Authority>,
@@ -105,6 +109,10 @@ pub(super) struct NetPorts {
 }
 
 impl NetPorts {
+    pub(super) fn shared(&mut self) -> &mut SharedPorts {
+        &mut self.shared
+    }
+
     fn new_session(&mut self, protocol: &Protocol, peer: SocketAddr, encrypted: bool, now: Stamp) -> Box<dyn Session> {
         let (config, authority) = (self.config.clone(), self.authority.clone());
         (protocol.session)(&SessionContext { config, peer, encrypted, authority, seed: self.random.u64(..) }, now)
@@ -162,6 +170,14 @@ impl Ports for NetPorts {
 
     fn close_port(&mut self, handle: usize) {
         self.tcp.close(handle);
+    }
+
+    fn shared_port(&self) -> Option<OpenedShared> {
+        self.shared.opened()
+    }
+
+    fn close_shared(&mut self, handle: usize) {
+        self.shared.close(handle);
     }
 
     fn await_peer(&mut self, index: ConnIndex) -> Option<OpenedPort> {
@@ -265,6 +281,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
             random,
             udp,
             tcp,
+            shared: SharedPorts::default(),
             groups,
             config: config.clone(),
             authority: parts.authority,
@@ -287,6 +304,9 @@ pub fn run(parts: Parts) -> io::Result<()> {
                 Ok(listener) => rt::spawn(accept_loop(driver.clone(), protocol, tls, listener)),
                 Err(error) => log::error!("{}: cannot listen: {error}", protocol.name),
             }
+        }
+        if let Some(Err(error)) = parts.shared.map(|sockets| shared_ports::serve(&driver, sockets)) {
+            log::error!("the shared port cannot be served: {error}");
         }
         rt::spawn(command_loop(driver.clone(), parts.commands));
         rt::spawn(inbox_loop(driver.clone(), parts.inbox));

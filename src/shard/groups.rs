@@ -77,7 +77,7 @@ impl<P: Ports> Core<P> {
         self.conns[viewer].peer = Some((group.address, group.video_port).into());
         let pair = |id, port: u16| {
             let target = PairTarget { pair: id, rtp: (group.address, port).into(), rtcp: (group.address, port + 1).into() };
-            Some((Pair { id, handle: opened.handle, rtp: opened.socket, rtcp: opened.socket }, target))
+            Some((Pair { id, handle: None, rtp: opened.socket, rtcp: opened.socket }, target))
         };
         let request = PlayRequest { key, format, start: Start::Live, delivery: Delivery::Connection, protocol };
         let (video, audio) = (pair(0, group.video_port), pair(1, group.audio_port));

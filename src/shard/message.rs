@@ -250,6 +250,10 @@ pub struct ShardSnapshot {
     pub lane_full: u64,
     /// Reports to the control plane that found no room.
     pub reports_dropped: u64,
+    /// Datagrams and connections to the shared port that were nobody's, and datagrams there that the kernel had no room for.
+    pub stray_datagrams: u64,
+    pub stray_connections: u64,
+    pub shared_kernel_drops: u64,
     /// Sessions that ended with an error, and what was refused, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
     /// Latency per protocol label in streams that are over.

@@ -27,6 +27,10 @@ mod receptions;
 #[cfg(test)]
 mod sending_tests;
 mod sendings;
+mod shared;
+mod shared_ports;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod sim;
 mod snapshot;

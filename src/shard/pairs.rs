@@ -18,7 +18,7 @@ impl<P: Ports> Core<P> {
         let conn = &mut self.conns[index];
         let opened = self.ports.open_pair(conn.socket, index, id);
         if let Some(opened) = opened {
-            conn.pairs.push(Pair { id, handle: opened.handle, rtp: opened.rtp, rtcp: opened.rtcp });
+            conn.pairs.push(Pair { id, handle: Some(opened.handle), rtp: opened.rtp, rtcp: opened.rtcp });
         } else {
             log::warn!("{} {}: no pair of UDP ports is left", conn.protocol, conn.peer_text());
         }
@@ -27,14 +27,16 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn close_pair(&mut self, index: ConnIndex, id: PairId) {
         let conn = &mut self.conns[index];
-        if let Some(at) = conn.pairs.iter().position(|pair| pair.id == id) {
-            self.ports.close_pair(conn.pairs.swap_remove(at).handle);
+        if let Some(at) = conn.pairs.iter().position(|pair| pair.id == id)
+            && let Some(handle) = conn.pairs.swap_remove(at).handle
+        {
+            self.ports.close_pair(handle);
         }
     }
 
     pub(super) fn close_pairs(&mut self, index: ConnIndex) {
-        for pair in self.conns[index].pairs.drain(..) {
-            self.ports.close_pair(pair.handle);
+        for handle in self.conns[index].pairs.drain(..).filter_map(|pair| pair.handle) {
+            self.ports.close_pair(handle);
         }
     }
 

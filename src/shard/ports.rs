@@ -23,6 +23,8 @@ use crate::io::{self as rt, Listener, Tcp, socket};
 use crate::media::Stamp;
 use crate::protocol::common::source::REBIND_SILENCE_MS;
 
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 8;
 /// Reads before others have their turn.
 const READS_PER_TURN: usize = 4;
 
@@ -70,7 +72,7 @@ impl TcpPorts {
         for _ in 0..tries {
             let port = self.pool.borrow_mut().pop_front()?;
             let taken = Taken { port, pool: self.pool.clone() };
-            match socket::listen_alone(SocketAddr::new(self.address, port)).and_then(Listener::new) {
+            match socket::listen_alone(SocketAddr::new(self.address, port), BACKLOG).and_then(Listener::new) {
                 Ok(listener) => {
                     let open = Rc::new(OpenPort { index, closed: Cell::new(false), waker: RefCell::new(None) });
                     // Without a driver the shard is ending.
@@ -111,14 +113,21 @@ enum Event {
 }
 
 async fn serve(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken: Taken) {
+    serve_listener(&driver, &port, &listener, taken.port).await;
+    drop(listener);
+    drop(taken);
+}
+
+async fn serve_listener(driver: &Driver, port: &OpenPort, listener: &Listener, number: u16) {
     let mut connection = None;
     let mut newcomer = None;
+    // One that is given up while it is under way may lose a connection that the kernel has accepted already.
+    let mut accept = pin!(listener.accept());
     while !port.closed.get() {
         let had = connection.is_some();
-        let mut accept = pin!(listener.accept());
         let event = poll_fn(|cx| {
             *port.waker.borrow_mut() = Some(cx.waker().clone());
-            read(&driver, &port, &mut connection, cx);
+            read(driver, port, &mut connection, cx);
             if port.closed.get() {
                 return Poll::Ready(Event::Closed);
             }
@@ -137,21 +146,24 @@ async fn serve(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken
             event.await
         };
         match event {
-            Event::Accepted(Ok(accepted)) => newcomer = Some(accepted),
-            Event::Accepted(Err(error)) => {
-                log::debug!("TCP port {}: accept: {error}", taken.port);
-                rt::sleep(super::driver::ACCEPT_PAUSE).await;
+            Event::Accepted(accepted) => {
+                accept.set(listener.accept());
+                match accepted {
+                    Ok(accepted) => newcomer = Some(accepted),
+                    Err(error) => {
+                        log::debug!("TCP port {number}: accept: {error}");
+                        rt::sleep(super::driver::ACCEPT_PAUSE).await;
+                    }
+                }
             }
             Event::Look => {}
             Event::Closed => break,
         }
         // It may have ended while the pause lasted.
         if !port.closed.get() {
-            let_in(&driver, &port, &mut connection, &mut newcomer);
+            let_in(driver, port, &mut connection, &mut newcomer);
         }
     }
-    drop(listener);
-    drop(taken);
 }
 
 async fn hand_over(driver: Rc<Driver>, port: Rc<OpenPort>, listener: Listener, taken: Taken) {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::conn::Socket;
-use super::core::{Core, Datagram, OpenedGroup, OpenedPair, OpenedPort, Ports};
+use super::core::{Core, Datagram, OpenedGroup, OpenedPair, OpenedPort, OpenedShared, Ports};
 use super::message::{Batch, Command, Message, Receiving, Report, ShardId, ShardSnapshot};
 use crate::config::Config;
 use crate::format::MuxerContext;
@@ -61,10 +61,13 @@ struct Net {
     /// What the shards have told the control plane, and how much of that it takes.
     reports: Vec<(ShardId, Report)>,
     reports_max: usize,
+    /// Connections to shared ports that the server has closed.
+    shared_closed: Vec<usize>,
 }
 
 pub struct SimPorts {
     id: ShardId,
+    shared_port: Option<u16>,
     now: Rc<Cell<Stamp>>,
     net: Rc<RefCell<Net>>,
 }
@@ -126,6 +129,15 @@ impl Ports for SimPorts {
 
     fn close_port(&mut self, handle: usize) {
         assert!(self.net.borrow_mut().open_ports.remove(&handle), "a port is closed once");
+    }
+
+    fn shared_port(&self) -> Option<OpenedShared> {
+        let port = self.shared_port? + 2 * self.id;
+        Some(OpenedShared { port, rtp: Socket::from(port), rtcp: Socket::from(port + 1) })
+    }
+
+    fn close_shared(&mut self, handle: usize) {
+        self.net.borrow_mut().shared_closed.push(handle);
     }
 
     fn open_group(&mut self) -> Option<OpenedGroup> {
@@ -220,7 +232,8 @@ impl World {
         let directory = Arc::new(Directory::default());
         let config = Arc::new(config);
         let make = |id: usize| {
-            let ports = SimPorts { id: id as ShardId, now: now.clone(), net: net.clone() };
+            let shared_port = config.datagrams().shared_port;
+            let ports = SimPorts { id: id as ShardId, shared_port, now: now.clone(), net: net.clone() };
             Core::new(id as ShardId, shards as ShardId, config.clone(), directory.clone(), ports)
         };
         World { shards: (0..shards).map(make).collect(), now: now.clone(), net: net.clone(), next_socket: 3, peers: Vec::new() }
@@ -280,6 +293,11 @@ impl World {
     /// What the shards have told the control plane since the last call.
     pub fn take_reports(&mut self) -> Vec<(ShardId, Report)> {
         std::mem::take(&mut self.net.borrow_mut().reports)
+    }
+
+    /// The connections to shared ports that the server has closed since the last call.
+    pub fn take_shared_closed(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.net.borrow_mut().shared_closed)
     }
 
     /// How many reports the control plane takes.

@@ -92,6 +92,9 @@ impl<P: Ports> Core<P> {
             panics: counters.panics,
             lane_full: counters.lane_full,
             reports_dropped: counters.reports_dropped,
+            stray_datagrams: self.shared.stray_datagrams,
+            stray_connections: self.shared.stray_connections,
+            shared_kernel_drops: self.shared.kernel_drops,
             retired_latency: counters.latency.clone(),
             retired_dropped: counters.dropped,
             ..ShardSnapshot::default()

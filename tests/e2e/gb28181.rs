@@ -22,7 +22,11 @@ on_both_runtimes!(
     muxers_of_ffmpeg,
     foreign_sources,
     cut_connections,
+    connections_that_come_at_the_same_moment,
     senders_that_are_connected_to,
+    one_port_for_many,
+    floods_of_strays,
+    senders_are_told_what_came,
     nobody_watches,
     ports_are_freed
 );
@@ -45,12 +49,16 @@ fn play(runtime: Runtime, recipe: &Recipe, transport: &str, bursts: &[Burst]) {
     let (id, mut sender) = PsSender::start(&server, &json!({ "stream": "live/cam", "transport": transport, "ssrc": SSRC }), SSRC);
     sender.send(bursts);
     let packets: usize = bursts.iter().map(|burst| burst.bytes.len().div_ceil(1_400)).sum();
+    let has_map = bursts.iter().any(|burst| burst.bytes.windows(4).any(|code| code == [0, 0, 1, 0xBC]));
     wait_for("all packets are counted", SOON, || {
         let receiver = server.api(&format!("rtp/{id}"));
         assert_eq!((&receiver["packets"]["lost"], &receiver["packets"]["useless"]), (&json!(0), &json!(0)), "{receiver}");
         (receiver["packets"]["received"] == packets).then_some(())
     });
-    assert_eq!(server.wait_rtp(&id, "playing")["ssrc"], SSRC);
+    let playing = server.wait_rtp(&id, "playing");
+    assert_eq!(playing["ssrc"], SSRC);
+    let detail = playing["detail"].as_str().unwrap();
+    assert_eq!(detail.contains("PS has no PSM: codec guessed H.26"), !has_map, "{detail}");
     server.close_rtp(&id);
     assert_eq!(server.wait_rtp(&id, "ended")["detail"], "closed by the operator");
     for (play, player) in players {
@@ -127,6 +135,13 @@ fn foreign_sources(runtime: Runtime) {
         assert_eq!(now["source"], before["source"]);
         (now["packets"]["useless"].as_u64() > before["packets"]["useless"].as_u64()).then_some(())
     });
+    // Where the agreement is not strict, another one is accepted, and said.
+    let (lenient, port) = server.receive_rtp(&json!({ "stream": "live/b", "transport": "udp", "ssrc": 7, "strict": false }));
+    let mut other = PsSender::udp(port, SSRC);
+    bursts[..10].iter().for_each(|burst| other.burst(burst));
+    let detail = server.wait_rtp(&lenient, "playing")["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("; RTP seen with SSRC 200000001, SDP says 7: accepted"), "{detail}");
+    assert_eq!(server.metric("shardcast_session_errors_total", "other_ssrc"), 1.0);
     let discarded = server.stream("live/cam").unwrap()["discarded_frames"].clone();
     assert!(discarded.as_object().unwrap().values().all(|count| *count == 0), "{discarded}");
 }
@@ -156,6 +171,28 @@ fn cut_connections(runtime: Runtime) {
     assert_eq!(ended["detail"], "no media for 3000 ms, over after 3000 ms");
 }
 
+/// Whoever connects in the moment in which the one before goes is let in.
+fn connections_that_come_at_the_same_moment(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let server = Server::start(options(runtime));
+    let (id, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": "tcp_passive" }));
+    let mut sender = PsSender::tcp(port, 11);
+    for number in 1..=20 {
+        sender.burst(&bursts[1]);
+        wait_for(&format!("connection {number} is heard"), SOON, || {
+            let receiver = server.api(&format!("rtp/{id}"));
+            (receiver["packets"]["received"].as_u64() >= Some(number)).then_some(())
+        });
+        // A server that stands still for a moment finds both at once.
+        server.signal(libc::SIGSTOP);
+        sender = sender.reconnect(port);
+        server.signal(libc::SIGCONT);
+    }
+}
+
 /// The server connects to the camera; what goes wrong with that is said in words.
 fn senders_that_are_connected_to(runtime: Runtime) {
     let server = Server::start(options(runtime));
@@ -175,6 +212,103 @@ fn senders_that_are_connected_to(runtime: Runtime) {
     let refused = server.open_rtp(&json!({ "stream": "live/b", "transport": "tcp_active", "address": nobody }));
     let error = refused.json()["error"].as_str().unwrap().to_owned();
     assert!(refused.status == 502 && error.starts_with(&format!("cannot connect to {nobody}: ")), "{} {error}", refused.status);
+}
+
+/// A server with a port for many receivers, one pair for each of two shards.
+fn sharing(runtime: Runtime) -> (Server, u16) {
+    let port = free_ports(4);
+    (Server::start(options(runtime).set("gb28181.shared_port", port)), port)
+}
+
+/// Cameras with SSRCs of their own on one port per shard, over UDP and TCP; one of them does not keep to what was agreed.
+fn one_port_for_many(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let (server, port) = sharing(runtime);
+    let rows = [
+        ("udp", json!({ "ssrc": 1 }), 1),
+        ("tcp_passive", json!({ "ssrc": 2 }), 2),
+        ("udp", json!({ "source": "127.0.0.1" }), 333),
+        ("tcp_passive", json!({ "source": "127.0.0.1" }), 444),
+        ("udp", json!({ "ssrc": "0000000005" }), 5),
+    ];
+    let mut cameras = Vec::new();
+    for (at, (transport, source, ssrc)) in rows.into_iter().enumerate() {
+        let key = format!("live/cam{at}");
+        let mut body = json!({ "stream": key, "transport": transport, "shared_port": true, "timeout_ms": 3_000 });
+        body.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        let viewer = Viewer::open(&server, Over::HttpFlv, &key);
+        let (id, given) = server.receive_rtp(&body);
+        assert!(given == port || given == port + 2, "{given}");
+        let sender = if transport == "udp" { PsSender::udp(given, ssrc) } else { PsSender::tcp(given, ssrc) };
+        cameras.push((id, viewer, sender));
+    }
+    let taken = server.open_rtp(&json!({ "stream": "live/x", "transport": "udp", "ssrc": 1, "shared_port": true }));
+    let again = server.open_rtp(&json!({ "stream": "live/y", "transport": "udp", "ssrc": 1, "shared_port": true }));
+    // On one of the two shards somebody has it.
+    assert!([taken.status, again.status].contains(&503), "{} {}", taken.text(), again.text());
+    let (first, others) = cameras.split_first_mut().unwrap();
+    first.2.send_with(&bursts, |burst| others.iter_mut().for_each(|(_, _, sender)| sender.burst(burst)));
+    for (at, (id, viewer, sender)) in cameras.iter().enumerate() {
+        let pictures = |seen: &crate::harness::Seen| seen.tags.iter().filter(|tag| tag.kind == 9 && tag.is_frame()).count() > 40;
+        viewer.wait(&format!("pictures of camera {at}"), pictures);
+        let receiver = server.wait_rtp(id, "playing");
+        assert_eq!((&receiver["ssrc"], &receiver["packets"]["lost"]), (&json!(sender.ssrc), &json!(0)), "{receiver}");
+    }
+    let ids: Vec<String> = cameras.iter().map(|(id, ..)| id.clone()).collect();
+    drop(cameras);
+    for id in ids {
+        assert_eq!(server.wait_rtp(&id, "ended")["detail"], "no media for 3000 ms, over after 3000 ms");
+    }
+}
+
+/// What is nobody's is counted and costs nobody else's.
+fn floods_of_strays(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let (server, _) = sharing(runtime);
+    let viewer = Viewer::open(&server, Over::HttpFlv, "live/cam");
+    let body = json!({ "stream": "live/cam", "transport": "udp", "ssrc": SSRC, "shared_port": true });
+    let (id, port) = server.receive_rtp(&body);
+    let (mut sender, mut stranger) = (PsSender::udp(port, SSRC), PsSender::udp(port, 7));
+    sender.send_with(&bursts, |_| (0..20).for_each(|_| stranger.burst(&bursts[1])));
+    // A connection that says nothing, and one of nobody's.
+    let silent = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut nobody = PsSender::tcp(port, 8);
+    nobody.burst(&bursts[1]);
+    let pictures = |seen: &crate::harness::Seen| seen.tags.iter().filter(|tag| tag.kind == 9 && tag.is_frame()).count() > 40;
+    viewer.wait("pictures", pictures);
+    let receiver = server.wait_rtp(&id, "playing");
+    assert_eq!((&receiver["packets"]["useless"], &receiver["packets"]["lost"]), (&json!(0), &json!(0)), "{receiver}");
+    assert!(server.metric("shardcast_shard_stray_datagrams_total", "") > 1_000.0, "{}", server.metrics());
+    wait_for("both connections are given up", SOON, || {
+        (server.metric("shardcast_shard_stray_connections_total", "") == 2.0).then_some(())
+    });
+    drop(silent);
+}
+
+/// RTCP over UDP: a sender hears what came of its packets.
+fn senders_are_told_what_came(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let bursts = camera(&H264_ALAW.tags().unwrap(), PLAIN);
+    let server = Server::start(options(runtime));
+    let media = free_ports(2);
+    let (media, reports) = (UdpSocket::bind(("127.0.0.1", media)).unwrap(), UdpSocket::bind(("127.0.0.1", media + 1)).unwrap());
+    let (_, port) = server.receive_rtp(&json!({ "stream": "live/cam", "transport": "udp", "receiver_reports": true }));
+    media.connect(("127.0.0.1", port)).unwrap();
+    PsSender::over(media, SSRC).send(&bursts[..20]);
+    reports.set_read_timeout(Some(SOON)).unwrap();
+    let mut report = [0; 1_500];
+    let count = reports.recv(&mut report).unwrap();
+    // A receiver report with one block, of this source, of which nothing is lost.
+    assert!(count >= 32 && report[..2] == [0x81, 201], "{:?}", &report[..count]);
+    assert_eq!((&report[8..12], &report[12..16]), (&SSRC.to_be_bytes()[..], &[0; 4][..]));
 }
 
 /// A receiver is over when its last viewer has been gone for long enough, on whichever shard that was.
@@ -200,7 +334,7 @@ fn nobody_watches(runtime: Runtime) {
 
 /// With room for one, there is room for the next as soon as one is over, whichever way it ends.
 fn ports_are_freed(runtime: Runtime) {
-    let port = free_pair();
+    let port = free_ports(2);
     let server = Server::start(options(runtime).shards(1).set("rtsp.udp_ports", format!("{port}-{}", port + 1)));
     for transport in ["udp", "tcp_passive", "udp"] {
         let (id, given) = server.receive_rtp(&json!({ "stream": "live/a", "transport": transport }));
@@ -226,15 +360,13 @@ fn ports_are_freed(runtime: Runtime) {
     assert_eq!(server.metric("shardcast_session_errors_total", "no_media"), 3.0, "{}", server.metrics());
 }
 
-/// An even port that is free together with the next one.
-fn free_pair() -> u16 {
-    wait_for("two free ports", SOON, || {
+/// An even port that is free together with those behind it.
+fn free_ports(count: u16) -> u16 {
+    wait_for("free ports", SOON, || {
         let first = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = first.local_addr().unwrap().port() & !1;
         drop(first);
-        let all_free = UdpSocket::bind(("127.0.0.1", port)).is_ok()
-            && UdpSocket::bind(("127.0.0.1", port + 1)).is_ok()
-            && TcpListener::bind(("127.0.0.1", port)).is_ok();
-        all_free.then_some(port)
+        let is_free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        (port..port.checked_add(count)?).all(is_free).then_some(port)
     })
 }

@@ -358,6 +358,7 @@ fn receivers_are_opened_shown_and_closed() {
         detail: "playing H264".to_owned(),
         tracks: vec!["H264"],
         received: Default::default(),
+        bytes: 1_000,
         refusal: None,
     };
     let mut scripts = scripts();
@@ -367,7 +368,7 @@ fn receivers_are_opened_shown_and_closed() {
     let one = json!({
         "id": "0-9", "shard": 0, "stream": "live/cam", "transport": "udp", "port": 20_000, "ssrc": 7, "source": "192.0.2.1:5000",
         "state": "playing", "detail": "playing H264", "tracks": ["H264"],
-        "packets": {"received": 0, "lost": 0, "reordered": 0, "useless": 0}
+        "packets": {"received": 0, "lost": 0, "reordered": 0, "useless": 0}, "bytes": 1_000
     });
     assert_eq!((&list["total"], &list["receivers"]), (&json!(1), &json!([one])));
     assert_eq!(server.get("/api/v1/rtp/0-9").json(), one);
@@ -388,7 +389,7 @@ fn receivers_are_opened_shown_and_closed() {
     assert!(refused.status == 502 && said.starts_with(&format!("cannot connect to {address}: ")), "{} {said}", refused.status);
     assert_eq!(server.request("DELETE", "/api/v1/rtp/0-9", "", "").status, 204);
     assert_eq!(*server.closed.lock().unwrap(), [SessionId { shard: 0, number: 9 }]);
-    let refused: [(&str, &str, &str, u16, &str); 12] = [
+    let refused: [(&str, &str, &str, u16, &str); 13] = [
         ("GET", "/api/v1/rtp/0-8", "", 404, "no receiver 0-8"),
         ("DELETE", "/api/v1/rtp/0-7", "", 404, "no receiver 0-7"),
         ("GET", "/api/v1/rtp/7", "", 400, "a session id looks like 0-42"),
@@ -406,6 +407,13 @@ fn receivers_are_opened_shown_and_closed() {
         ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "idle_ms": 0}"#, 400, "idle_ms must be 100 to"),
         ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "tcp_active"}"#, 400, "address: give the sender's"),
         ("POST", "/api/v1/rtp", r#"{"stream": "live/a", "transport": "udp", "address": "[::1]:9"}"#, 400, "address: give the"),
+        (
+            "POST",
+            "/api/v1/rtp",
+            r#"{"stream": "live/a", "transport": "udp", "shared_port": true}"#,
+            400,
+            "shared_port: give ssrc",
+        ),
         ("POST", "/api/v1/rtp", "", 400, "the body is not what this route takes"),
     ];
     for (method, path, body, status, error) in refused {

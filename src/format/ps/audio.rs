@@ -6,6 +6,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::video::Setup;
 use crate::media::aac::{self, AacConfig};
 use crate::media::{Codec, Discard, TrackShape, mp3};
 
@@ -19,7 +20,12 @@ const BROKEN_MAX: u32 = 8;
 /// A frame and its time in microseconds.
 #[derive(Debug, PartialEq)]
 pub enum Sound {
-    Frame { data: Bytes, time: i64 },
+    /// How the frames that follow are set up, in order with them.
+    Setup(Option<Setup>),
+    Frame {
+        data: Bytes,
+        time: i64,
+    },
     Discarded(Discard),
 }
 
@@ -28,8 +34,10 @@ pub struct Audio {
     /// What the sender says; `None`: nothing that is known.
     declared: Option<Codec>,
     pub codec: Option<Codec>,
-    pub config: Bytes,
-    pub shape: Option<TrackShape>,
+    config: Bytes,
+    shape: Option<TrackShape>,
+    /// What was said last.
+    setup: Option<Setup>,
     buffer: BytesMut,
     /// Bytes in front that came with an earlier packet.
     carried: usize,
@@ -92,6 +100,7 @@ impl Audio {
                     self.rate = 8_000;
                     let samples = data.len() as i64;
                     let time = self.next_time(true, samples, now_micros);
+                    self.say_setup(out);
                     out.push(Sound::Frame { data, time });
                 }
             }
@@ -173,6 +182,7 @@ impl Audio {
             self.shape = mp3::shape(&frame);
             self.rate = header.sample_rate;
             let time = self.next_time(is_of_packet, i64::from(header.samples), 0);
+            self.say_setup(out);
             return out.push(Sound::Frame { data: frame, time });
         }
         let Some((config, raw, _)) = aac::adts_frame(&frame) else {
@@ -184,7 +194,17 @@ impl Audio {
         }
         self.rate = parsed.core_sample_rate;
         let time = self.next_time(is_of_packet, i64::from(parsed.frame_samples), 0);
+        self.say_setup(out);
         out.push(Sound::Frame { data: frame.slice_ref(raw), time });
+    }
+
+    /// Before a frame: how it is set up, if that is another way than the one before.
+    fn say_setup(&mut self, out: &mut Vec<Sound>) {
+        let setup = self.codec.zip(self.shape).map(|(codec, shape)| Setup { codec, config: self.config.clone(), shape });
+        if self.setup != setup {
+            self.setup.clone_from(&setup);
+            out.push(Sound::Setup(setup));
+        }
     }
 
     fn consume(&mut self, bytes: usize) {

@@ -27,11 +27,11 @@ use bytes::Bytes;
 
 use self::audio::{Audio, Sound};
 use self::reader::{Part, Reader};
-use self::video::{Picture, Setup, Times, Video};
+use self::video::{Moment, Picture, Setup, Times, Video};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
-use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, Tracks};
 
 /// What is kept of a stream at most: a unit under way, a packet of sound, a header.
 pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 128 * 1024;
@@ -46,6 +46,15 @@ const VIDEO: TrackId = TrackId(0);
 const AUDIO: TrackId = TrackId(1);
 const PTS_BITS: u32 = 33;
 const PTS_PER_SECOND: u32 = 90_000;
+const RTP_BITS: u32 = 32;
+
+/// What the stream map says, beside what the stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Map {
+    Right,
+    Missing { is: Codec },
+    Wrong { says: Codec, is: Codec },
+}
 
 /// Whose payload is at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +85,8 @@ struct Demuxer {
     setup: Option<Setup>,
     video_stream: Option<Taken>,
     audio: Audio,
+    /// Of the sounds that are given out now.
+    sound: Option<Setup>,
     audio_stream: Option<Taken>,
     whose: Whose,
     /// The length of the picture's packet at hand, and of the last one.
@@ -89,6 +100,9 @@ struct Demuxer {
     after_loss: bool,
     announced: Tracks,
     began: Option<Stamp>,
+    /// The time of RTP, for packets that have none of their own.
+    rtp_clock: WireClock,
+    rtp_micros: Option<i64>,
     pictures: Vec<Picture>,
     sounds: Vec<Sound>,
     left_out: Vec<&'static str>,
@@ -104,6 +118,7 @@ impl PsDemuxer {
             setup: None,
             video_stream: None,
             audio: Audio::default(),
+            sound: None,
             audio_stream: None,
             whose: Whose::LeftOut,
             bytes: None,
@@ -114,6 +129,8 @@ impl PsDemuxer {
             after_loss: false,
             announced: Tracks::default(),
             began: None,
+            rtp_clock: WireClock::new(RTP_BITS, PTS_PER_SECOND),
+            rtp_micros: None,
             pictures: Vec::new(),
             sounds: Vec::new(),
             left_out: Vec::new(),
@@ -131,6 +148,28 @@ impl PsDemuxer {
     /// The name of a codec that was found and is not carried; each once.
     pub fn take_left_out(&mut self) -> Option<&'static str> {
         self.demuxer.left_out_new.take()
+    }
+
+    /// Whether there are packets of pictures.
+    pub fn has_video(&self) -> bool {
+        self.demuxer.video_stream.is_some()
+    }
+
+    /// `None`: the codec is not known yet.
+    pub fn map(&self) -> Option<Map> {
+        let Demuxer { map, video, video_stream, audio, audio_stream, .. } = &self.demuxer;
+        let (stream, is) = if self.has_video() { (video_stream, video.codec) } else { (audio_stream, audio.codec) };
+        let (id, is) = (stream.as_ref()?.id, is?);
+        let Some((kind, _)) = map.iter().find(|(_, of)| *of == id) else { return Some(Map::Missing { is }) };
+        Some(match carried(*kind) {
+            Ok(says) if says != is => Map::Wrong { says, is },
+            _ => Map::Right,
+        })
+    }
+
+    /// The RTP timestamp of the bytes that come next.
+    pub fn timestamp(&mut self, timestamp: u32) {
+        self.demuxer.rtp_micros = Some(self.demuxer.rtp_clock.unwrap(timestamp.into()).as_micros());
     }
 
     pub fn push(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Demuxed>) {
@@ -172,7 +211,7 @@ impl Demuxer {
         match part {
             Part::Begin { id, pts, dts, bytes } => {
                 self.whose = self.whose(now, id, out);
-                self.begin(pts, dts, bytes);
+                self.begin(now, pts, dts, bytes);
             }
             Part::Payload(bytes) => self.payload(now, bytes, out),
             Part::End { by_length } => self.end(now, by_length, out),
@@ -232,13 +271,14 @@ impl Demuxer {
         if is_video { Whose::Video } else { Whose::Audio }
     }
 
-    fn begin(&mut self, pts: Option<u64>, dts: Option<u64>, bytes: Option<usize>) {
+    fn begin(&mut self, now: Stamp, pts: Option<u64>, dts: Option<u64>, bytes: Option<usize>) {
         let mut micros = |ticks: Option<u64>| ticks.map(|ticks| self.clock.unwrap(ticks).as_micros());
         let (dts, pts) = (micros(dts), micros(pts));
         match self.whose {
             Whose::Video => {
                 (self.last_bytes, self.bytes) = (self.bytes, bytes);
-                self.video.begin(pts.map(|pts| Times { pts, dts: dts.unwrap_or(pts) }));
+                let times = pts.map(|pts| Times { pts, dts: dts.unwrap_or(pts) });
+                self.video.begin(times, Moment { rtp: self.rtp_micros, arrival: now });
             }
             Whose::Audio => self.audio.begin(pts),
             Whose::LeftOut => {}
@@ -329,6 +369,7 @@ impl Demuxer {
         for sound in sounds.drain(..) {
             match sound {
                 Sound::Discarded(discard) => out.push(Demuxed::Discarded(discard)),
+                Sound::Setup(setup) => self.sound = setup,
                 Sound::Frame { data, time } => {
                     self.announce(out);
                     let dts = MediaTime::from_micros(time);
@@ -350,9 +391,7 @@ impl Demuxer {
     /// Says what there is, if that is new.
     fn announce(&mut self, out: &mut Vec<Demuxed>) {
         let video = self.setup.clone().map(|Setup { codec, config, shape }| Track { id: VIDEO, codec, config, shape });
-        let Audio { codec, config, shape, .. } = &self.audio;
-        let audio = codec.zip(*shape).filter(|(codec, _)| !codec.needs_config() || !config.is_empty());
-        let audio = audio.map(|(codec, shape): (Codec, TrackShape)| Track { id: AUDIO, codec, config: config.clone(), shape });
+        let audio = self.sound.clone().map(|Setup { codec, config, shape }| Track { id: AUDIO, codec, config, shape });
         let tracks = || video.iter().chain(&audio);
         if tracks().count() == self.announced.len() && tracks().zip(self.announced.iter()).all(|(new, known)| new == known) {
             return;

@@ -397,3 +397,122 @@ fn pictures_may_begin_anywhere() {
     assert_eq!(seen.len(), clip.pictures.len(), "the end of the stream ends the last one");
     assert!(seen.iter().zip(&clip.pictures).all(|(seen, sent)| seen.data == sent.data));
 }
+
+/// One picture of a camera that says no time, `number` intervals after the first: in RTP of that clock, as it arrives.
+fn untimed(
+    clip: &Clip,
+    number: u64,
+    interval_ms: u64,
+    rtp: impl Fn(u64) -> u32,
+    demuxer: &mut PsDemuxer,
+    out: &mut Vec<Demuxed>,
+) {
+    let picture = &clip.pictures[0];
+    let now = Stamp::from_millis(10_000 + number * interval_ms + number % 3);
+    demuxer.timestamp(rtp(number * interval_ms));
+    demuxer.push(now, &PLAIN.picture(false, START, START, &[]), out);
+    demuxer.push(now, &pes(ps_writer::VIDEO_ID, None, &annex_b(&clip.sets, &picture.data), Lengths::Right), out);
+    demuxer.frame_end(now, out);
+}
+
+#[test]
+fn pictures_without_a_time_follow_the_clock_of_rtp_or_their_arrival() {
+    let clip = clip(H264_FILE);
+    // 15 pictures a second; how far a time may be from the true one: an interval, until a clock is found to be useless.
+    type Clock = fn(u64) -> u32;
+    let clocks: [(&str, Clock, i64); 5] = [
+        ("90 kHz", |ms| (ms * 90) as u32, 100),
+        ("90 kHz that wraps", |ms| ((ms * 90) as u32).wrapping_sub(20_000), 100),
+        ("it stands still", |_| 7, 3_000),
+        ("milliseconds", |ms| ms as u32, 66_000),
+        ("8 kHz", |ms| (ms * 8) as u32, 66_000),
+    ];
+    for (name, clock, off_max) in clocks {
+        let (mut demuxer, mut out) = (PsDemuxer::new(OnLoss::Pass), Vec::new());
+        for number in 0..100 {
+            untimed(&clip, number, 66, clock, &mut demuxer, &mut out);
+        }
+        let seen = frames(&out, VIDEO);
+        assert_eq!(seen.len(), 100, "{name}");
+        for (number, frame) in seen.iter().enumerate() {
+            let off = frame.dts.as_micros() - seen[0].dts.as_micros() - number as i64 * 66_000;
+            assert!(off.abs() <= off_max, "{name}: picture {number} is off by {off} µs");
+        }
+        assert!(seen.windows(2).all(|pair| pair[0].dts < pair[1].dts), "{name}");
+    }
+}
+
+#[test]
+fn sound_that_changes_inside_a_packet_is_told_in_its_place() {
+    let mut out = Vec::new();
+    let mut demuxer = PsDemuxer::new(OnLoss::Pass);
+    let raw = [0x21, 0x1B, 0x80, 0, 0];
+    // 44.1 kHz, then 48 kHz.
+    demuxer.push(Stamp::ZERO, &PLAIN.picture(false, 0, 0, &[]), &mut out);
+    let payload = [adts(4, 2, &raw), adts(4, 2, &raw), adts(3, 2, &raw)].concat();
+    demuxer.push(Stamp::ZERO, &pes(ps_writer::AUDIO_ID, Some((0, 0)), &payload, Lengths::Right), &mut out);
+    let events: Vec<Option<u32>> = out
+        .iter()
+        .map(|demuxed| match demuxed {
+            Demuxed::Event(MediaEvent::Tracks(tracks)) => match tracks.get(AUDIO).unwrap().shape {
+                crate::media::TrackShape::Audio { sample_rate, .. } => Some(sample_rate),
+                crate::media::TrackShape::Video { .. } | crate::media::TrackShape::Data => None,
+            },
+            _ => None,
+        })
+        .collect();
+    assert_eq!(events, [Some(44_100), None, None, Some(48_000), None], "{out:?}");
+}
+
+#[test]
+fn what_the_map_says_beside_what_is_there() {
+    let (h264, h265) = (clip(H264_FILE), clip(H265_FILE));
+    let cases: [(&str, &Clip, Style, Map); 4] = [
+        ("right", &h264, PLAIN, Map::Right),
+        ("none", &h264, Style { map: None, ..PLAIN }, Map::Missing { is: Codec::H264 }),
+        ("none of H.265", &h265, Style { map: None, ..PLAIN }, Map::Missing { is: Codec::H265 }),
+        ("wrong", &h265, PLAIN, Map::Wrong { says: Codec::H264, is: Codec::H265 }),
+    ];
+    for (name, clip, style, map) in cases {
+        let (_, demuxer) = demux(&sent(clip, &style, G711A), usize::MAX, true);
+        assert_eq!(demuxer.map(), Some(map), "{name}");
+    }
+    assert_eq!(PsDemuxer::new(OnLoss::Pass).map(), None);
+}
+
+/// A slice of one field (H.264 §7.3.3): first macroblock 0, type 7 (or 5), set 0, frame number, field, which.
+fn field(frame_number_bits: u32, number: u32, is_bottom: bool, is_idr: bool) -> Vec<u8> {
+    // ue(0) = 1, ue(7) = 0001000, ue(0) = 1.
+    let front = 0b1_0001_0001_u64;
+    let bits = ((front << frame_number_bits | u64::from(number)) << 1 | 1) << 1 | u64::from(is_bottom);
+    let length = 9 + frame_number_bits + 2;
+    let header = if is_idr { 0x65 } else { 0x61 };
+    [&[header][..], &(bits << (64 - length) | 0x5555_5555_5555_5555 >> length).to_be_bytes(), &[0x55; 40]].concat()
+}
+
+#[test]
+fn two_fields_are_one_picture() {
+    let sps = include_bytes!("../../../tests/corpus/h264/sps_1080i");
+    let bits = crate::media::h264::Sps::parse(sps).unwrap().fields.unwrap().frame_number_bits();
+    let annex_b = |nals: &[&[u8]]| nals.iter().flat_map(|nal| [&[0, 0, 0, 1][..], nal].concat()).collect::<Vec<u8>>();
+    let pps = [0x68, 0xCE, 0x3C, 0x80];
+    let (mut packets, mut sent) = (Vec::new(), Vec::new());
+    for number in 0..4u32 {
+        let fields = [field(bits, number, false, number == 0), field(bits, number, true, false)];
+        let mut nals: Vec<&[u8]> = if number == 0 { vec![sps, &pps] } else { Vec::new() };
+        nals.extend(fields.iter().map(Vec::as_slice));
+        let time = START + 3_600 * u64::from(number);
+        packets.push(PLAIN.picture(number == 0, time, time, &annex_b(&nals)));
+        sent.push(fields.map(|field| [&(field.len() as u32).to_be_bytes()[..], &field].concat()).concat());
+    }
+    for (piece, marks) in [(usize::MAX, true), (1, true), (usize::MAX, false)] {
+        let (out, _) = demux(&packets, piece, marks);
+        let seen = frames(&out, VIDEO);
+        let missing = usize::from(!marks);
+        assert_eq!(seen.len() + missing, sent.len(), "in pieces of {piece}, marks {marks}");
+        for (at, (seen, sent)) in seen.iter().zip(&sent).enumerate() {
+            assert!(seen.data.ends_with(sent), "picture {at}: {:?}", seen.data);
+            assert_eq!(seen.dts.as_micros() - frames(&out, VIDEO)[0].dts.as_micros(), 40_000 * at as i64);
+        }
+    }
+}

@@ -3,8 +3,9 @@
 //! NAL units are found by their start codes; the depacketizer of RTP makes units of them, to which each is a packet. A unit ends when the
 //! sender says so, else where the next begins (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4). Its time is that of the first PES packet in which it
 //! begins and in which no other has begun before; a unit without one comes a frame interval behind the last. The parameter sets tell the
-//! codec, whatever the sender says. Limits: [`UNIT_BYTES_MAX`] for all that is not complete. Not here: PES packets; fields of a picture
-//! that share a packet count as two units.
+//! codec, whatever the sender says. The two fields of a frame are one unit where nothing stands between them. Limits: [`UNIT_BYTES_MAX`] for
+//! all that is not complete. Not here: PES packets; presentation times of B pictures that begin in another's packet: they have those of
+//! their decoding.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,11 +13,16 @@ use super::start_code;
 use crate::format::rtp::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::payload::VIDEO_CLOCK_RATE;
 use crate::format::rtp::{PayloadForm, RtpPayload};
-use crate::media::h264::{self, AvcConfig};
+use crate::media::h264::{self, AvcConfig, FIELD_BYTES, Field, FieldCoding};
 use crate::media::h265::{self, HevcConfig};
 use crate::media::{Codec, Discard, Stamp, TrackShape};
 
 const INTERVAL_MICROS: i64 = 40_000;
+/// Between units whose clock stands still.
+const STEP_MICROS: i64 = 1_000;
+/// How far RTP's clock may be behind half of what passes, and ahead of twice that: packets come unevenly.
+const LATE_MICROS: i64 = 30_000;
+const EARLY_MICROS: i64 = 1_000_000;
 /// A longer interval is not one of frames.
 const INTERVAL_MICROS_MAX: i64 = 500_000;
 
@@ -48,6 +54,14 @@ pub struct Setup {
     pub shape: TrackShape,
 }
 
+/// When a PES packet came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment {
+    /// By the clock of RTP, in microseconds.
+    pub rtp: Option<i64>,
+    pub arrival: Stamp,
+}
+
 /// Where a NAL unit began.
 #[derive(Clone, Copy, Debug, Default)]
 struct Origin {
@@ -56,6 +70,7 @@ struct Origin {
     times: Option<Times>,
     /// It is the first thing in its packet.
     at_front: bool,
+    moment: Moment,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,8 +101,14 @@ pub struct Video {
     /// The unit under way, and how many slices it has.
     unit: Option<Times>,
     slices: u32,
+    /// Of a stream that may have fields; and the first of the two of the unit under way.
+    fields: Option<FieldCoding>,
+    first_field: Option<Field>,
     last: Option<Times>,
     interval_micros: i64,
+    /// The last unit that said its time, or the first; and when it came.
+    anchor: Option<(i64, Moment)>,
+    is_rtp_useless: bool,
     /// Units in a row of which only the next one told that they had ended.
     pub unmarked: u32,
     /// A unit was said to be over, and nothing has come since.
@@ -120,8 +141,12 @@ impl Video {
             used_packet: 0,
             unit: None,
             slices: 0,
+            fields: None,
+            first_field: None,
             last: None,
             interval_micros: INTERVAL_MICROS,
+            anchor: None,
+            is_rtp_useless: false,
             unmarked: 0,
             is_over: false,
             was_cut: None,
@@ -146,7 +171,7 @@ impl Video {
             RtpPayload { payload_type: 96, clock_rate: VIDEO_CLOCK_RATE, codec, form, channels: 0, config: Bytes::new() };
         self.depacketizer = Some(Depacketizer::new(&payload));
         (self.codec, self.shape) = (Some(codec), UNKNOWN);
-        (self.unit, self.slices) = (None, 0);
+        (self.unit, self.slices, self.fields) = (None, 0, None);
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -164,8 +189,8 @@ impl Video {
     }
 
     /// A PES packet begins.
-    pub fn begin(&mut self, times: Option<Times>) {
-        self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false };
+    pub fn begin(&mut self, times: Option<Times>, moment: Moment) {
+        self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false, moment };
         self.packet_bytes = 0;
         self.continues = false;
     }
@@ -206,16 +231,28 @@ impl Video {
 
     /// The unit before the NAL unit under way is over if this one begins another: known from its first bytes.
     fn look(&mut self, out: &mut Vec<Picture>) {
-        const ENOUGH_BYTES: usize = 3;
-        if !self.is_open || self.is_seen || self.nal.len() < ENOUGH_BYTES {
+        let enough_bytes = if self.fields.is_some() { FIELD_BYTES } else { 3 };
+        if !self.is_open || self.is_seen || self.nal.len() < enough_bytes {
             return;
         }
         self.is_seen = true;
-        let kind = self.codec.map(|codec| kind(codec, &self.nal[..ENOUGH_BYTES]));
-        if self.slices > 0 && matches!(kind, Some(Kind::Front | Kind::Slice { first: true })) {
+        let kind = self.codec.map(|codec| kind(codec, &self.nal[..enough_bytes]));
+        let is_next = matches!(kind, Some(Kind::Front | Kind::Slice { first: true }));
+        if self.slices > 0 && is_next && !self.is_second_field(&self.nal[..enough_bytes]) {
             self.unmarked += 1;
             self.end_unit(out);
         }
+    }
+
+    /// Whether a slice belongs to the other field of the picture under way. Nothing may stand between the two.
+    fn is_second_field(&self, nal: &[u8]) -> bool {
+        let field = self.field(nal);
+        self.slices > 0 && self.first_field.zip(field).is_some_and(|(first, second)| first.is_paired_with(&second))
+    }
+
+    fn field(&self, nal: &[u8]) -> Option<Field> {
+        let is_slice = nal.first().is_some_and(|header| matches!(h264::nal_type(*header), 1 | 2 | 5));
+        self.fields.filter(|_| is_slice).and_then(|fields| fields.field(nal))
     }
 
     /// So many bytes in front belong to nothing.
@@ -271,12 +308,17 @@ impl Video {
             out.push(Picture::Setup(None));
         }
         let Some(codec) = self.codec else { return };
+        if codec == Codec::H264 && nal.first().is_some_and(|header| h264::nal_type(*header) == h264::NAL_SPS) {
+            self.fields = h264::Sps::parse(nal).and_then(|sps| sps.fields);
+        }
         let kind = kind(codec, nal);
+        let is_second_field = self.is_second_field(nal);
         let begins = match kind {
             Kind::LeftOut => return,
             Kind::Other if self.unit.is_none() => return,
             Kind::Other => false,
             Kind::Front => self.unit.is_none() || self.slices > 0,
+            Kind::Slice { first: true } if is_second_field => false,
             Kind::Slice { first: true } => self.unit.is_none() || self.slices > 0 || self.is_timed_anew(),
             Kind::Slice { first: false } => {
                 self.continues |= self.origin.at_front && self.slices > 0;
@@ -292,6 +334,9 @@ impl Video {
         };
         if begins {
             self.begin_unit(out);
+        }
+        if kind == (Kind::Slice { first: true }) {
+            self.first_field = if is_second_field { None } else { self.field(nal) };
         }
         self.slices += u32::from(matches!(kind, Kind::Slice { .. }));
         if let Some(Times { pts, .. }) = self.unit {
@@ -311,13 +356,10 @@ impl Video {
         }
         self.is_over = false;
         self.end_unit(out);
-        let Origin { packet, times, at_front } = self.origin;
+        let Origin { packet, times, at_front, moment } = self.origin;
         self.begins_inside |= !at_front;
         let own = times.filter(|_| packet != self.used_packet);
-        if own.is_some() {
-            self.used_packet = packet;
-        }
-        let times = own.unwrap_or_else(|| self.guess());
+        let times = own.unwrap_or_else(|| self.guess(packet, moment));
         if let Some(last) = self.last
             && own.is_some()
             && !self.has_frame_rate()
@@ -325,6 +367,10 @@ impl Video {
         {
             self.interval_micros = times.dts - last.dts;
         }
+        if own.is_some() || self.last.is_none() {
+            self.anchor = Some((times.dts, moment));
+        }
+        self.used_packet = packet;
         (self.unit, self.last) = (Some(times), Some(times));
     }
 
@@ -332,13 +378,27 @@ impl Video {
         matches!(self.shape, TrackShape::Video { frames_per_second, .. } if frames_per_second > 0.0)
     }
 
-    /// The time of a unit that says none.
-    fn guess(&self) -> Times {
+    /// The time of a unit that says none: behind the last one by what RTP's clock says, or what has passed; where it shares a packet with
+    /// the last one, by a frame interval.
+    fn guess(&mut self, packet: u64, moment: Moment) -> Times {
         let time = match self.last {
-            Some(last) => last.dts + self.interval_micros,
+            Some(last) if packet == self.used_packet => last.dts + self.interval_micros,
+            Some(last) => self.by_clock(moment).unwrap_or(last.dts + self.interval_micros).max(last.dts + STEP_MICROS),
             None => self.began.map_or(0, |began| self.arrival.since(began).as_micros() as i64),
         };
         Times { pts: time, dts: time }
+    }
+
+    /// The time by RTP's clock if that keeps step with what passes, else by what passes, since a unit that said its own.
+    fn by_clock(&mut self, moment: Moment) -> Option<i64> {
+        let (dts, anchor) = self.anchor?;
+        let passed = moment.arrival.since(anchor.arrival).as_micros() as i64;
+        let by_rtp = moment.rtp.zip(anchor.rtp).map(|(now, then)| now - then);
+        // Some clocks stand still, or count milliseconds or samples.
+        let keeps_step = |by_rtp: &i64| (passed / 2 - LATE_MICROS..=2 * passed + EARLY_MICROS).contains(by_rtp) && *by_rtp > 0;
+        let by_rtp = by_rtp.filter(|by_rtp| !self.is_rtp_useless && keeps_step(by_rtp));
+        self.is_rtp_useless |= by_rtp.is_none();
+        Some(dts + by_rtp.unwrap_or(passed))
     }
 
     fn piece(&mut self, payload: &[u8], timestamp: i64, marker: bool, out: &mut Vec<Picture>) {

@@ -12,6 +12,9 @@ use crate::media::Stamp;
 /// How long the known address must have been silent before another one is believed.
 pub const REBIND_SILENCE_MS: u64 = 2_000;
 
+/// How long the source of a stream must have been silent before another SSRC is followed.
+pub const RELOCK_SILENCE_MS: u64 = 5_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
     address: SocketAddr,

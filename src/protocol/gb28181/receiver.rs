@@ -1,33 +1,34 @@
 //! RTP that somebody has agreed on elsewhere → a published stream.
 //!
-//! GB/T 28181 Annex C: a program stream (payload type 96, or whatever begins as one), or H.264, H.265, G.711 by themselves, by payload
-//! type. Over UDP, or over TCP behind lengths (RFC 4571), whoever connects. The session claims the stream's name, opens its port unless
-//! it was given a connection, and is over when nothing has come, or nobody has watched, for the time that was asked for.
+//! Over UDP, or over TCP behind lengths (RFC 4571), whoever connects. The session claims the stream's name, opens its port unless it was
+//! given a connection, and is over when nothing has come, or nobody has watched, for the time that was asked for.
 //!
-//! Whose packets are taken: [`Sources`]. Over UDP the address is settled by the first packet and followed with the guard of [`Source`].
-//! Limits: those of `format::rtp` and `format::ps`. Not here: RTCP, which is passed over.
+//! Whose packets are taken: [`Sources`]. What they may be: [`Payloads`]. Over UDP the address is settled by the first packet and followed
+//! with the guard of [`Source`]. Limits: those of `format::rtp` and `format::ps`. Not here: what was agreed, and with whom.
 
+mod health;
+mod payload;
+mod reports;
 mod request;
 mod source;
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use self::health::Health;
+use self::payload::{Payloads, add};
+use self::reports::Reports;
+pub use self::request::{Request, TIMEOUT_MS_DEFAULT, Transport};
+use self::source::{Sources, Verdict};
 use crate::config::Config;
-use crate::format::ps::PsDemuxer;
-use crate::format::rtp::demux::{DemuxOptions, Demuxed, OnLoss, Ordered, Place, Received, RtpDemuxer, Sequence};
+use crate::format::rtp::demux::{Demuxed, Place, Received};
 use crate::format::rtp::framing::Framing;
-use crate::format::rtp::payload::VIDEO_CLOCK_RATE;
-use crate::format::rtp::{PayloadForm, RtpHeader, RtpPayload, rtcp};
-use crate::media::{Codec, MediaEvent, Stamp};
+use crate::format::rtp::{RtpHeader, rtcp};
+use crate::media::{MediaEvent, Stamp, Tracks};
 use crate::protocol::common::source::{Sender, Source};
 use crate::session::{
     CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError,
 };
-
-pub use self::request::{Request, TIMEOUT_MS_DEFAULT, Transport};
-pub use self::source::RELOCK_SILENCE_MS;
-use self::source::{Sources, Verdict};
 
 /// The label under which it is counted and shown.
 pub const NAME: &str = "rtp";
@@ -35,7 +36,6 @@ pub const NAME: &str = "rtp";
 const PAIR: PairId = 0;
 /// How often the shard is told what has arrived.
 const COUNT_MS: u64 = 1_000;
-const PS_PAYLOAD_TYPE: u8 = 96;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -46,17 +46,8 @@ enum Phase {
     Over,
 }
 
-/// What the payloads are.
-enum Media {
-    Unknown,
-    Ps(Box<PsDemuxer>),
-    Elementary(Box<RtpDemuxer>),
-}
-
 pub struct Receiver {
     request: Request,
-    reorder_ms: Option<u64>,
-    on_loss: OnLoss,
     phase: Phase,
     state: ReceptionState,
     /// Why it is over.
@@ -68,16 +59,18 @@ pub struct Receiver {
     address: Option<SocketAddr>,
     /// A payload type that is none of those known; the last one seen.
     odd_type: Option<u8>,
+    now: Stamp,
     last_media: Stamp,
     framing: Framing,
-    sequence: Sequence,
-    media: Media,
-    /// The last packet was the end of a frame.
-    at_end: bool,
-    arrival: Stamp,
-    tracks: Vec<&'static str>,
+    payloads: Payloads,
+    health: Health,
+    /// `None`: nobody is told.
+    reports: Option<Reports>,
+    tracks: Tracks,
     new: Received,
     total: Received,
+    /// Of packets that were taken.
+    bytes: u64,
     next_count: Stamp,
     demuxed: Vec<Demuxed>,
 }
@@ -88,30 +81,30 @@ impl Receiver {
     }
 
     pub fn new(request: Request, config: &Config) -> Self {
-        let reorder_ms = (request.transport == Transport::Udp).then_some(config.rtp.reorder_ms);
+        let is_udp = request.transport == Transport::Udp;
+        let sources = Sources::new(request.source);
         Receiver {
-            reorder_ms,
-            on_loss: config.rtp.on_loss,
             phase: Phase::New,
             state: ReceptionState::Waiting,
             over: String::new(),
             refusal: None,
             port: None,
-            sources: Sources::new(request.source),
             source: Source::unknown(),
             address: None,
             odd_type: None,
+            now: Stamp::ZERO,
             last_media: Stamp::ZERO,
-            framing: Framing::new(request.source.ssrc.filter(|_| request.source.strict)),
-            sequence: Sequence::new(reorder_ms),
-            media: Media::Unknown,
-            at_end: false,
-            arrival: Stamp::ZERO,
-            tracks: Vec::new(),
+            framing: Framing::new(sources.certain()),
+            payloads: Payloads::new(is_udp.then_some(config.rtp.reorder_ms), config.rtp.on_loss),
+            health: Health::default(),
+            reports: (is_udp && request.receiver_reports).then(Reports::default),
+            tracks: Tracks::default(),
             new: Received::default(),
             total: Received::default(),
+            bytes: 0,
             next_count: Stamp::ZERO,
             demuxed: Vec::new(),
+            sources,
             request,
         }
     }
@@ -120,7 +113,9 @@ impl Receiver {
         self.port = port;
         if port.is_none() {
             out.push(Output::Unpublish);
-            return self.refused(Refusal::LimitReached, "no port is left", out);
+            let why =
+                if self.request.shared_port { "no shared port, or its SSRC is another one's there" } else { "no port is left" };
+            return self.refused(Refusal::LimitReached, why, out);
         }
         self.open(now, out);
     }
@@ -143,6 +138,9 @@ impl Receiver {
     }
 
     fn datagram(&mut self, now: Stamp, from: SocketAddr, bytes: &[u8], out: &mut Vec<Output>) {
+        if rtcp::is_rtcp(bytes) {
+            return self.reported(now, from, bytes);
+        }
         let Some(header) = self.header(bytes) else { return };
         let verdict = self.judge(now, header.ssrc, Some(from));
         if verdict == Verdict::Foreign {
@@ -163,6 +161,15 @@ impl Receiver {
         self.packet(now, &header, bytes, verdict == Verdict::Follow, out);
     }
 
+    /// Only the machine that media comes from speaks of it.
+    fn reported(&mut self, now: Stamp, from: SocketAddr, compound: &[u8]) {
+        if let Some(reports) = &mut self.reports
+            && self.address.is_some_and(|source| source.ip().to_canonical() == from.ip().to_canonical())
+        {
+            reports.heard(now, from, compound);
+        }
+    }
+
     fn peer(&mut self, address: SocketAddr, out: &mut Vec<Output>) {
         self.address = Some(address);
         out.push(Output::Peer(address));
@@ -174,6 +181,9 @@ impl Receiver {
         framing.push(bytes, |follows, packet| {
             if !follows {
                 self.lost(out);
+            }
+            if rtcp::is_rtcp(packet) {
+                return;
             }
             let Some(header) = self.header(packet) else { return };
             let verdict = self.judge(now, header.ssrc, self.address);
@@ -188,16 +198,13 @@ impl Receiver {
     /// Another connection has nothing to do with the one before, but for its source.
     fn connected(&mut self, address: SocketAddr, out: &mut Vec<Output>) {
         self.framing = Framing::new(self.sources.certain());
-        self.sequence.reset();
+        self.payloads.reset_sequence();
         self.lost(out);
         self.peer(address, out);
     }
 
     /// `None`: no packet of media.
     fn header(&mut self, packet: &[u8]) -> Option<RtpHeader> {
-        if rtcp::is_rtcp(packet) {
-            return None;
-        }
         let header = RtpHeader::parse(packet).ok();
         self.new.useless += u64::from(header.is_none());
         header
@@ -222,7 +229,7 @@ impl Receiver {
             self.restart(out);
         }
         let payload = &packet[header.payload.clone()];
-        if matches!(self.media, Media::Unknown) && !self.recognise(header.payload_type, payload) {
+        if self.payloads.is_unknown() && !self.payloads.recognise(header.payload_type, payload) {
             self.new.useless += 1;
             self.odd_type = Some(header.payload_type);
             // Whoever sends nothing of use keeps nobody else out.
@@ -231,115 +238,83 @@ impl Receiver {
             return;
         }
         self.last_media = now;
+        self.bytes += packet.len() as u64;
+        self.health.packet(now);
+        if let Some(reports) = &mut self.reports {
+            reports.packet(now, header, self.payloads.clock_rate());
+        }
         if self.state == ReceptionState::Waiting {
             self.state = ReceptionState::MediaSeen;
-            let words = self.words();
-            out.push(Output::Note { reason: None, message: format!("{}: {words}", self.request.key) });
+            // Another source than the agreed one is worth a count.
+            let reason = self.sources.is_other().then_some("other_ssrc");
+            self.note(reason, self.words(), out);
         }
-        if let Media::Elementary(demuxer) = &mut self.media {
-            demuxer.rtp(now, 0, packet, &mut self.demuxed);
-            return self.give_out(out);
-        }
-        if self.order(now, header, payload) == Place::Anew {
+        if self.payloads.packet(now, header, packet, &mut self.demuxed) == Place::Anew {
             self.restart(out);
-            self.recognise(header.payload_type, payload);
-            self.order(now, header, payload);
+            self.payloads.recognise(header.payload_type, payload);
+            self.payloads.packet(now, header, packet, &mut self.demuxed);
         }
         self.give_out(out);
-    }
-
-    fn order(&mut self, now: Stamp, header: &RtpHeader, payload: &[u8]) -> Place {
-        let Receiver { sequence, media, demuxed, at_end, arrival, new, .. } = self;
-        let Media::Ps(ps) = media else { return Place::Outside };
-        sequence.push(now, header, payload, new, &mut |ordered| deliver(ordered, ps, at_end, arrival, demuxed))
     }
 
     /// Gives out what waits behind gaps whose time has come.
     fn give_up_gaps(&mut self, now: Stamp, out: &mut Vec<Output>) {
-        let Receiver { sequence, media, demuxed, at_end, arrival, new, .. } = self;
-        match media {
-            Media::Unknown => {}
-            Media::Ps(ps) => {
-                sequence.timeout(now, new, &mut |ordered| deliver(ordered, ps, at_end, arrival, demuxed));
-            }
-            Media::Elementary(demuxer) => demuxer.timeout(now, demuxed),
-        }
+        self.payloads.give_up_gaps(now, &mut self.demuxed);
         self.give_out(out);
     }
 
     fn lost(&mut self, out: &mut Vec<Output>) {
-        if let Media::Ps(ps) = &mut self.media {
-            ps.lost(&mut self.demuxed);
-        }
+        self.payloads.lost(&mut self.demuxed);
         self.give_out(out);
     }
 
     /// Another source, or its numbers begin anew.
     fn restart(&mut self, out: &mut Vec<Output>) {
-        self.give_up_gaps(Stamp::MAX, out);
-        self.sequence.reset();
-        self.collect_counts();
-        (self.media, self.at_end) = (Media::Unknown, false);
-    }
-
-    /// Decides what the payloads are. `false`: nothing that is known.
-    fn recognise(&mut self, payload_type: u8, payload: &[u8]) -> bool {
-        let is_ps = payload.starts_with(&[0, 0, 1, 0xBA]);
-        let (codec, form, clock_rate) = match payload_type {
-            PS_PAYLOAD_TYPE => return self.set_ps(),
-            _ if is_ps => return self.set_ps(),
-            98 => (Codec::H264, PayloadForm::H264, VIDEO_CLOCK_RATE),
-            // 100 by the standard of 2022, 99 by those who came before it.
-            99 | 100 => (Codec::H265, PayloadForm::H265 { donl: false }, VIDEO_CLOCK_RATE),
-            8 => (Codec::G711A, PayloadForm::G711, 8_000),
-            0 => (Codec::G711U, PayloadForm::G711, 8_000),
-            _ => return false,
-        };
-        let payload = RtpPayload { payload_type, clock_rate, codec, form, channels: 1, config: bytes::Bytes::new() };
-        let options = DemuxOptions { reorder_ms: self.reorder_ms, on_loss: self.on_loss, ssrc: 0 };
-        self.media = Media::Elementary(Box::new(RtpDemuxer::new(vec![payload], options)));
-        true
-    }
-
-    fn set_ps(&mut self) -> bool {
-        self.media = Media::Ps(Box::new(PsDemuxer::new(self.on_loss)));
-        true
+        self.payloads.restart(&mut self.demuxed);
+        self.give_out(out);
+        self.health.restart();
     }
 
     fn give_out(&mut self, out: &mut Vec<Output>) {
-        for item in self.demuxed.drain(..) {
+        let mut demuxed = std::mem::take(&mut self.demuxed);
+        for item in demuxed.drain(..) {
             match item {
                 Demuxed::Event(event) => {
-                    match &event {
-                        MediaEvent::Tracks(tracks) => {
-                            self.tracks = tracks.iter().map(|track| track.codec.name()).collect();
-                            self.state = ReceptionState::TracksFound;
-                        }
-                        MediaEvent::Frame(_) => self.state = ReceptionState::Playing,
-                        MediaEvent::End => {}
-                    }
+                    self.event(&event, out);
                     out.push(Output::Media(event));
                 }
                 Demuxed::Discarded(discard) => out.push(Output::Discarded(discard)),
             }
         }
-        if let Media::Ps(ps) = &mut self.media
-            && let Some(name) = ps.take_left_out()
-        {
-            let message = format!("{}: left out: {name}", self.request.key);
-            out.push(Output::Note { reason: Some("unknown_codec"), message });
+        self.demuxed = demuxed;
+        add(&mut self.new, self.payloads.take_counts());
+        if let Some(name) = self.payloads.program_stream().and_then(|ps| ps.take_left_out()) {
+            self.note(Some("unknown_codec"), format!("left out: {name}"), out);
         }
     }
 
-    fn collect_counts(&mut self) {
-        if let Media::Elementary(demuxer) = &mut self.media {
-            let counts = demuxer.take_received();
-            add(&mut self.new, counts);
+    fn event(&mut self, event: &MediaEvent, out: &mut Vec<Output>) {
+        match event {
+            MediaEvent::Tracks(tracks) => {
+                self.tracks = tracks.clone();
+                self.state = ReceptionState::TracksFound;
+                if let Some((reason, words)) = self.health.tracks(tracks) {
+                    self.note(reason, words, out);
+                }
+            }
+            MediaEvent::Frame(frame) => {
+                self.state = ReceptionState::Playing;
+                self.health.frame(self.now, frame, &self.tracks);
+            }
+            MediaEvent::End => {}
         }
+    }
+
+    fn note(&self, reason: Option<&'static str>, words: String, out: &mut Vec<Output>) {
+        out.push(Output::Note { reason, message: format!("{}: {words}", self.request.key) });
     }
 
     fn count(&mut self, out: &mut Vec<Output>) {
-        self.collect_counts();
         let new = std::mem::take(&mut self.new);
         if new != Received::default() {
             add(&mut self.total, new);
@@ -349,9 +324,13 @@ impl Receiver {
 
     fn timeout(&mut self, now: Stamp, out: &mut Vec<Output>) -> Result<(), SessionError> {
         self.give_up_gaps(now, out);
+        self.report(now, out);
         if now >= self.next_count {
             self.next_count = now.after_millis(COUNT_MS);
             self.count(out);
+            if let Some((reason, words)) = self.health.look(now, self.payloads.has_video(), self.payloads.map()) {
+                self.note(reason, words, out);
+            }
         }
         if now.millis_since(self.last_media) < self.request.timeout_ms {
             return Ok(());
@@ -362,6 +341,14 @@ impl Receiver {
         let message = format!("{key}: {was}, over after {timeout_ms} ms");
         self.end(&format!("{was}, over after {timeout_ms} ms"));
         Err(SessionError { fault: Fault::TimedOut, reason: "no_media", message })
+    }
+
+    fn report(&mut self, now: Stamp, out: &mut Vec<Output>) {
+        if let (Some(reports), Some(source)) = (&mut self.reports, self.address)
+            && let Some((to, bytes)) = reports.take_due(now, source)
+        {
+            out.push(Output::SendDatagram { pair: PAIR, rtcp: true, to, bytes });
+        }
     }
 
     /// Gives out what there is, and is over.
@@ -408,26 +395,30 @@ impl Receiver {
         let mut words = match self.state {
             ReceptionState::Waiting => "waiting for media".to_owned(),
             ReceptionState::MediaSeen => "media seen".to_owned(),
-            ReceptionState::TracksFound => format!("tracks found: {}", self.tracks.join(", ")),
-            ReceptionState::Playing => format!("playing {}", self.tracks.join(", ")),
+            ReceptionState::TracksFound => format!("tracks found: {}", self.track_names().join(", ")),
+            ReceptionState::Playing => format!("playing {}", self.track_names().join(", ")),
             ReceptionState::Ended => return self.over.clone(),
         };
         // Writing into a string cannot fail.
         if let (Some(address), Some(ssrc), true) = (self.address, self.sources.ssrc(), self.state != ReceptionState::Waiting) {
             let _ = write!(words, ", from {address} (SSRC {ssrc})");
         }
-        if let Some(remark) = self.sources.remark() {
+        let odd = self.odd_type.map(|odd| format!("payload type {odd} is not known: ignored"));
+        let health = self.health.remarks(self.now, self.last_media, self.payloads.has_video(), self.payloads.map());
+        for remark in self.sources.remark().into_iter().chain(odd).chain(health) {
             let _ = write!(words, "; {remark}");
         }
-        if let Some(odd) = self.odd_type {
-            let _ = write!(words, "; payload type {odd} is not known: ignored");
-        }
         words
+    }
+
+    fn track_names(&self) -> Vec<&'static str> {
+        self.tracks.iter().map(|track| track.codec.name()).collect()
     }
 }
 
 impl Session for Receiver {
     fn handle(&mut self, now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
+        self.now = now;
         match input {
             Input::Timeout if self.phase == Phase::New => {
                 self.phase = Phase::Asking;
@@ -435,6 +426,10 @@ impl Session for Receiver {
             }
             Input::Timeout if self.phase == Phase::Open => return self.timeout(now, out),
             Input::Publishing => match self.request.transport {
+                Transport::Udp | Transport::TcpPassive if self.request.shared_port => {
+                    let pair = (self.request.transport == Transport::Udp).then_some(PAIR);
+                    out.push(Output::OpenShared { pair, source: self.request.source });
+                }
                 Transport::Udp => out.push(Output::OpenPair(PAIR)),
                 Transport::TcpPassive => out.push(Output::OpenPort),
                 Transport::TcpActive { to } => {
@@ -444,6 +439,7 @@ impl Session for Receiver {
             },
             Input::PairOpened { port, .. } | Input::PortOpened(port) => self.opened(now, port, out),
             Input::Datagram { rtcp: false, from, bytes, .. } if self.phase == Phase::Open => self.datagram(now, from, bytes, out),
+            Input::Datagram { rtcp: true, from, bytes, .. } if self.phase == Phase::Open => self.reported(now, from, bytes),
             Input::Bytes(bytes) if self.phase == Phase::Open => self.bytes(now, bytes, out),
             Input::Connected(address) => self.connected(address, out),
             Input::Disconnected if self.phase == Phase::Open => self.disconnected(out),
@@ -475,13 +471,10 @@ impl Session for Receiver {
         if self.phase != Phase::Open {
             return None;
         }
-        let gap = match &self.media {
-            Media::Unknown => None,
-            Media::Ps(_) => self.sequence.deadline(),
-            Media::Elementary(demuxer) => demuxer.next_timeout(),
-        };
+        let gap = self.payloads.deadline();
+        let report = self.reports.as_ref().and_then(Reports::deadline);
         let over = self.last_media.after_millis(self.request.timeout_ms);
-        [gap, Some(over), Some(self.next_count)].into_iter().flatten().min()
+        [gap, report, Some(over), Some(self.next_count)].into_iter().flatten().min()
     }
 
     fn reception(&self) -> Option<Reception> {
@@ -495,42 +488,14 @@ impl Session for Receiver {
             source: self.address,
             state: self.state,
             detail: self.words(),
-            tracks: self.tracks.clone(),
+            tracks: self.track_names(),
             received,
+            bytes: self.bytes,
             refusal: self.refusal,
         })
     }
 
     fn held_bytes(&self) -> usize {
-        let media = match &self.media {
-            Media::Unknown => 0,
-            Media::Ps(ps) => ps.held_bytes(),
-            Media::Elementary(demuxer) => demuxer.held_bytes(),
-        };
-        self.framing.held_bytes() + self.sequence.held_bytes() + media
+        self.framing.held_bytes() + self.payloads.held_bytes()
     }
-}
-
-fn deliver(ordered: Ordered<'_>, ps: &mut PsDemuxer, at_end: &mut bool, arrival: &mut Stamp, out: &mut Vec<Demuxed>) {
-    match ordered {
-        Ordered::Packet(header, payload, came) => {
-            // Packets that came early have waited for the one that came late.
-            *arrival = (*arrival).max(came);
-            if std::mem::replace(at_end, header.marker) {
-                ps.frame_begins(*arrival, payload, out);
-            }
-            ps.push(*arrival, payload, out);
-            if header.marker {
-                ps.frame_end(*arrival, out);
-            }
-        }
-        Ordered::Lost => ps.lost(out),
-    }
-}
-
-fn add(sum: &mut Received, new: Received) {
-    sum.received += new.received;
-    sum.lost += new.lost;
-    sum.reordered += new.reordered;
-    sum.useless += new.useless;
 }

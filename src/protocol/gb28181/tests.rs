@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
 use crate::format::rtp::demux::Received;
 use crate::media::{Discard, MediaEvent, Stamp};
+use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::{
     CloseReason, ExpectedSource, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey,
 };
@@ -286,4 +287,97 @@ fn a_source_that_is_not_the_agreed_one() {
     run.input(Input::Expect(strict));
     assert_eq!(run.datagram(6_000, 7, &picture(2)), []);
     assert_eq!(frames(&run.datagram(7_000, 9, &picture(3))), 1);
+}
+
+#[test]
+fn the_sender_is_told_what_came() {
+    let key = StreamKey::parse("live/cam").unwrap();
+    let request = Request { receiver_reports: true, ..Request::new(key, Transport::Udp) };
+    let mut run = Run::asked(request).begun(Transport::Udp);
+    run.datagram(5_000, 7, &picture(0));
+    run.sequence += 1;
+    run.datagram(5_000, 7, &picture(1));
+    run.pass(5_000);
+    let report = |out: Vec<Output>| {
+        let sent = out.into_iter().find_map(|output| match output {
+            Output::SendDatagram { pair: 0, rtcp: true, to, bytes } => Some((to, bytes)),
+            _ => None,
+        });
+        sent.map(|(to, bytes)| (to, bytes.chunks(4).take(8).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect()))
+    };
+    let (to, words): (SocketAddr, Vec<u32>) = report(run.input(Input::Timeout)).unwrap();
+    assert_eq!(to, at(5_001), "behind the port of the media");
+    // RFC 3550 §6.4.2: of source 7, one of three is lost, the highest number is 3.
+    assert_eq!((words[0], words[2], words[3], words[4]), (0x81C9_0007, 7, (256 / 3) << 24 | 1, 3));
+    run.pass(5_000);
+    assert_eq!(report(run.input(Input::Timeout)), None, "nothing has come since");
+    // From where the sender's own reports come, the answers go there.
+    let sender_report = [0x80C8_0006, 7, 0x1111_2222, 0x3333_4444, 0, 9, 900u32].map(u32::to_be_bytes).concat();
+    run.input(Input::Datagram { pair: 0, rtcp: true, from: at(7_777), bytes: &sender_report });
+    let elsewhere: SocketAddr = ([192, 0, 2, 66], 7_778).into();
+    run.input(Input::Datagram { pair: 0, rtcp: true, from: elsewhere, bytes: &sender_report });
+    run.datagram(5_000, 7, &picture(2));
+    run.pass(5_000);
+    let (to, words) = report(run.input(Input::Timeout)).unwrap();
+    assert_eq!((to, words[6], words[7]), (at(7_777), 0x2222_3333, 5 * 65_536), "last report, and how long ago");
+    // Nobody is told who has not asked, nor over TCP.
+    let active = Transport::TcpActive { to: at(5_000) };
+    let key = StreamKey::parse("live/cam").unwrap();
+    let mut run = Run::asked(Request { receiver_reports: true, ..Request::new(key, active) }).begun(active);
+    run.input(Input::Bytes(&framed(1, &picture(0))));
+    run.pass(5_000);
+    assert_eq!(report(run.input(Input::Timeout)), None);
+}
+
+#[test]
+fn what_is_wrong_with_a_stream_is_said() {
+    let notes = |out: &[Output]| -> Vec<String> {
+        let note = |output: &Output| match output {
+            Output::Note { reason, message } => Some(format!("{}: {message}", reason.unwrap_or("-"))),
+            _ => None,
+        };
+        out.iter().filter_map(note).collect()
+    };
+    let says = |run: &Run| run.says().detail.split("; ").skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let mut run = Run::open(Transport::Udp, None);
+    let no_map = ps_writer::Style { map: None, ..PLAIN };
+    let slice = [&[0, 0, 0, 6, 0x65, 0x88, 0x80][..], &[1; 3]].concat();
+    let key = |number: u64| no_map.picture(true, 3_600 * number, 3_600 * number, &annex_b(&[SPS.to_vec(), PPS.to_vec()], &slice));
+    let inter = |number: u64| no_map.picture(false, 3_600 * number, 3_600 * number, &[0, 0, 0, 1, 0x41, 0x9A, 1]);
+    run.datagram(5_000, 7, &key(0));
+    run.pass(1_000);
+    assert_eq!(notes(&run.input(Input::Timeout)), ["-: live/cam: PS has no PSM: codec guessed H.264"]);
+    assert_eq!(says(&run), ["PS has no PSM: codec guessed H.264"]);
+    for number in 1..=12 {
+        run.datagram(5_000, 7, &inter(number));
+        run.pass(1_000);
+        let out = run.input(Input::Timeout);
+        assert_eq!(!notes(&out).is_empty(), number == 9, "{number}: {out:?}");
+    }
+    assert_eq!(says(&run), ["no keyframe for 10 s", "PS has no PSM: codec guessed H.264"]);
+    run.datagram(5_000, 7, &key(13));
+    assert_eq!(says(&run), ["PS has no PSM: codec guessed H.264"]);
+    run.pass(7_000);
+    run.input(Input::Timeout);
+    assert_eq!(says(&run), ["no RTP for 5 s", "PS has no PSM: codec guessed H.264"]);
+    // With a map that tells the truth there is nothing to say but that it is not what it was.
+    run.datagram(5_000, 7, &picture(14));
+    assert_eq!(says(&run), [""; 0]);
+}
+
+#[test]
+fn a_codec_that_changes_is_named() {
+    let mut run = Run::open(Transport::Udp, None);
+    let sound = |run: &mut Run, payload_type: u8, ssrc: u32| {
+        run.sequence += 1;
+        let mut bytes = rtp(run.sequence, ssrc, &[0xD5; 160]);
+        bytes[1] = 0x80 | payload_type;
+        run.input(Input::Datagram { pair: 0, rtcp: false, from: at(5_000), bytes: &bytes })
+    };
+    sound(&mut run, 8, 7);
+    run.pass(5_000);
+    let out = sound(&mut run, 0, 8);
+    let message = "live/cam: codec changed from G.711 A-law to G.711 µ-law".to_owned();
+    assert!(out.contains(&Output::Note { reason: Some("codec_changed"), message }), "{out:?}");
+    assert!(run.says().detail.ends_with("(SSRC 8); codec changed from G.711 A-law to G.711 µ-law"), "{}", run.says().detail);
 }

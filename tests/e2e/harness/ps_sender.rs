@@ -101,6 +101,11 @@ impl PsSender {
         PsSender { way: Way::Udp(socket), ssrc, sequence: 65_500 }
     }
 
+    /// From a socket that is connected to where it sends.
+    pub fn over(socket: UdpSocket, ssrc: u32) -> Self {
+        PsSender { way: Way::Udp(socket), ssrc, sequence: 65_500 }
+    }
+
     pub fn tcp(port: u16, ssrc: u32) -> Self {
         let socket = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         PsSender { way: Way::Tcp(socket), ssrc, sequence: 65_500 }

@@ -17,8 +17,8 @@ use bytes::{Bytes, BytesMut};
 use self::clock::Clocks;
 use self::decoding_time::DecodingTimes;
 pub use self::reorder::{HELD_BYTES_MAX, Ordered, Place, Sequence};
+pub use self::statistics::Statistics;
 
-use self::statistics::Statistics;
 use super::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece};
 use super::rtcp::{self, Report};
 use super::{RtpHeader, RtpPayload};

@@ -35,17 +35,29 @@ impl Transport {
 pub struct Request {
     pub key: StreamKey,
     pub transport: Transport,
+    /// On the port that the shard has for many, instead of one of its own; nothing to one that connects.
+    pub shared_port: bool,
     /// Whose packets are taken.
     pub source: ExpectedSource,
     /// Without media for so long the session is over.
     pub timeout_ms: u64,
     /// When nobody has watched the stream for so long the session is over; `None`: never.
     pub idle_ms: Option<u64>,
+    /// Whether the sender is told what has come of its packets (RTCP, over UDP).
+    pub receiver_reports: bool,
 }
 
 impl Request {
     /// Of whoever sends first, for as long as media comes.
     pub fn new(key: StreamKey, transport: Transport) -> Self {
-        Request { key, transport, source: ExpectedSource::default(), timeout_ms: TIMEOUT_MS_DEFAULT, idle_ms: None }
+        Request {
+            key,
+            transport,
+            shared_port: false,
+            source: ExpectedSource::default(),
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            idle_ms: None,
+            receiver_reports: false,
+        }
     }
 }

@@ -7,10 +7,8 @@
 
 use std::net::IpAddr;
 
+use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::ExpectedSource;
-
-/// How long the known source must have been silent before another one is followed.
-pub const RELOCK_SILENCE_MS: u64 = 5_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Taken {
@@ -97,6 +95,11 @@ impl Sources {
     fn fits(&self, source: Taken) -> bool {
         let by_address = self.expected.ip.is_some_and(|ip| source.ip.is_some_and(|of| of.to_canonical() == ip.to_canonical()));
         self.expected.ssrc == Some(source.ssrc) || by_address
+    }
+
+    /// Whether the source that is taken is not the agreed one.
+    pub fn is_other(&self) -> bool {
+        self.taken.is_some_and(|taken| self.expected.ssrc.is_some_and(|expected| expected != taken.ssrc))
     }
 
     /// What an operator should know of it.
