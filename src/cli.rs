@@ -25,6 +25,8 @@ Publish:  ffmpeg -re -i FILE -c copy -f flv rtmp://HOST/live/NAME
           ffmpeg -re -i FILE -c copy -f rtsp rtsp://HOST:8554/live/NAME
 Play:     rtmp://HOST/live/NAME            rtsp://HOST:8554/live/NAME
           http://HOST:8080/live/NAME.flv   ws://HOST:8080/live/NAME.flv
+Cameras:  GB/T 28181, SIP on 5060: --set gb28181.enabled=true --set gb28181.password=SECRET
+          play rtsp://HOST:8554/gb/DEVICE/CHANNEL, or that name over any other protocol
 Users:    rtsp://USER:PASSWORD@HOST:8554/live/NAME, or ?user=USER&pass=PASSWORD over RTMP and HTTP, once auth.users has any
 Inspect:  curl http://127.0.0.1:9090/api/v1/streams   (docs/API.md lists all routes)
 
@@ -80,6 +82,9 @@ impl Args {
 pub fn check(file: &Path, set: &[Override]) -> Result<ExitCode, Box<dyn Error>> {
     let config = config::load(Some(file), set)?;
     shard::certificates(&config).map_err(|error| format!("{}: {error}", file.display()))?;
+    for warning in config.warnings() {
+        print(&format!("{}: warning: {warning}\n", file.display()));
+    }
     print(&format!("{}: ok\n", file.display()));
     Ok(ExitCode::SUCCESS)
 }

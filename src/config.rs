@@ -5,6 +5,7 @@
 //! read-only. Not here: what a value does (its reader's business), and the command line (`cli.rs`).
 
 mod budget;
+mod gb28181;
 mod load;
 mod validate;
 
@@ -23,6 +24,14 @@ use crate::format::rtp::demux::OnLoss;
 
 /// Connections to the control plane at the same time; more wait in the kernel's queue.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+
+/// What all connections that carry SIP may hold together: messages that are not complete, and messages that they do not take. Over it the
+/// largest holder is closed.
+pub const SIP_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages and news of connections that wait for the platform. Datagrams have 64 KiB at most; what came by connections counts above.
+pub const SIP_EVENTS_MAX: usize = 256;
+/// Receive buffer asked for per UDP socket for SIP: a thousand devices that register in the same moment.
+pub const SIP_RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Everything that an operator can set. A missing section or key has its default; an unknown one is an error.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -122,6 +131,8 @@ pub struct Server {
     pub shards: Shards,
     /// On SIGTERM: how long connections may take to end.
     pub drain_ms: u64,
+    /// The folder for what survives a restart; made when it is needed.
+    pub data: PathBuf,
 }
 
 /// RTMP in and out.
@@ -216,11 +227,18 @@ pub struct Gb28181 {
 }
 
 /// A device whose password is its own.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DevicePassword {
     pub id: String,
     pub password: String,
+}
+
+/// A password does not belong into a log.
+impl fmt::Debug for DevicePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevicePassword").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// How a device is asked to send its media.
@@ -514,7 +532,7 @@ pub struct Metrics {
 
 impl Default for Server {
     fn default() -> Self {
-        Server { runtime: Runtime::Auto, shards: Shards::Auto, drain_ms: 5_000 }
+        Server { runtime: Runtime::Auto, shards: Shards::Auto, drain_ms: 5_000, data: "data".into() }
     }
 }
 

@@ -46,11 +46,12 @@ fn serve(args: &Args, demo: bool) -> Result<ExitCode, Box<dyn Error>> {
     cli::start_log();
     log::info!("shardcast {}", env!("CARGO_PKG_VERSION"));
     log::info!("{}", config.budget());
+    config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     // Before the shards: their listeners share ports, so only this one notices another shardcast on the same configuration.
-    let control = control::bind(&config.control.listen)?;
+    let control = control::bind(&config)?;
     let cluster = shard::start(config.clone())?;
     let mut listening = cluster.listening().to_vec();
-    listening.extend(control.listening().iter().map(|address| ("control", *address)));
+    listening.extend_from_slice(control.listening());
     for (name, address) in &listening {
         log::info!("listening {name} {address}");
     }

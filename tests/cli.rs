@@ -55,11 +55,24 @@ fn check_accepts_the_shipped_configuration() {
 }
 
 #[test]
+fn check_warns_of_a_platform_that_nobody_can_register_with() {
+    let path = file("platform.yaml", "gb28181:\n  enabled: true\n");
+    let (code, out, err) = said(&["check", path.to_str().unwrap()]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((code, lines.len(), err.as_str()), (0, 2, ""), "{out}");
+    assert!(lines[0].contains("warning: gb28181: there is no password") && lines[1].ends_with(": ok"), "{out}");
+}
+
+#[test]
 fn check_names_the_line_and_the_key() {
     let cases = [
         ("range", "viewer:\n  lag_ms_max: 0\n", ":2: viewer.lag_ms_max: must be 1 to 60000"),
         ("type", "server:\n  drain_ms: soon\n", ":2:13: server.drain_ms: invalid type: string \"soon\", expected a whole number"),
-        ("unknown", "server:\n  cores: 2\n", ":2:3: server.cores: unknown key, expected one of `runtime`, `shards`, `drain_ms`"),
+        (
+            "unknown",
+            "server:\n  cores: 2\n",
+            ":2:3: server.cores: unknown key, expected one of `runtime`, `shards`, `drain_ms`, `data`",
+        ),
         (
             "clash",
             "http:\n  listen: [127.0.0.1:1935]\n",
@@ -95,11 +108,16 @@ fn a_server_that_cannot_start_says_why_and_exits_with_1() {
     let bad = file("bad.yaml", "viewer:\n  merge_ms: 600\n");
     let bad = bad.to_str().unwrap();
     let in_use = format!("control.listen=[{address}]");
-    let cases: [(&[&str], String); 4] = [
+    let sip_in_use = format!("gb28181.listen=[{address}]");
+    let cases: [(&[&str], String); 5] = [
         (&["--config", "/nonexistent.yaml"], "cannot read /nonexistent.yaml: No such file or directory (os error 2)".to_owned()),
         (&["demo", "--config", bad], format!("{bad}:2: viewer.merge_ms: must be below viewer.lag_ms_max (500)")),
         (&["--set", "viewer.lag=1"], "--set viewer.lag=1: there is no key `viewer.lag`".to_owned()),
         (&["--set", &in_use], format!("control.listen: cannot listen on {address}: Address already in use (os error 98)")),
+        (
+            &["--set", "gb28181.enabled=true", "--set", &sip_in_use],
+            format!("gb28181.listen: cannot listen on {address} over UDP and TCP: Address already in use (os error 98)"),
+        ),
     ];
     for (args, expected) in cases {
         let (code, out, err) = said(args);

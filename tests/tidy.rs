@@ -247,6 +247,8 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtp_receiver",
         "manscdp",
         "gb28181_sdp",
+        "gb28181_devices",
+        "gb28181_platform",
         "sip_message",
         "sip_transaction",
     ];

@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use shardcast::protocol::gb28181::sip::digest::Challenge;
 use shardcast::protocol::gb28181::sip::framing::{Framing, FramingError, HELD_BYTES_MAX};
 use shardcast::protocol::gb28181::sip::headers::Address;
-use shardcast::protocol::gb28181::sip::message::{BODY_BYTES_MAX, HEADERS_MAX, HEAD_BYTES_MAX, Message};
+use shardcast::protocol::gb28181::sip::message::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, Message};
 use shardcast_fuzz::Choices;
 
 fn cut<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<FramingError>) {

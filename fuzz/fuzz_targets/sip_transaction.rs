@@ -83,7 +83,11 @@ fuzz_target!(|input: &[u8]| {
                     request.method = Method::Info;
                 }
                 let is_invite = request.method == Method::Invite;
-                let id = if is_invite { transactions.invite(now, hop, request) } else { transactions.request(now, hop, request, 5_000) };
+                let id = if is_invite {
+                    transactions.invite(now, hop, request)
+                } else {
+                    transactions.request(now, hop, request, 5_000)
+                };
                 let id = id.expect("there is room");
                 run.waiting.insert(id);
                 if is_invite {

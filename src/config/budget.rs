@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{CONTROL_CONNECTIONS_MAX, Config};
+use super::{CONTROL_CONNECTIONS_MAX, Config, SIP_EVENTS_MAX, SIP_HELD_BYTES_MAX, SIP_RECEIVE_BUFFER_BYTES};
 
 /// What a connection costs in user space when nothing waits for it.
 const CONNECTION_BYTES: u64 = 8 * 1024;
@@ -17,6 +17,9 @@ const TLS_UNSENT_BYTES: u64 = (64 + 16) * 1024;
 const TLS_RECORD_BYTES: u64 = 18 * 1024;
 /// Each pair has two sockets, and the kernel takes a receive buffer twice for what it needs beside the datagrams.
 const RECEIVE_BUFFERS_PER_PAIR: u64 = 4;
+
+/// What connections hold, and datagrams that wait.
+const SIP_BYTES: u64 = (SIP_HELD_BYTES_MAX + SIP_EVENTS_MAX * 64 * 1024) as u64;
 
 /// Bytes at most, over all shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub struct Budget {
     pub lanes_bytes: u64,
     /// Requests to the control plane.
     pub control_bytes: u64,
+    /// Messages of SIP that are not complete, not read or not taken.
+    pub sip_bytes: u64,
     /// Unsent bytes, and datagrams not yet read, in the kernel: not the process's memory, but the machine's.
     pub kernel_bytes: u64,
 }
@@ -47,6 +52,11 @@ impl Config {
         let has_tls = !self.rtsp.tls_listen.is_empty();
         let has_rtsp = has_tls || !self.rtsp.listen.is_empty();
         let pairs = if has_rtsp || self.has_rtp() { self.datagrams().ports.pairs() } else { 0 };
+        let sip_sockets = if self.gb28181.enabled { self.gb28181.listen.len() as u64 } else { 0 };
+        let shared = self.datagrams().shared_port.map_or(0, |_| u64::from(self.datagrams().shared_receive_buffer_bytes));
+        let datagrams =
+            pairs.saturating_mul(u64::from(self.rtsp.receive_buffer_bytes)).saturating_add(shards.saturating_mul(shared));
+        let datagrams = datagrams.saturating_mul(RECEIVE_BUFFERS_PER_PAIR);
         Budget {
             shards,
             media_bytes: limits.media_bytes_max as u64,
@@ -55,15 +65,18 @@ impl Config {
             tls_bytes: if has_tls { connections.saturating_mul(TLS_UNSENT_BYTES + TLS_RECORD_BYTES) } else { 0 },
             lanes_bytes: lanes.saturating_mul(limits.lane_batches_max as u64).saturating_mul(LANE_BATCH_BYTES),
             control_bytes: (CONTROL_CONNECTIONS_MAX as u64).saturating_mul(self.control.body_bytes_max as u64),
-            kernel_bytes: connections.saturating_mul(u64::from(self.viewer.kernel_unsent_bytes_max)).saturating_add(
-                pairs.saturating_mul(u64::from(self.rtsp.receive_buffer_bytes)).saturating_mul(RECEIVE_BUFFERS_PER_PAIR),
-            ),
+            sip_bytes: if self.gb28181.enabled { SIP_BYTES } else { 0 },
+            // The kernel takes a receive buffer twice.
+            kernel_bytes: connections
+                .saturating_mul(u64::from(self.viewer.kernel_unsent_bytes_max))
+                .saturating_add(datagrams)
+                .saturating_add(sip_sockets.saturating_mul(2 * SIP_RECEIVE_BUFFER_BYTES as u64)),
         }
     }
 }
 
 impl Budget {
-    fn holders(&self) -> [(&'static str, u64); 6] {
+    fn holders(&self) -> [(&'static str, u64); 7] {
         [
             ("media", self.media_bytes),
             ("held", self.held_bytes),
@@ -71,6 +84,7 @@ impl Budget {
             ("tls", self.tls_bytes),
             ("lanes", self.lanes_bytes),
             ("control", self.control_bytes),
+            ("sip", self.sip_bytes),
         ]
     }
 
@@ -113,7 +127,7 @@ mod tests {
         let budget = config.budget();
         assert_eq!(
             budget.to_string(),
-            "memory that the limits allow, 2 shards: 661 MiB (media 384, held 256, connections 16, tls 0, lanes 1, control 4), \
+            "memory that the limits allow, 2 shards: 661 MiB (media 384, held 256, connections 16, tls 0, lanes 1, control 4, sip 0), \
              in the kernel 256 MiB"
         );
         assert_eq!(budget.total_bytes(), 661 * 1024 * 1024);
@@ -121,9 +135,17 @@ mod tests {
         config.rtsp.udp_ports = "20000-20019".parse().unwrap();
         assert_eq!(
             config.budget().to_string(),
-            "memory that the limits allow, 2 shards: 857 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4), \
-             in the kernel 336 MiB"
+            "memory that the limits allow, 2 shards: 857 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
+             sip 0), in the kernel 336 MiB"
         );
+        config.gb28181.enabled = true;
+        assert_eq!(
+            config.budget().to_string(),
+            "memory that the limits allow, 2 shards: 905 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
+             sip 48), in the kernel 344 MiB"
+        );
+        config.gb28181.shared_port = 40_000;
+        assert!(config.budget().to_string().ends_with("in the kernel 472 MiB"), "{}", config.budget());
     }
 
     #[test]

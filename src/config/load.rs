@@ -273,7 +273,7 @@ mod tests {
             (
                 "an unknown key",
                 "server:\n  shards: 2\n  drain: 5\n",
-                "c.yaml:3:3: server.drain: unknown key, expected one of `runtime`, `shards`, `drain_ms`",
+                "c.yaml:3:3: server.drain: unknown key, expected one of `runtime`, `shards`, `drain_ms`, `data`",
             ),
             ("a key twice", "server:\n  shards: 2\n  shards: 3\n", "c.yaml:3: server.shards: is there twice"),
             ("no mapping at all", "- 1\n", "c.yaml:1:1: invalid type: sequence, expected a section of keys"),

@@ -53,6 +53,20 @@ pub enum Problem {
     BadName(String),
     #[error("{0:?} is there twice")]
     NameTwice(String),
+    #[error("must be {min} to {max} digits")]
+    Digits { min: usize, max: usize },
+    #[error("must be an address that devices can send to, or null for the one at which they reach the server")]
+    NoSingleAddress,
+    #[error("give an address for SIP, or set gb28181.enabled: false")]
+    NoSipListener,
+    #[error("must be -{0} to {0}")]
+    UtcOffset(i32),
+    #[error("must be even, and leave two ports for each of the {0} shards; or 0")]
+    SharedPort(u16),
+    #[error("{0:?} is no id of a device")]
+    NoDeviceId(String),
+    #[error("{0:?} has no password")]
+    NoDevicePassword(String),
 }
 
 impl Config {
@@ -64,6 +78,7 @@ impl Config {
         self.check_udp_ports()?;
         self.check_multicast()?;
         self.check_auth()?;
+        self.check_gb28181()?;
         if !self.rtsp.tls_listen.is_empty() {
             let files = [("tls.certificate", &self.tls.certificate), ("tls.private_key", &self.tls.private_key)];
             if let Some((key, _)) = files.into_iter().find(|(_, file)| file.as_os_str().is_empty()) {
@@ -114,7 +129,7 @@ impl Config {
             ("control.body_bytes_max", control.body_bytes_max as u64, 0, 16 * MIB),
             ("metrics.max_streams", metrics.max_streams as u64, 0, 100_000),
         ];
-        for (key, value, min, max) in ranges {
+        for (key, value, min, max) in ranges.into_iter().chain(self.gb28181.ranges()) {
             if !(min..=max).contains(&value) {
                 return Err(Invalid { key, problem: Problem::OutOfRange { min, max } });
             }
@@ -151,12 +166,14 @@ impl Config {
         if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && !self.has_rtsp() {
             return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
         }
+        let nobody = Vec::new();
         let sections = [
             ("rtmp.listen", &self.rtmp.listen),
             ("http.listen", &self.http.listen),
             ("rtsp.listen", &self.rtsp.listen),
             ("rtsp.tls_listen", &self.rtsp.tls_listen),
             ("control.listen", &self.control.listen),
+            ("gb28181.listen", if self.gb28181.enabled { &self.gb28181.listen } else { &nobody }),
         ];
         let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
         for (key, addresses) in sections {
@@ -176,16 +193,16 @@ impl Config {
         !(self.rtsp.listen.is_empty() && self.rtsp.tls_listen.is_empty())
     }
 
-    /// Whether anybody can ask for plain RTP.
+    /// Whether anybody can ask for plain RTP: through the API, or by a call.
     pub(super) fn has_rtp(&self) -> bool {
-        !self.control.listen.is_empty()
+        !self.control.listen.is_empty() || self.gb28181.enabled
     }
 
     /// Each shard gives out ports of its own.
     fn check_udp_ports(&self) -> Result<(), Invalid> {
         let (range, shards) = (self.rtsp.udp_ports, self.server.shards.count());
         let pairs = (range.first..range.last).filter(|port| port.is_multiple_of(2)).count();
-        if self.has_rtsp() && pairs < usize::from(shards) {
+        if (self.has_rtsp() || self.gb28181.enabled) && pairs < usize::from(shards) {
             return Err(Invalid { key: "rtsp.udp_ports", problem: Problem::TooFewPorts(shards) });
         }
         Ok(())

@@ -4,7 +4,6 @@
 //! bodies at `control.body_bytes_max`. A shard that does not answer is named in `silent_shards` and is no error of a list. Not here:
 //! sockets (`listener.rs`), the text of `/metrics` (`metrics.rs`).
 
-use std::sync::atomic::AtomicU16;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -19,11 +18,13 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::gb28181::api::PlatformError;
+use super::gb28181::{self, Desk};
 use super::health::Health;
 use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
-use super::receivers::{BadRequest, OpenRequest, ReceiverView, StartError};
+use super::receivers::{self, BadRequest, OpenRequest, ReceiverView, StartError};
 use super::senders;
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
@@ -44,17 +45,17 @@ pub struct App {
     pub config: Arc<Config>,
     pub shards: Shards,
     pub health: Arc<Health>,
+    /// `None`: it is not enabled.
+    pub gb28181: Option<Desk>,
     pub started: Instant,
     loads: Mutex<Loads>,
-    /// The shard of the next receiver.
-    pub(super) next_shard: AtomicU16,
 }
 
 impl App {
-    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>) -> Self {
+    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>, gb28181: Option<Desk>) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, started, loads, next_shard: AtomicU16::new(0) }
+        App { config, shards, health, gb28181, started, loads }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -78,7 +79,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/streams/{*key}", get(stream))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(kick))
-        .route("/api/v1/rtp", get(receivers).post(open_receiver))
+        .route("/api/v1/rtp", get(list_receivers).post(open_receiver))
         .route("/api/v1/rtp/senders", get(senders::senders).post(senders::start))
         .route("/api/v1/rtp/senders/{id}", get(senders::sender).delete(senders::close))
         .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
@@ -86,6 +87,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/version", get(version))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics_text))
+        .merge(gb28181::api::router())
         .fallback(async || ApiError::NoRoute)
         .method_not_allowed_fallback(async || ApiError::BadMethod)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
@@ -131,6 +133,8 @@ pub(super) enum ApiError {
     BadSender(#[from] senders::BadRequest),
     #[error(transparent)]
     NotStarted(#[from] StartError),
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
 }
 
 impl ApiError {
@@ -150,6 +154,7 @@ impl ApiError {
             ApiError::Silent(_) | ApiError::NotStarted(StartError::NoRoom(_) | StartError::Silent(_)) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            ApiError::Platform(error) => error.status(),
         }
     }
 }
@@ -321,7 +326,7 @@ struct ReceiversPage {
     receivers: Vec<ReceiverView>,
 }
 
-async fn receivers(
+async fn list_receivers(
     State(app): State<Arc<App>>,
     query: Result<Query<ReceiversQuery>, QueryRejection>,
 ) -> Result<Json<Page<ReceiversPage>>, ApiError> {
@@ -340,10 +345,8 @@ async fn receivers(
 async fn open_receiver(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
     let request: OpenRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
     let request = receiver::Request::try_from(request)?;
-    let (id, reception) = app.start_receiver(&request).await?;
-    let at = reception.port.map_or_else(|| "connected".to_owned(), |port| format!("port {port}"));
-    log::info!("receiver {id} of {} opened: {} {at}", reception.key, reception.transport);
-    Ok((StatusCode::CREATED, Json(ReceiverView::from((id, reception)))).into_response())
+    let started = receivers::start(&app.shards, &app.config, &request).await?;
+    Ok((StatusCode::CREATED, Json(ReceiverView::from(started))).into_response())
 }
 
 async fn find_receiver(app: &App, id: SessionId) -> Result<(SessionId, Reception), ApiError> {
@@ -412,7 +415,11 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response {
     let streams = app.shards.ask(|reply| Command::Streams { key: None, reply }).await;
     let shards = app.shard_snapshots().await;
     let streams: Vec<Stream> = group(streams).into_iter().map(|(key, snapshots)| Stream::merge(key, snapshots)).collect();
-    let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams);
+    let platform = match &app.gb28181 {
+        Some(desk) => Some(metrics::Platform::look(desk).await),
+        None => None,
+    };
+    let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams, platform);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape)).into_response()
 }
 

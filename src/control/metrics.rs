@@ -4,6 +4,8 @@
 //! `stream="_other"` (no stream can be called that: a stream's name has a slash). The registry is made per scrape from snapshots, so
 //! nothing is counted twice. Not here: asking the shards.
 
+mod platform;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,6 +14,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeG
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::platform::Platform;
 use super::process::Process;
 use super::streams::{AddSent, Stream, decimal};
 use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
@@ -138,11 +141,18 @@ pub struct Scrape {
     all: Row,
     shards: Vec<Option<ShardSnapshot>>,
     process: Process,
+    /// `None`: it is not enabled.
+    platform: Option<Platform>,
 }
 
 impl Scrape {
     /// The sums over all streams take in those that are over: a counter that shrinks would read as a restart.
-    pub fn new(mut streams: Vec<Stream>, shards: Vec<Option<ShardSnapshot>>, streams_max: usize) -> Self {
+    pub fn new(
+        mut streams: Vec<Stream>,
+        shards: Vec<Option<ShardSnapshot>>,
+        streams_max: usize,
+        platform: Option<Platform>,
+    ) -> Self {
         streams.sort_by(|a, b| b.viewers_total().cmp(&a.viewers_total()).then_with(|| a.key.cmp(&b.key)));
         let mut all = Row::empty("");
         let mut other = Row::empty(OTHER);
@@ -167,7 +177,7 @@ impl Scrape {
                 *sum += dropped;
             }
         }
-        Scrape { streams: streams.len(), rows, all, shards, process: Process::read() }
+        Scrape { streams: streams.len(), rows, all, shards, process: Process::read(), platform }
     }
 }
 
@@ -204,9 +214,13 @@ impl Writer<'_> {
         samples: impl IntoIterator<Item = (Labels, V)>,
     ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        samples
-            .into_iter()
-            .try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None))
+        samples.into_iter().try_for_each(|(labels, value)| {
+            // As for gauges.
+            if labels.is_empty() {
+                return family.encode_counter::<NoLabelSet, V, u64>(&value, None);
+            }
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, u64>(&value, None)
+        })
     }
 
     fn histogram(
@@ -229,7 +243,8 @@ impl Collector for Scrape {
         self.encode_all_streams(&mut writer)?;
         self.encode_streams(&mut writer)?;
         self.encode_stream_counters(&mut writer)?;
-        self.encode_shards(&mut writer)
+        self.encode_shards(&mut writer)?;
+        self.platform.iter().try_for_each(|platform| platform.encode(&mut writer))
     }
 }
 

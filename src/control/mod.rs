@@ -1,4 +1,4 @@
-//! The control plane: one thread with a small tokio runtime that answers operators, watches the shards and hears signals.
+//! The control plane: one thread with a small tokio runtime that answers operators, watches the shards, speaks SIP and hears signals.
 //!
 //! It talks to the shards by [`Command`] only and owns no media; if it is slow, live does not notice.
 //! Limits: [`CONTROL_CONNECTIONS_MAX`](crate::config::CONTROL_CONNECTIONS_MAX), `control.body_bytes_max`, one second per question.
@@ -6,6 +6,7 @@
 
 mod api;
 mod certificates;
+mod gb28181;
 mod health;
 mod listener;
 mod load;
@@ -25,7 +26,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::api::App;
@@ -41,6 +41,10 @@ use crate::shard::message::{Command, Report};
 pub enum ControlError {
     #[error("control.listen: cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("gb28181.listen: cannot listen on {address} over UDP and TCP: {source}")]
+    Sip { address: SocketAddr, source: io::Error },
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     #[error("cannot start the control thread: {0}")]
     Thread(#[from] io::Error),
 }
@@ -49,25 +53,27 @@ pub enum ControlError {
 #[derive(Debug)]
 pub struct Bound {
     listeners: Vec<TcpListener>,
-    listening: Vec<SocketAddr>,
+    sip: gb28181::Sockets,
+    listening: Vec<(&'static str, SocketAddr)>,
 }
 
-/// Opens the listeners of the control plane; none is fine.
-pub fn bind(addresses: &[SocketAddr]) -> Result<Bound, ControlError> {
-    let mut bound = Bound { listeners: Vec::new(), listening: Vec::new() };
-    for &address in addresses {
+/// Opens the listeners of the control plane, and those for SIP if that is enabled; none is fine.
+pub fn bind(config: &Config) -> Result<Bound, ControlError> {
+    let sip = gb28181::bind(config).map_err(|(address, source)| ControlError::Sip { address, source })?;
+    let mut bound = Bound { listeners: Vec::new(), listening: sip.listening().to_vec(), sip };
+    for &address in &config.control.listen {
         let failed = |source| ControlError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
-        bound.listening.push(listener.local_addr().map_err(failed)?);
+        bound.listening.push(("control", listener.local_addr().map_err(failed)?));
         bound.listeners.push(listener);
     }
     Ok(bound)
 }
 
 impl Bound {
-    /// The actual addresses: port 0 is resolved.
-    pub fn listening(&self) -> &[SocketAddr] {
+    /// What is heard where: port 0 is resolved.
+    pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
         &self.listening
     }
 
@@ -83,38 +89,28 @@ impl Bound {
         on_drain: impl FnOnce() + Send + 'static,
     ) -> Result<(), ControlError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
         // From here on a signal is heard, even before the thread runs.
-        let signals = {
-            let _inside = runtime.enter();
-            Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? }
-        };
-        let hangup = {
-            let _inside = runtime.enter();
-            signal(SignalKind::hangup())?
-        };
-        let app = Arc::new(App::new(config, Shards::new(commands), Arc::new(Health::new(heartbeats))));
-        let doors = self.doors(&runtime)?;
+        let signals = Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let hangup = signal(SignalKind::hangup())?;
+        let shards = Shards::new(commands);
+        let doors = doors(self.listeners)?;
+        let platform = self.sip.start(&config, &shards, reports)?;
+        let app = Arc::new(App::new(config, shards, Arc::new(Health::new(heartbeats)), platform));
+        drop(inside);
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.spawn(certificates::watch(certificates, hangup));
-            runtime.spawn(hear(reports));
             runtime.block_on(run(app, doors, signals, on_drain));
         })?;
         Ok(())
     }
-
-    fn doors(self, runtime: &Runtime) -> io::Result<Vec<Door>> {
-        let _inside = runtime.enter();
-        let places = Places::default();
-        let door = |listener| Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, places: places.clone() });
-        self.listeners.into_iter().map(door).collect()
-    }
 }
 
-/// Hears what the shards tell on their own.
-async fn hear(reports: flume::Receiver<Report>) {
-    while let Ok(Report::Wanted(key)) = reports.recv_async().await {
-        log::debug!("{key}: somebody wants to view it");
-    }
+/// Inside the runtime.
+fn doors(listeners: Vec<TcpListener>) -> io::Result<Vec<Door>> {
+    let places = Places::default();
+    let door = |listener| Ok(Door { listener: tokio::net::TcpListener::from_std(listener)?, places: places.clone() });
+    listeners.into_iter().map(door).collect()
 }
 
 /// The two signals that end the server.
@@ -142,9 +138,18 @@ async fn run(app: Arc<App>, doors: Vec<Door>, mut signals: Signals, on_drain: im
     signals.next().await;
     log::info!("shutting down");
     app.health.set_draining();
-    app.shards.drain();
-    on_drain();
-    signals.next().await;
+    let drained = async {
+        if let Some(desk) = &app.gb28181 {
+            desk.goodbye().await;
+        }
+        app.shards.drain();
+        on_drain();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = signals.next() => {}
+    }
     log::warn!("second signal: ending at once");
     std::process::exit(1);
 }

@@ -1,17 +1,16 @@
 //! Receivers of RTP: how they are asked for and started, and their JSON form.
 
-use serde::{Deserialize, Serialize};
-
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
 
-use super::api::App;
+use serde::{Deserialize, Serialize};
+
 use super::media_socket::{self, ConnectError};
 use super::sessions::as_text;
-use super::shards::Unanswered;
+use super::shards::{Shards, Unanswered};
+use crate::config::Config;
 use crate::protocol::gb28181::receiver::{self, Receiver, Request, TIMEOUT_MS_DEFAULT, Transport};
-use crate::session::{ExpectedSource, Reception, ReceptionState, Refusal, StreamKey, StreamKeyError};
+use crate::session::{ExpectedSource, Reception, ReceptionState, Refusal, Session, StreamKey, StreamKeyError};
 use crate::shard::message::{Command, Receiving, SessionId, ShardId};
 
 pub const TIMEOUT_MS_MIN: u64 = 100;
@@ -130,47 +129,49 @@ impl From<Unanswered> for StartError {
     }
 }
 
-impl App {
-    /// Starts a receiver, on the shard of its stream if that has one; connects first where that is asked for.
-    pub async fn start_receiver(&self, request: &Request) -> Result<(SessionId, Reception), StartError> {
-        let connection = match request.transport {
-            Transport::TcpActive { to } => Some((media_socket::connect(to).await?, to)),
-            Transport::Udp | Transport::TcpPassive => None,
-        };
-        let first = self.next_shard.fetch_add(1, Ordering::Relaxed) % (self.shards.count() as ShardId).max(1);
-        let mut answer = self.ask_to_receive(first, request, connection.as_ref()).await?;
-        if let Receiving::Elsewhere(owner) = answer {
-            answer = self.ask_to_receive(owner, request, connection.as_ref()).await?;
+/// Starts a receiver, on the shard of its stream if that has one, else on the next one in turn; connects first where that is asked for.
+pub async fn start(shards: &Shards, config: &Config, request: &Request) -> Result<(SessionId, Reception), StartError> {
+    let connection = match request.transport {
+        Transport::TcpActive { to } => Some((media_socket::connect(to).await?, to)),
+        Transport::Udp | Transport::TcpPassive => None,
+    };
+    let ask = async |shard| ask_to_receive(shards, shard, Receiver::boxed(request.clone(), config), connection.as_ref()).await;
+    let mut answer = ask(shards.next()).await?;
+    if let Receiving::Elsewhere(owner) = answer {
+        answer = ask(owner).await?;
+    }
+    let refused = |refusal, why: String| match refusal {
+        Refusal::NameInUse => StartError::NameInUse(request.key.clone()),
+        _ => StartError::NoRoom(why),
+    };
+    match answer {
+        Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
+        Receiving::Started(id, reception) => {
+            let at = reception.port.map_or_else(|| "connected".to_owned(), |port| format!("port {port}"));
+            log::info!("receiver {id} of {} opened: {} {at}", reception.key, reception.transport);
+            Ok((id, reception))
         }
-        let refused = |refusal, why: String| match refusal {
-            Refusal::NameInUse => StartError::NameInUse(request.key.clone()),
-            _ => StartError::NoRoom(why),
-        };
-        match answer {
-            Receiving::Started(_, Reception { refusal: Some(refusal), detail, .. }) => Err(refused(refusal, detail)),
-            Receiving::Started(id, reception) => Ok((id, reception)),
-            // Its owner has changed between the two questions: as a publisher that comes at the same moment.
-            Receiving::Elsewhere(_) | Receiving::Sends(..) => Err(refused(Refusal::NameInUse, String::new())),
-            Receiving::Refused(refusal) => {
-                Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
-            }
+        // Its owner has changed between the two questions: as a publisher that comes at the same moment.
+        Receiving::Elsewhere(_) | Receiving::Sends(..) => Err(refused(Refusal::NameInUse, String::new())),
+        Receiving::Refused(refusal) => {
+            Err(refused(refusal, "a limit of the server is reached, or it is shutting down".to_owned()))
         }
     }
+}
 
-    async fn ask_to_receive(
-        &self,
-        shard: ShardId,
-        request: &Request,
-        connection: Option<&(OwnedFd, SocketAddr)>,
-    ) -> Result<Receiving, StartError> {
-        let (session, protocol) = (Receiver::boxed(request.clone(), &self.config), receiver::NAME);
-        let Some((socket, peer)) = connection else {
-            return Ok(self.shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?);
-        };
-        // A shard that knows a better one lets its descriptor go.
-        let socket = socket.try_clone().map_err(|error| StartError::NoRoom(error.to_string()))?;
-        Ok(self.shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: *peer, reply }).await?)
-    }
+async fn ask_to_receive(
+    shards: &Shards,
+    shard: ShardId,
+    session: Box<dyn Session>,
+    connection: Option<&(OwnedFd, SocketAddr)>,
+) -> Result<Receiving, StartError> {
+    let protocol = receiver::NAME;
+    let Some((socket, peer)) = connection else {
+        return Ok(shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?);
+    };
+    // A shard that knows a better one lets its descriptor go.
+    let socket = socket.try_clone().map_err(|error| StartError::NoRoom(error.to_string()))?;
+    Ok(shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: *peer, reply }).await?)
 }
 
 /// One receiver as the API shows it.

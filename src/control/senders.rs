@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -15,7 +14,7 @@ use super::api::{ApiError, App, Page, limit, session_id, unanswered};
 use super::media_socket;
 use super::receivers::{Ssrc, StartError};
 use super::sessions::as_text;
-use super::shards::{Unanswered, silent};
+use super::shards::{Shards, Unanswered, silent};
 use crate::format::rtp::SourceContent;
 use crate::protocol::gb28181::sender::{self, G711A_PAYLOAD_TYPE, PS_PAYLOAD_TYPE, Request, Sender, Transport};
 use crate::session::{CloseReason, Sending, SendingState, StreamKey, StreamKeyError};
@@ -98,26 +97,27 @@ impl TryFrom<StartRequest> for Request {
     }
 }
 
-impl App {
-    /// Starts a sender, on any shard: it is a viewer like others. Connects first where that is asked for.
-    pub async fn start_sender(&self, request: &Request) -> Result<(SessionId, Sending), StartError> {
-        let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % (self.shards.count() as ShardId).max(1);
-        let (session, protocol) = (Sender::boxed(request.clone()), sender::NAME);
-        let answer = match request.transport {
-            Transport::TcpActive { to } => {
-                let socket = media_socket::connect(to).await?;
-                self.shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: to, reply }).await?
-            }
-            Transport::Udp { .. } | Transport::TcpPassive => {
-                self.shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?
-            }
-        };
-        match answer {
-            Receiving::Sends(_, Sending { refusal: Some(_), detail, .. }) => Err(StartError::NoRoom(detail)),
-            Receiving::Sends(id, sending) => Ok((id, sending)),
-            Receiving::Started(..) | Receiving::Elsewhere(_) | Receiving::Refused(_) => {
-                Err(StartError::NoRoom("a limit of the server is reached, or it is shutting down".to_owned()))
-            }
+/// Starts a sender, on any shard: it is a viewer like others. Connects first where that is asked for.
+pub async fn begin(shards: &Shards, request: &Request) -> Result<(SessionId, Sending), StartError> {
+    let shard = shards.next();
+    let (session, protocol) = (Sender::boxed(request.clone()), sender::NAME);
+    let answer = match request.transport {
+        Transport::TcpActive { to } => {
+            let socket = media_socket::connect(to).await?;
+            shards.ask_one(shard, |reply| Command::Adopt { socket, session, protocol, peer: to, reply }).await?
+        }
+        Transport::Udp { .. } | Transport::TcpPassive => {
+            shards.ask_one(shard, |reply| Command::Receive { session, protocol, reply }).await?
+        }
+    };
+    match answer {
+        Receiving::Sends(_, Sending { refusal: Some(_), detail, .. }) => Err(StartError::NoRoom(detail)),
+        Receiving::Sends(id, sending) => {
+            log::info!("sender {id} of {} started: {}", sending.key, sending.transport);
+            Ok((id, sending))
+        }
+        Receiving::Started(..) | Receiving::Elsewhere(_) | Receiving::Refused(_) => {
+            Err(StartError::NoRoom("a limit of the server is reached, or it is shutting down".to_owned()))
         }
     }
 }
@@ -196,9 +196,8 @@ pub async fn senders(
 pub async fn start(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
     let request: StartRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
     let request = Request::try_from(request)?;
-    let (id, sending) = app.start_sender(&request).await?;
-    log::info!("sender {id} of {} started: {}", sending.key, sending.transport);
-    Ok((StatusCode::CREATED, Json(SenderView::from((id, sending)))).into_response())
+    let started = begin(&app.shards, &request).await?;
+    Ok((StatusCode::CREATED, Json(SenderView::from(started))).into_response())
 }
 
 async fn find(app: &App, id: SessionId) -> Result<(SessionId, Sending), ApiError> {

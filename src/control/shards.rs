@@ -4,6 +4,7 @@
 //! holds them; nothing is shared with a shard. Not here: what the answers mean.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use flume::Sender;
@@ -16,21 +17,30 @@ pub const ANSWER_MS_MAX: u64 = 1_000;
 
 /// The command channels, indexed by [`ShardId`].
 #[derive(Clone, Debug)]
-pub struct Shards(Arc<[Sender<Command>]>);
+pub struct Shards {
+    commands: Arc<[Sender<Command>]>,
+    /// Counts what may begin on any of them.
+    turns: Arc<AtomicU16>,
+}
 
 impl Shards {
     pub fn new(commands: Vec<Sender<Command>>) -> Self {
-        Shards(commands.into())
+        Shards { commands: commands.into(), turns: Arc::default() }
     }
 
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.commands.len()
+    }
+
+    /// The next one in turn, for what may begin on any.
+    pub fn next(&self) -> ShardId {
+        self.turns.fetch_add(1, Ordering::Relaxed) % (self.count() as ShardId).max(1)
     }
 
     /// Asks all shards at once; `None` for each that has not answered within [`ANSWER_MS_MAX`].
     pub async fn ask<T>(&self, question: impl Fn(Sender<T>) -> Command) -> Vec<Option<T>> {
         let deadline = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
-        let pending: Vec<_> = self.0.iter().map(|shard| send(shard, &question)).collect();
+        let pending: Vec<_> = self.commands.iter().map(|shard| send(shard, &question)).collect();
         let mut answers = Vec::with_capacity(pending.len());
         for answer in pending {
             // After the deadline this still takes an answer that is there.
@@ -41,7 +51,7 @@ impl Shards {
 
     /// Asks one shard.
     pub async fn ask_one<T>(&self, shard: ShardId, question: impl FnOnce(Sender<T>) -> Command) -> Result<T, Unanswered> {
-        let commands = self.0.get(usize::from(shard)).ok_or(Unanswered::NoShard)?;
+        let commands = self.commands.get(usize::from(shard)).ok_or(Unanswered::NoShard)?;
         let deadline = Instant::now() + Duration::from_millis(ANSWER_MS_MAX);
         match timeout_at(deadline, send(commands, question).recv_async()).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -51,7 +61,7 @@ impl Shards {
 
     /// Tells all shards to end. One that is gone has ended already; one whose queue is full stands still and is not waited for.
     pub fn drain(&self) {
-        for shard in self.0.iter() {
+        for shard in self.commands.iter() {
             let _ = shard.try_send(Command::Drain);
         }
     }

@@ -1,11 +1,13 @@
-//! For tests: shards that answer from a script, and an HTTP client of a few lines.
+//! For tests: shards that answer from a script, an HTTP client of a few lines, folders that go away.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::api::{App, router};
+use super::gb28181::Desk;
 use super::health::Health;
 use super::listener::{Door, Places};
 use super::shards::Shards;
@@ -32,7 +34,7 @@ pub struct Script {
 /// Sessions that were closed, in order.
 pub type Closed = Arc<Mutex<Vec<SessionId>>>;
 
-fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
+pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
     let (commands, inbox) = flume::unbounded();
     std::thread::spawn(move || {
         // A silent shard keeps the reply channels open, as one that hangs does.
@@ -47,6 +49,7 @@ fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                     let wanted = |stream: &StreamSnapshot| key.as_ref().is_none_or(|key| *key == stream.key);
                     reply.send(script.streams.iter().filter(|stream| wanted(stream)).cloned().collect()).unwrap();
                 }
+                Command::Names(reply) => reply.send(script.streams.iter().map(|stream| stream.key.clone()).collect()).unwrap(),
                 Command::Sessions(reply) => reply.send(script.sessions.clone()).unwrap(),
                 Command::Shard(reply) => reply.send(script.shard.clone()).unwrap(),
                 Command::Close { session, done, .. } => {
@@ -84,10 +87,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(config: Config, scripts: Vec<Script>) -> Self {
+        Server::with_platform(config, scripts, None)
+    }
+
+    pub fn with_platform(config: Config, scripts: Vec<Script>, platform: Option<Desk>) -> Self {
         let closed = Closed::default();
         let heartbeats = scripts.iter().map(|_| Default::default()).collect();
         let commands = scripts.into_iter().map(|script| spawn_shard(script, closed.clone())).collect();
-        let app = Arc::new(App::new(Arc::new(config), Shards::new(commands), Arc::new(Health::new(heartbeats))));
+        let app = Arc::new(App::new(Arc::new(config), Shards::new(commands), Arc::new(Health::new(heartbeats)), platform));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = {
             let _inside = runtime.enter();
@@ -194,5 +201,29 @@ pub fn session(shard: ShardId, number: u64, role: SessionRole, stream: Option<&s
         bytes_out: 2_000,
         lag_ms: 3,
         skips: 1,
+    }
+}
+
+/// A folder of its own, gone with this.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// `name`: unique in this process.
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("shardcast-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What a test leaves behind fails no test.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -450,6 +450,9 @@ impl<P: Ports> Core<P> {
             Command::Streams { key, reply } => {
                 let _ = reply.try_send(self.stream_snapshots(key.as_ref(), now));
             }
+            Command::Names(reply) => {
+                let _ = reply.try_send(self.stream_names());
+            }
             Command::Sessions(reply) => {
                 let _ = reply.try_send(self.session_snapshots(now));
             }

@@ -44,6 +44,8 @@ pub enum Command {
         key: Option<StreamKey>,
         reply: flume::Sender<Vec<StreamSnapshot>>,
     },
+    /// The names of the streams that the shard owns and that can be viewed now.
+    Names(flume::Sender<Vec<StreamKey>>),
     Sessions(flume::Sender<Vec<SessionSnapshot>>),
     Shard(flume::Sender<ShardSnapshot>),
     /// Answers whether the session was there.

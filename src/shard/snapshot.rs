@@ -16,6 +16,14 @@ impl<P: Ports> Core<P> {
         live.map(|(_, slot)| self.stream_snapshot(slot, now)).collect()
     }
 
+    pub(super) fn stream_names(&self) -> Vec<StreamKey> {
+        let is_viewable = |slot: &Slot| {
+            let has_publisher = matches!(slot.source, Source::Owner { publisher: Some(_), .. });
+            has_publisher && !slot.ended && !slot.stream.tracks().is_empty()
+        };
+        self.streams.iter().filter(|(_, slot)| is_viewable(slot)).map(|(_, slot)| slot.stream.key.clone()).collect()
+    }
+
     fn stream_snapshot(&self, slot: &Slot, now: Stamp) -> StreamSnapshot {
         let role = match &slot.source {
             Source::Watcher { owner, .. } => StreamRole::Watcher { owner: *owner },

@@ -187,6 +187,29 @@ fn viewer_session(world: &mut World, shard: usize) -> SessionSnapshot {
 }
 
 #[test]
+fn streams_have_a_name_for_others_once_they_can_be_viewed() {
+    fn names(world: &mut World) -> Vec<String> {
+        let mut all = Vec::new();
+        for shard in 0..2 {
+            let (reply, answer) = flume::bounded(1);
+            world.command(shard, Command::Names(reply));
+            all.extend(answer.recv().unwrap().iter().map(ToString::to_string));
+        }
+        all
+    }
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 1);
+    let _watcher = Actor::viewer(&mut world, 0);
+    assert_eq!(names(&mut world), Vec::<String>::new(), "nothing is known of it yet");
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 2000);
+    assert_eq!(names(&mut world), [key().as_str()], "its owner says so, once");
+    world.hang_up(publisher.peer);
+    world.pass(10);
+    assert_eq!(names(&mut world), Vec::<String>::new(), "it waits for its publisher");
+}
+
+#[test]
 fn viewers_on_every_shard_get_every_frame() {
     let mut world = World::new(4, Config::default());
     let publisher = Actor::publisher(&mut world, 1);

@@ -24,6 +24,7 @@ mod gb28181;
 mod gb28181_platform;
 mod gb28181_quirks;
 mod gb28181_sipp;
+mod gb28181_state;
 mod gb28181_talk;
 mod http;
 mod idle;

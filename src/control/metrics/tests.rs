@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::config::Config;
+use crate::control::gb28181::Desk;
 use crate::control::testing::*;
+use crate::protocol::gb28181::platform::ask::{Answer, Ask};
+use crate::protocol::gb28181::platform::view::DeviceView;
 
 /// Samples by name and labels as written. Asserts the form: description before samples, no family twice, no sample twice, `# EOF` last.
 #[track_caller]
@@ -52,7 +55,7 @@ fn streams(snapshots: Vec<crate::shard::message::StreamSnapshot>) -> Vec<Stream>
 }
 
 fn scrape(streams: Vec<Stream>, streams_max: usize) -> BTreeMap<String, f64> {
-    parse(&text(Scrape::new(streams, Vec::new(), streams_max)))
+    parse(&text(Scrape::new(streams, Vec::new(), streams_max, None)))
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn shards_show_their_counters() {
         session_errors: vec![("rtmp", "bad_chunk", count), ("http", "too_long", 1)],
         ..ShardSnapshot::default()
     };
-    let samples = parse(&text(Scrape::new(Vec::new(), vec![Some(shard(0, 3)), None, Some(shard(2, 4))], 9)));
+    let samples = parse(&text(Scrape::new(Vec::new(), vec![Some(shard(0, 3)), None, Some(shard(2, 4))], 9, None)));
     let expected = [
         ("shard_up{shard=\"1\"}", 0.0),
         ("shard_cpu_seconds_total{shard=\"0\"}", 2.5),
@@ -159,7 +162,7 @@ fn streams_that_are_over_stay_in_the_sums() {
         retired_dropped: [2, 3, 0, 0],
         ..ShardSnapshot::default()
     };
-    let samples = parse(&text(Scrape::new(streams(vec![stream]), vec![Some(shard)], 9)));
+    let samples = parse(&text(Scrape::new(streams(vec![stream]), vec![Some(shard)], 9, None)));
     let expected = [
         ("latency_seconds_count{protocol=\"rtmp\"}", 9.0),
         ("latency_seconds_count{protocol=\"http-flv\"}", 2.0),
@@ -179,4 +182,31 @@ fn the_route_says_what_it_serves() {
     let answer = server.get("/metrics");
     assert!(answer.head.contains(&format!("content-type: {CONTENT_TYPE}")), "{}", answer.head);
     assert_eq!(parse(&answer.body)["shardcast_viewers{protocol=\"rtmp\"}"], 2.0);
+}
+
+#[test]
+fn the_platform_has_series_of_its_own() {
+    let desk = Desk::answered_by(|ask| {
+        let device = |online| DeviceView { online, ..DeviceView::default() };
+        match ask {
+            Ask::Devices => Some(Answer::Devices(vec![device(true), device(false), device(true)])),
+            _ => None,
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let platform = runtime.block_on(Platform::look(&desk));
+    let samples = parse(&text(Scrape::new(Vec::new(), Vec::new(), 9, Some(platform))));
+    let expected = [
+        ("shardcast_gb28181_devices{state=\"online\"}", Some(2.0)),
+        ("shardcast_gb28181_devices{state=\"offline\"}", Some(1.0)),
+        // The platform has not said.
+        ("shardcast_gb28181_calls{state=\"playing\"}", None),
+        ("shardcast_gb28181_connections", Some(0.0)),
+        ("shardcast_gb28181_received_messages_total{transport=\"udp\"}", Some(0.0)),
+        ("shardcast_gb28181_sent_messages_total{transport=\"tcp\"}", Some(0.0)),
+        ("shardcast_gb28181_left_out_log_lines_total", Some(0.0)),
+    ];
+    for (series, value) in expected {
+        assert_eq!(samples.get(series).copied(), value, "{series}");
+    }
 }

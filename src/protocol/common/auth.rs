@@ -17,7 +17,7 @@
 //! each protocol says in its own words.
 
 pub(crate) mod digest;
-mod guard;
+pub(crate) mod guard;
 mod nonce;
 
 use std::fmt;

@@ -68,18 +68,21 @@ impl Options {
         self
     }
 
-    fn yaml(&self) -> String {
+    fn yaml(&self, folder: &std::path::Path) -> String {
         let Options { runtime, shards, .. } = self;
+        let data = folder.join("data");
         let listen = "listen: [\"127.0.0.1:0\"]";
         format!(
-            "server: {{runtime: {runtime}, shards: {shards}}}\nrtmp: {{{listen}}}\nhttp: {{{listen}}}\nrtsp: {{{listen}}}\ncontrol: {{{listen}}}\n"
+            "server: {{runtime: {runtime}, shards: {shards}, data: {}}}\nrtmp: {{{listen}}}\nhttp: {{{listen}}}\nrtsp: {{{listen}}}\n\
+             control: {{{listen}}}\ngb28181: {{{listen}}}\n",
+            data.display()
         )
     }
 
     /// The command that starts it, with its configuration in `folder`.
     pub fn command(&self, folder: &std::path::Path) -> Command {
         let config = folder.join("config.yaml");
-        std::fs::write(&config, self.yaml()).unwrap();
+        std::fs::write(&config, self.yaml(folder)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_shardcast"));
         command.arg("--config").arg(config).env_remove("RUST_LOG").stdin(Stdio::null());
         for option in &self.set {

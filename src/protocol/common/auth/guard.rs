@@ -19,7 +19,7 @@ const COUNT_BITS: u32 = 20;
 const MINUTE_BITS: u32 = 24;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
-pub(super) struct Guard {
+pub(crate) struct Guard {
     slots: Box<[AtomicU64]>,
 }
 
@@ -30,7 +30,7 @@ impl Default for Guard {
 }
 
 /// The bytes of an address that count.
-pub(super) fn network(peer: IpAddr) -> [u8; 9] {
+pub(crate) fn network(peer: IpAddr) -> [u8; 9] {
     let mut bytes = [0; 9];
     match peer.to_canonical() {
         IpAddr::V4(address) => {

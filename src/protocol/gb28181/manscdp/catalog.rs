@@ -127,6 +127,11 @@ impl Elements for Item {
         writer.element_of_any("Info", |writer| self.info.write(writer));
     }
 
+    fn merge(&mut self, newer: Self) {
+        self.fields.merge(newer.fields);
+        self.info.merge(newer.info);
+    }
+
     #[cfg(test)]
     fn sample(random: &mut super::tests::Random) -> Self {
         Item { fields: ItemFields::sample(random), info: ItemInfo::sample(random) }

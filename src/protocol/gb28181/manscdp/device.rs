@@ -85,60 +85,52 @@ impl DeviceStatus {
     }
 }
 
-elements! {
-    /// `expiration`, `heart_beat_interval`: seconds; `position_capability`: 0 none, 1 GPS, 2 BeiDou.
-    pub struct BasicParam {
-        pub name: String = "Name",
-        pub device_id: String = "DeviceID",
-        pub sip_server_id: String = "SIPServerID",
-        pub sip_server_ip: String = "SIPServerIP",
-        pub sip_server_port: Option<u16> = "SIPServerPort",
-        pub domain_name: String = "DomainName",
-        pub expiration: Option<u32> = "Expiration",
-        pub heart_beat_interval: Option<u32> = "HeartBeatInterval",
-        pub heart_beat_count: Option<u32> = "HeartBeatCount",
-        pub position_capability: Option<u8> = "PositionCapability",
-        pub longitude: Option<f64> = "Longitude",
-        pub latitude: Option<f64> = "Latitude",
-    }
-}
-
-elements! {
-    /// `download_speed`, `resolution`: what it can do, joined by `/`.
-    pub struct VideoParamOpt {
-        pub download_speed: String = "DownloadSpeed",
-        pub resolution: String = "Resolution",
-    }
-}
-
-/// The settings that were asked for, as far as they are of the two kinds that are not about SVAC.
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+/// Sections that were asked for, as they come: `BasicParam`, `VideoParamOpt` …
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeviceConfig {
     pub result: Option<Outcome>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub basic: Option<BasicParam>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub video_options: Option<VideoParamOpt>,
+    pub sections: Vec<Section>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Section {
+    pub name: String,
+    /// Names and texts, of elements that have no others in them.
+    pub fields: Vec<(String, String)>,
 }
 
 impl DeviceConfig {
     pub(super) fn read(root: &Element) -> Self {
+        let named = |element: &&Element| is_name(&element.name);
+        let read = |section: &Element| {
+            let fields =
+                section.children.iter().filter(named).filter(|field| !field.text.is_empty() && field.children.is_empty());
+            let fields = fields.map(|field| (field.name.clone(), field.text.clone())).collect();
+            Section { name: section.name.clone(), fields }
+        };
+        let sections = root.children.iter().filter(named).filter(|section| !section.children.is_empty());
         DeviceConfig {
             result: field::value(root, "Result"),
-            basic: root.child("BasicParam").map(BasicParam::read),
-            video_options: root.child("VideoParamOpt").map(VideoParamOpt::read),
+            sections: sections.map(read).filter(|section| !section.fields.is_empty()).collect(),
         }
     }
 
     pub(super) fn write(&self, writer: &mut Writer) {
         writer.text("Result", &field::Field::write(&self.result));
-        if let Some(basic) = &self.basic {
-            writer.element("BasicParam", |writer| basic.write(writer));
-        }
-        if let Some(options) = &self.video_options {
-            writer.element("VideoParamOpt", |writer| options.write(writer));
+        for section in self.sections.iter().filter(|section| is_name(&section.name)) {
+            writer.element(&section.name, |writer| {
+                for (name, text) in section.fields.iter().filter(|(name, _)| is_name(name)) {
+                    writer.text(name, text);
+                }
+            });
         }
     }
+}
+
+/// What can stand in a tag as it is.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
 }
 
 elements! {

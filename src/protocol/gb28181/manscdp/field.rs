@@ -146,6 +146,12 @@ macro_rules! elements {
                 $(writer.text($element, &$crate::protocol::gb28181::manscdp::field::Field::write(&self.$field));)*
             }
 
+            fn merge(&mut self, newer: Self) {
+                $(if !$crate::protocol::gb28181::manscdp::field::Field::is_absent(&newer.$field) {
+                    self.$field = newer.$field;
+                })*
+            }
+
             #[cfg(test)]
             fn sample(random: &mut $crate::protocol::gb28181::manscdp::tests::Random) -> Self {
                 $name { $($field: $crate::protocol::gb28181::manscdp::field::Field::sample(random)),* }
@@ -161,6 +167,8 @@ pub trait Elements: Sized {
     /// Of the children of `parent`.
     fn read(parent: &Element) -> Self;
     fn write(&self, writer: &mut Writer);
+    /// Takes over what is there of `newer`.
+    fn merge(&mut self, newer: Self);
     #[cfg(test)]
     fn sample(random: &mut super::tests::Random) -> Self;
 }

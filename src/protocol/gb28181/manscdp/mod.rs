@@ -22,15 +22,15 @@ pub use charset::Charset;
 pub use control::{
     AlarmScope, Command, DeviceControl, GuardAction, HomePosition, RecordAction, Rectangle as ZoomRectangle, Zoom as DragZoom,
 };
-pub use device::{AlarmInput, BasicParam, DeviceConfig, DeviceInfo, DeviceStatus, Outcome, Preset, Presets, StatusFields};
+pub use device::{AlarmInput, DeviceConfig, DeviceInfo, DeviceStatus, Outcome, Preset, Presets, Section, StatusFields};
 pub use event::{Alarm, AlarmFields, AlarmQuery, Keepalive, Position};
+pub use field::Elements;
 pub use record::{Record, RecordQuery, RecordType, Records};
 
-use field::Elements;
 use xml::{DEPTH_MAX, ELEMENTS_MAX, Element, TEXT_BYTES_MAX, Writer};
 
 /// A longer body is not read.
-pub const BODY_BYTES_MAX: usize = 512 * 1024;
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// The notification of a `MediaStatus` that means the end of what was recorded.
 pub const END_OF_MEDIA: u32 = 121;

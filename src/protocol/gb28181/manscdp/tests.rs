@@ -131,9 +131,10 @@ fn what_devices_say_of_themselves_is_read() {
     assert_eq!((status.fields.online, status.fields.record), (Some(device::Online::Online), Some(device::OnOff::Off)));
     assert_eq!(status.alarm_inputs[0].duty_status, Some(device::DutyStatus::OnDuty));
     let text = "<Response><CmdType>ConfigDownload</CmdType><Result>OK</Result><BasicParam><Name>n</Name><HeartBeatCount>3</HeartBeatCount>\
-        </BasicParam></Response>";
+        <Other/></BasicParam><Empty/></Response>";
     let Body::Response(Response::ConfigDownload(config)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
-    assert_eq!(config.basic.unwrap().heart_beat_count, Some(3));
+    let fields = vec![("Name".to_owned(), "n".to_owned()), ("HeartBeatCount".to_owned(), "3".to_owned())];
+    assert_eq!(config.sections, [Section { name: "BasicParam".into(), fields }]);
     let text = "<Response><CmdType>PresetQuery</CmdType><PresetList Num=\"1\"><Item><PresetID>1</PresetID><PresetName>门</PresetName></Item>\
         </PresetList></Response>";
     let Body::Response(Response::PresetQuery(presets)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
@@ -278,8 +279,7 @@ fn sample(random: &mut Random) -> Message {
         })),
         19 => Body::Response(Response::ConfigDownload(DeviceConfig {
             result: Field::sample(random),
-            basic: Some(BasicParam::sample(random)),
-            video_options: None,
+            sections: vec![Section { name: "BasicParam".into(), fields: vec![("Name".into(), named(random))] }],
         })),
         20 => Body::Response(Response::PresetQuery(Presets { sum: Field::sample(random), presets: samples(random) })),
         21 => Body::Response(Response::Plain { command: named(random), result: Field::sample(random) }),

@@ -12,7 +12,7 @@ use super::ManscdpError;
 /// The deepest message of the standard has 5.
 pub const DEPTH_MAX: usize = 16;
 /// In one body.
-pub const ELEMENTS_MAX: usize = 64 * 1024;
+pub const ELEMENTS_MAX: usize = 32 * 1024;
 /// Of one element.
 pub const TEXT_BYTES_MAX: usize = 8 * 1024;
 

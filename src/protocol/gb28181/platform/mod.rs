@@ -4,7 +4,17 @@
 //! never passes here: a call asks for a receiver on a shard, and hears what becomes of it.
 
 pub mod ask;
+pub mod calls;
+pub mod context;
+mod dates;
+pub mod devices;
+mod platform;
+#[cfg(test)]
+mod tests;
 pub mod view;
+
+pub use self::devices::Saved;
+pub use self::platform::Platform;
 
 use std::net::SocketAddr;
 
@@ -15,7 +25,7 @@ use self::ask::{Answer, Ask};
 use super::sip::{ConnectionId, Hop};
 use super::{receiver, sender};
 use crate::media::Stamp;
-use crate::session::{Reception, Sending, StreamKey};
+use crate::session::{ExpectedSource, Reception, Sending, StreamKey};
 
 /// The two times that the platform knows.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +89,11 @@ pub enum Output {
         request: receiver::Request,
     },
     CloseReceiver(CallId),
+    /// The receiver is to expect another source: the device has said so.
+    ExpectSource {
+        call: CallId,
+        source: ExpectedSource,
+    },
     /// Start a sender on a shard.
     OpenSender {
         call: CallId,

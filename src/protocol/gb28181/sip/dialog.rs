@@ -3,7 +3,7 @@
 //! Made by either side's first request and its answer. A request in a dialog is addressed to the other side's Contact, and sent the way
 //! that it was last heard of: a Contact behind a router leads nowhere. Owns its texts. Not here: who keeps dialogs, and transactions.
 
-use super::headers::Address;
+use super::headers::{Address, CSeq};
 use super::message::{Method, Request, Response};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,23 +27,24 @@ pub struct Dialog {
 impl Dialog {
     /// Begun by `request` of ours, answered with `response`. `None`: either lacks what is needed.
     pub fn of_answer(request: &Request, response: &Response) -> Option<Self> {
-        let (identity, answer) = (request.identity()?, response.identity()?);
-        if answer.call_id != identity.call_id {
+        // The request has no Via before it is sent.
+        let (call_id, number) = (request.headers.get("Call-ID")?, CSeq::parse(request.headers.get("CSeq")?)?.number);
+        if response.identity()?.call_id != call_id {
             return None;
         }
         // RFC 3261 §12.1.2: the way back is the other way round.
         let mut routes: Vec<String> = response.headers.all("Record-Route").map(str::to_owned).collect();
         routes.reverse();
         Some(Dialog {
-            call_id: identity.call_id.to_owned(),
+            call_id: call_id.to_owned(),
             local: request.headers.get("From")?.to_owned(),
             remote: response.headers.get("To")?.to_owned(),
             target: contact_uri(response.headers.get("Contact")).unwrap_or_else(|| request.uri.clone()),
             contact: request.headers.get("Contact").map(str::to_owned),
             routes,
-            local_number: identity.cseq.number,
+            local_number: number,
             remote_number: None,
-            first_number: identity.cseq.number,
+            first_number: number,
         })
     }
 
@@ -128,7 +129,6 @@ fn contact_uri(contact: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::gb28181::sip::headers::CSeq;
     use crate::protocol::gb28181::sip::message::Message;
 
     const INVITE: &str = "INVITE sip:34020000001310000001@192.0.2.10:5060 SIP/2.0\r\n\
@@ -166,6 +166,9 @@ mod tests {
         assert_eq!(CSeq::parse(bye.headers.get("CSeq").unwrap()), Some(CSeq { number: 21, method: Method::Bye }));
         assert_eq!(bye.headers.get("To"), Some("<sip:34020000001310000001@192.0.2.10:5060>;tag=d9"));
         assert_eq!(dialog.request(Method::Info).headers.get("CSeq"), Some("22 INFO"));
+        let mut unsent = invite();
+        unsent.headers.remove("Via");
+        assert_eq!(Dialog::of_answer(&unsent, &answer()).unwrap().ack(), ack);
         let mut lost = answer();
         lost.headers.set("Call-ID", "c8");
         assert_eq!(Dialog::of_answer(&invite(), &lost), None);

@@ -95,7 +95,8 @@ fn long_name(name: &str) -> &str {
 }
 
 fn clean(value: &str) -> String {
-    value.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let printable: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    printable.trim().to_owned()
 }
 
 /// The elements of a list: commas in quotes and angle brackets separate nothing.

@@ -369,7 +369,8 @@ impl Request {
     /// An answer with what must be the same in it: RFC 3261 §8.2.6.2. All answers to one request have the same tag.
     pub fn response(&self, status: u16) -> Response {
         let mut headers = Headers::default();
-        for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        // The last is of proxies, for the requests that follow (§12.1.1).
+        for name in ["Via", "From", "To", "Call-ID", "CSeq", "Record-Route"] {
             for value in self.headers.all(name) {
                 headers.push(name, value);
             }

@@ -1,5 +1,14 @@
 //! SIP (RFC 3261) as far as GB/T 28181 needs it, sans-IO: messages, transactions, digests, dialogs.
 //!
+//! | file | holds |
+//! |---|---|
+//! | `framing` | bytes of a connection, cut into messages |
+//! | `message`, `headers` | messages and what stands in them |
+//! | `transaction` | each request once, each answer once, repetitions |
+//! | `dialog` | what the requests of a call have in common |
+//! | `digest` | passwords, both ways |
+//! | `tokens` | branches, tags, names of calls |
+//!
 //! Not here: sockets (`control/gb28181`), and what the messages are about (`platform`).
 
 pub mod dialog;

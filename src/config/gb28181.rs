@@ -1,0 +1,188 @@
+//! The section `gb28181`: what must hold of it, and what an operator should be told although it is valid.
+//!
+//! GB/T 28181-2016 Annex D has ids of 20 digits; those of devices are taken as they come, because many keep to no rule. Not here: the
+//! listeners, which are checked with all others (`validate.rs`).
+
+use super::validate::Problem;
+use super::{Config, Gb28181, Invalid};
+
+/// The longest id of a device, in bytes.
+const DEVICE_ID_BYTES_MAX: usize = 64;
+const DIGITS_MAX: usize = 20;
+/// The source numbers of media carry digits 4 to 8 of the domain (Annex E).
+const DOMAIN_DIGITS_MIN: usize = 8;
+/// No place on earth is further from Greenwich.
+const UTC_OFFSET_MINUTES_MAX: i32 = 14 * 60;
+
+impl Gb28181 {
+    /// The ranges of its numbers.
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 7] {
+        [
+            ("gb28181.devices_max", self.devices_max as u64, 1, 1_000_000),
+            ("gb28181.keepalive_ms", self.keepalive_ms, 1_000, 3_600_000),
+            ("gb28181.keepalive_count", self.keepalive_count, 1, 100),
+            ("gb28181.answer_ms", self.answer_ms, 100, 60_000),
+            ("gb28181.media_ms", self.media_ms, 1_000, 600_000),
+            ("gb28181.idle_ms", self.idle_ms, 0, 3_600_000),
+            ("gb28181.shared_port", u64::from(self.shared_port), 0, u64::from(u16::MAX)),
+        ]
+    }
+}
+
+impl Config {
+    /// What the ranges do not say. A section that is not enabled is checked as well: it will be.
+    pub(super) fn check_gb28181(&self) -> Result<(), Invalid> {
+        let section = &self.gb28181;
+        let wrong = |key, problem| Err(Invalid { key, problem });
+        if !has_digits(&section.id, 1) {
+            return wrong("gb28181.id", Problem::Digits { min: 1, max: DIGITS_MAX });
+        }
+        if !has_digits(&section.domain, DOMAIN_DIGITS_MIN) {
+            return wrong("gb28181.domain", Problem::Digits { min: DOMAIN_DIGITS_MIN, max: DIGITS_MAX });
+        }
+        if section.address.is_some_and(|address| address.is_unspecified() || address.is_multicast()) {
+            return wrong("gb28181.address", Problem::NoSingleAddress);
+        }
+        if section.enabled && section.listen.is_empty() {
+            return wrong("gb28181.listen", Problem::NoSipListener);
+        }
+        if section.utc_offset_minutes.abs() > UTC_OFFSET_MINUTES_MAX {
+            return wrong("gb28181.utc_offset_minutes", Problem::UtcOffset(UTC_OFFSET_MINUTES_MAX));
+        }
+        let shards = self.server.shards.count();
+        let last = u32::from(section.shared_port) + 2 * u32::from(shards) - 1;
+        if section.shared_port != 0 && (!section.shared_port.is_multiple_of(2) || last > u32::from(u16::MAX)) {
+            return wrong("gb28181.shared_port", Problem::SharedPort(shards));
+        }
+        for (at, device) in section.devices.iter().enumerate() {
+            let is_id =
+                (1..=DEVICE_ID_BYTES_MAX).contains(&device.id.len()) && device.id.bytes().all(|byte| byte.is_ascii_graphic());
+            let problem = match device.id.as_str() {
+                id if !is_id => Problem::NoDeviceId(id.to_owned()),
+                id if device.password.is_empty() => Problem::NoDevicePassword(id.to_owned()),
+                id if section.devices[..at].iter().any(|other| other.id == id) => Problem::NameTwice(id.to_owned()),
+                _ => continue,
+            };
+            return wrong("gb28181.devices", problem);
+        }
+        Ok(())
+    }
+
+    /// What is allowed and most likely not meant, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let section = &self.gb28181;
+        let mut warnings = Vec::new();
+        if section.enabled && section.password.is_empty() && section.devices.is_empty() {
+            warnings.push(
+                "gb28181: there is no password, so every registration is refused; set gb28181.password for all devices, or \
+                 gb28181.devices for some: --set gb28181.password=SECRET"
+                    .to_owned(),
+            );
+        }
+        if section.enabled && !section.id.starts_with(&section.domain) {
+            warnings.push(format!(
+                "gb28181.domain: {} is not how gb28181.id {} begins; most devices expect that",
+                section.domain, section.id
+            ));
+        }
+        warnings
+    }
+}
+
+fn has_digits(text: &str, min: usize) -> bool {
+    (min..=DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DevicePassword, Shards};
+
+    type Change = fn(&mut Config);
+
+    fn device(id: &str, password: &str) -> DevicePassword {
+        DevicePassword { id: id.to_owned(), password: password.to_owned() }
+    }
+
+    fn changed(change: Change) -> Config {
+        let mut config = Config::default();
+        config.gb28181.enabled = true;
+        change(&mut config);
+        config
+    }
+
+    #[test]
+    fn what_devices_can_live_with_is_valid() {
+        let cases: [Change; 7] = [
+            |_| (),
+            |c| c.gb28181.id = "1".into(),
+            |c| c.gb28181.domain = "34020000".into(),
+            |c| c.gb28181.devices = vec![device("34020000001110000001", "a"), device("my-camera", "b")],
+            |c| {
+                c.server.shards = Shards::Fixed(2);
+                c.gb28181.shared_port = 65_532;
+            },
+            |c| c.gb28181.utc_offset_minutes = -840,
+            |c| {
+                c.gb28181.enabled = false;
+                c.gb28181.listen.clear();
+            },
+        ];
+        for (at, change) in cases.into_iter().enumerate() {
+            assert_eq!(changed(change).validate(), Ok(()), "case {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let cases: [(Change, &str); 16] = [
+            (|c| c.gb28181.id.clear(), "gb28181.id: must be 1 to 20 digits"),
+            (|c| c.gb28181.id = "3402000000200000000x".into(), "gb28181.id: must be 1 to 20 digits"),
+            (|c| c.gb28181.domain = "3402".into(), "gb28181.domain: must be 8 to 20 digits"),
+            (
+                |c| c.gb28181.address = Some([0, 0, 0, 0].into()),
+                "gb28181.address: must be an address that devices can send to, or null for the one at which they reach the server",
+            ),
+            (|c| c.gb28181.listen.clear(), "gb28181.listen: give an address for SIP, or set gb28181.enabled: false"),
+            (
+                |c| c.gb28181.listen = c.rtsp.listen.clone(),
+                "gb28181.listen: 0.0.0.0:8554 is taken by 0.0.0.0:8554 of rtsp.listen",
+            ),
+            (|c| c.gb28181.devices_max = 0, "gb28181.devices_max: must be 1 to 1000000"),
+            (|c| c.gb28181.keepalive_ms = 999, "gb28181.keepalive_ms: must be 1000 to 3600000"),
+            (|c| c.gb28181.keepalive_count = 0, "gb28181.keepalive_count: must be 1 to 100"),
+            (|c| c.gb28181.answer_ms = 60_001, "gb28181.answer_ms: must be 100 to 60000"),
+            (|c| c.gb28181.media_ms = 1, "gb28181.media_ms: must be 1000 to 600000"),
+            (|c| c.gb28181.utc_offset_minutes = 841, "gb28181.utc_offset_minutes: must be -840 to 840"),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(4);
+                    c.gb28181.shared_port = 65_530;
+                },
+                "gb28181.shared_port: must be even, and leave two ports for each of the 4 shards; or 0",
+            ),
+            (|c| c.gb28181.devices = vec![device("a b", "x")], "gb28181.devices: \"a b\" is no id of a device"),
+            (|c| c.gb28181.devices = vec![device("1", "")], "gb28181.devices: \"1\" has no password"),
+            (|c| c.gb28181.devices = vec![device("1", "a"), device("1", "b")], "gb28181.devices: \"1\" is there twice"),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(changed(change).validate().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_operator_is_warned_of_a_platform_that_nobody_can_register_with() {
+        let cases: [(Change, usize); 5] = [
+            (|_| (), 1),
+            (|c| c.gb28181.enabled = false, 0),
+            (|c| c.gb28181.password = "secret".into(), 0),
+            (|c| c.gb28181.devices = vec![device("1", "a")], 0),
+            (|c| (c.gb28181.password, c.gb28181.domain) = ("secret".into(), "4401000000".into()), 1),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(changed(change).warnings().len(), expected);
+        }
+        assert!(changed(|_| ()).warnings()[0].contains("--set gb28181.password=SECRET"));
+        assert!(!format!("{:?}", device("1", "geheim")).contains("geheim"));
+    }
+}
