@@ -9,6 +9,7 @@ mod gb28181;
 mod load;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -224,6 +225,66 @@ pub struct Gb28181 {
     pub subscribe: Vec<Subscription>,
     /// The time zone of dates in messages: minutes east of UTC.
     pub utc_offset_minutes: i32,
+    /// The platforms above this one.
+    pub upstream: Vec<Upstream>,
+}
+
+/// A platform that this one registers with, as a device would, and what it is shown.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    pub address: Option<SocketAddr>,
+    pub transport: SipTransport,
+    /// The 20 digits of that platform.
+    pub id: String,
+    /// Empty: the first 10 digits of its id.
+    pub domain: String,
+    /// Empty: the id of this platform.
+    pub username: String,
+    pub password: String,
+    /// How long a registration is to hold.
+    pub expires_s: u32,
+    pub keepalive_ms: u64,
+    /// Patterns of `app/name`; `gb/*` are the channels of devices.
+    pub share: Vec<String>,
+    /// What streams are called in the catalog, by `app/name`; else as they are.
+    pub names: BTreeMap<String, String>,
+    /// Calls that run at the same time; more are refused.
+    pub calls_max: usize,
+}
+
+/// A password does not belong into a log.
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.address).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Upstream {
+            address: None,
+            transport: SipTransport::Udp,
+            id: String::new(),
+            domain: String::new(),
+            username: String::new(),
+            password: String::new(),
+            expires_s: 3_600,
+            keepalive_ms: 60_000,
+            share: Vec::new(),
+            names: BTreeMap::new(),
+            calls_max: 64,
+        }
+    }
+}
+
+/// What carries SIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SipTransport {
+    #[default]
+    Udp,
+    Tcp,
 }
 
 /// A device whose password is its own.
@@ -591,6 +652,7 @@ impl Default for Gb28181 {
             idle_ms: 15_000,
             subscribe: Vec::new(),
             utc_offset_minutes: 480,
+            upstream: Vec::new(),
         }
     }
 }

@@ -244,6 +244,7 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtp_framing",
         "ps",
         "ps_roundtrip",
+        "gb28181_cascade",
         "rtp_receiver",
         "manscdp",
         "gb28181_sdp",

@@ -297,6 +297,7 @@ impl World {
             detail: "nobody watched".to_owned(),
             tracks: Vec::new(),
             received,
+            bytes: 0,
             refusal: None,
         };
         self.tell(Input::Reception { call, reception });

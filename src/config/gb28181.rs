@@ -3,8 +3,11 @@
 //! GB/T 28181-2016 Annex D has ids of 20 digits; those of devices are taken as they come, because many keep to no rule. Not here: the
 //! listeners, which are checked with all others (`validate.rs`).
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+
 use super::validate::Problem;
-use super::{Config, Gb28181, Invalid};
+use super::{Config, Gb28181, Invalid, Upstream};
 
 /// The longest id of a device, in bytes.
 const DEVICE_ID_BYTES_MAX: usize = 64;
@@ -65,6 +68,35 @@ impl Config {
             };
             return wrong("gb28181.devices", problem);
         }
+        self.check_upstream()
+    }
+
+    fn check_upstream(&self) -> Result<(), Invalid> {
+        let section = &self.gb28181;
+        for (at, upstream) in section.upstream.iter().enumerate() {
+            let others = &section.upstream[..at];
+            let is_set = |address: &SocketAddr| address.port() != 0 && !address.ip().is_unspecified();
+            let in_range = |value: u64, range: RangeInclusive<u64>| range.contains(&value);
+            let problem = match upstream {
+                Upstream { id, .. } if !has_digits(id, DOMAIN_DIGITS_MIN) => Problem::UpstreamId(id.clone()),
+                Upstream { id, .. } if *id == section.id || others.iter().any(|other| other.id == *id) => {
+                    Problem::NameTwice(id.clone())
+                }
+                Upstream { id, address, .. } if !address.as_ref().is_some_and(is_set) => Problem::UpstreamAddress(id.clone()),
+                Upstream { id, domain, .. } if !domain.is_empty() && !has_digits(domain, DOMAIN_DIGITS_MIN) => {
+                    Problem::UpstreamId(format!("{id}: {domain}"))
+                }
+                Upstream { id, expires_s, keepalive_ms, calls_max, .. }
+                    if !in_range(u64::from(*expires_s), 60..=86_400 * 365)
+                        || !in_range(*keepalive_ms, 1_000..=3_600_000)
+                        || !in_range(*calls_max as u64, 1..=10_000) =>
+                {
+                    Problem::UpstreamRange(id.clone())
+                }
+                _ => continue,
+            };
+            return Err(Invalid { key: "gb28181.upstream", problem });
+        }
         Ok(())
     }
 
@@ -85,6 +117,9 @@ impl Config {
                 section.domain, section.id
             ));
         }
+        for upstream in section.upstream.iter().filter(|upstream| section.enabled && upstream.share.is_empty()) {
+            warnings.push(format!("gb28181.upstream: {} is shown nothing; share: [\"live/*\"] shows it streams", upstream.id));
+        }
         warnings
     }
 }
@@ -104,6 +139,11 @@ mod tests {
         DevicePassword { id: id.to_owned(), password: password.to_owned() }
     }
 
+    fn upstream(id: &str) -> Upstream {
+        let address = Some(SocketAddr::from(([192, 0, 2, 1], 5060)));
+        Upstream { id: id.to_owned(), address, password: "geheim".to_owned(), ..Upstream::default() }
+    }
+
     fn changed(change: Change) -> Config {
         let mut config = Config::default();
         config.gb28181.enabled = true;
@@ -113,8 +153,9 @@ mod tests {
 
     #[test]
     fn what_devices_can_live_with_is_valid() {
-        let cases: [Change; 7] = [
+        let cases: [Change; 8] = [
             |_| (),
+            |c| c.gb28181.upstream = vec![upstream("34020000002000000009"), upstream("34020000002000000008")],
             |c| c.gb28181.id = "1".into(),
             |c| c.gb28181.domain = "34020000".into(),
             |c| c.gb28181.devices = vec![device("34020000001110000001", "a"), device("my-camera", "b")],
@@ -135,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 16] = [
+        let cases: [(Change, &str); 22] = [
             (|c| c.gb28181.id.clear(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.id = "3402000000200000000x".into(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.domain = "3402".into(), "gb28181.domain: must be 8 to 20 digits"),
@@ -161,6 +202,28 @@ mod tests {
                 },
                 "gb28181.shared_port: must be even, and leave two ports for each of the 4 shards; or 0",
             ),
+            (|c| c.gb28181.upstream = vec![upstream("1")], "gb28181.upstream: \"1\" must be 8 to 20 digits"),
+            (
+                |c| c.gb28181.upstream = vec![Upstream { domain: "x".into(), ..upstream("34020000002000000009") }],
+                "gb28181.upstream: \"34020000002000000009: x\" must be 8 to 20 digits",
+            ),
+            (
+                |c| c.gb28181.upstream = vec![upstream("34020000002000000009"); 2],
+                "gb28181.upstream: \"34020000002000000009\" is there twice",
+            ),
+            (
+                |c| c.gb28181.upstream = vec![upstream("34020000002000000001")],
+                "gb28181.upstream: \"34020000002000000001\" is there twice",
+            ),
+            (
+                |c| c.gb28181.upstream = vec![Upstream { address: None, ..upstream("34020000002000000009") }],
+                "gb28181.upstream: 34020000002000000009 has no address with a port",
+            ),
+            (
+                |c| c.gb28181.upstream = vec![Upstream { keepalive_ms: 1, ..upstream("34020000002000000009") }],
+                "gb28181.upstream: of 34020000002000000009 expires_s must be 60 to 31536000, keepalive_ms 1000 to 3600000, calls_max 1 \
+                 to 10000",
+            ),
             (|c| c.gb28181.devices = vec![device("a b", "x")], "gb28181.devices: \"a b\" is no id of a device"),
             (|c| c.gb28181.devices = vec![device("1", "")], "gb28181.devices: \"1\" has no password"),
             (|c| c.gb28181.devices = vec![device("1", "a"), device("1", "b")], "gb28181.devices: \"1\" is there twice"),
@@ -172,17 +235,24 @@ mod tests {
 
     #[test]
     fn an_operator_is_warned_of_a_platform_that_nobody_can_register_with() {
-        let cases: [(Change, usize); 5] = [
+        let cases: [(Change, usize); 6] = [
             (|_| (), 1),
             (|c| c.gb28181.enabled = false, 0),
             (|c| c.gb28181.password = "secret".into(), 0),
             (|c| c.gb28181.devices = vec![device("1", "a")], 0),
+            (
+                |c| {
+                    c.gb28181.password = "secret".into();
+                    c.gb28181.upstream = vec![upstream("34020000002000000009")];
+                },
+                1,
+            ),
             (|c| (c.gb28181.password, c.gb28181.domain) = ("secret".into(), "4401000000".into()), 1),
         ];
         for (change, expected) in cases {
             assert_eq!(changed(change).warnings().len(), expected);
         }
         assert!(changed(|_| ()).warnings()[0].contains("--set gb28181.password=SECRET"));
-        assert!(!format!("{:?}", device("1", "geheim")).contains("geheim"));
+        assert!(!format!("{:?}{:?}", device("1", "geheim"), upstream("1")).contains("geheim"));
     }
 }

@@ -65,6 +65,12 @@ pub enum Problem {
     SharedPort(u16),
     #[error("{0:?} is no id of a device")]
     NoDeviceId(String),
+    #[error("{0:?} must be 8 to 20 digits")]
+    UpstreamId(String),
+    #[error("{0} has no address with a port")]
+    UpstreamAddress(String),
+    #[error("of {0} expires_s must be 60 to 31536000, keepalive_ms 1000 to 3600000, calls_max 1 to 10000")]
+    UpstreamRange(String),
     #[error("{0:?} has no password")]
     NoDevicePassword(String),
 }

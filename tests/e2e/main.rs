@@ -18,6 +18,7 @@ macro_rules! on_both_runtimes {
 mod harness;
 
 mod browser;
+mod cascade;
 mod codecs;
 mod faults;
 mod gb28181;

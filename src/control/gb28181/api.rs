@@ -15,9 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::api::{ApiError, App, limit};
-use super::moment::Moment;
 use super::{NoAnswer, controls};
 use crate::config::MediaTransport;
+use crate::protocol::gb28181::cascade::view::UpstreamView;
+use crate::protocol::gb28181::moment::Moment;
 use crate::protocol::gb28181::platform::CallId;
 use crate::protocol::gb28181::platform::ask::{
     Answer, Ask, CallOptions, Channel, PlayingControl, RecordKind, Refused, RefusedKind,
@@ -42,6 +43,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/devices/{id}/presets", get(presets))
         .route("/alarms", get(alarms))
         .route("/positions", get(positions))
+        .route("/upstreams", get(upstreams))
         .route("/refresh", post(refresh));
     let calls = Router::new()
         .route("/play", post(play))
@@ -343,6 +345,19 @@ async fn presets(State(app): State<Arc<App>>, id: Id, query: Asked<ChannelQuery>
     let (Path(id), Query(query)) = (id?, query?);
     match app.ask_platform(Ask::Presets(channel(id, query.channel))).await? {
         Answer::Presets(presets) => Ok(Json(Presets { presets })),
+        _ => Err(PlatformError::Odd.into()),
+    }
+}
+
+/// The platforms above this one.
+#[derive(Debug, Serialize)]
+struct Upstreams {
+    upstreams: Vec<UpstreamView>,
+}
+
+async fn upstreams(State(app): State<Arc<App>>) -> Reply<Upstreams> {
+    match app.ask_platform(Ask::Upstreams).await? {
+        Answer::Upstreams(upstreams) => Ok(Json(Upstreams { upstreams })),
         _ => Err(PlatformError::Odd.into()),
     }
 }

@@ -3,12 +3,14 @@
 use serde_json::{Value, json};
 
 use super::Desk;
-use crate::config::Config;
+use crate::config::{Config, SipTransport};
 use crate::control::testing::{Script, Server};
 use crate::format::rtp::demux::Received;
+use crate::protocol::gb28181::cascade::view::{UpstreamCallView, UpstreamView};
 use crate::protocol::gb28181::platform::CallId;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
 use crate::protocol::gb28181::platform::view::*;
+use crate::protocol::gb28181::sdp::Kind;
 
 fn device(id: &str, online: bool) -> DeviceView {
     let status = online.then(StatusView::default);
@@ -34,6 +36,35 @@ fn call(id: u64) -> CallView {
         lasted_ms: None,
         answered_ms: Some(20),
         media_ms: None,
+    }
+}
+
+fn upstream() -> UpstreamView {
+    UpstreamView {
+        id: "34010000002000000009".to_owned(),
+        address: "192.0.2.1:5060".to_owned(),
+        transport: SipTransport::Udp,
+        state: "online",
+        detail: "registered".to_owned(),
+        registered_age_ms: Some(1_000),
+        expires_ms: Some(3_599_000),
+        keepalive_age_ms: None,
+        keepalives_missed: 0,
+        channels: 2,
+        channels_online: 1,
+        subscriptions: 1,
+        calls: vec![UpstreamCallView {
+            kind: Kind::Play,
+            channel: "34020000001310123456".to_owned(),
+            stream: "live/gate".to_owned(),
+            state: "sending",
+            detail: "sending H264 to 192.0.2.1:30000".to_owned(),
+            transport: "udp",
+            to: Some("192.0.2.1:30000".to_owned()),
+            ssrc: 200_000_001,
+            bytes: 1_000,
+            age_ms: 20,
+        }],
     }
 }
 
@@ -65,6 +96,7 @@ fn answer(ask: Ask) -> Option<Answer> {
         Ask::Calls => Answer::Calls(vec![call(8), call(7)]),
         Ask::Call(CallId(7)) => Answer::Call(Box::new(call(7))),
         Ask::Call(id) => Answer::refused(RefusedKind::NotFound, format!("no call {}", id.0)),
+        Ask::Upstreams => Answer::Upstreams(vec![upstream()]),
         Ask::Forget(_) | Ask::Control { .. } | Ask::Playing { .. } | Ask::Stop(_) => Answer::Done,
     })
 }
@@ -126,6 +158,8 @@ fn single_answers_are_shown_as_they_are() {
             json!(2),
             "Records { of: Channel { device: \"a\", channel: \"1\" }, from_unix_s: 1767312000, to_unix_s: 1767315600, kind: Alarm }",
         ),
+        ("upstreams", "/upstreams/0/transport", json!("udp"), "Upstreams"),
+        ("upstreams", "/upstreams/0/calls/0/kind", json!("play"), "Upstreams"),
         ("calls/7", "/detail", json!("PS has no PSM: codec guessed H264"), "Call(CallId(7))"),
     ];
     for (path, pointer, expected, question) in cases {

@@ -75,6 +75,10 @@ pub trait Brain: Send + 'static {
     fn handle(&mut self, clock: Clock, input: Input<'_>, out: &mut Vec<Output>);
     fn next_timeout(&self) -> Option<Stamp>;
     fn saved(&self) -> Self::Saved;
+    /// It has said goodbye and waits for answers: the end may wait with it.
+    fn is_leaving(&self) -> bool {
+        false
+    }
 }
 
 impl Brain for Platform {
@@ -333,6 +337,7 @@ impl<P: Brain> Host<P> {
         for output in out {
             self.carry_out(output);
         }
+        self.finish_if_done();
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -392,12 +397,20 @@ impl<P: Brain> Host<P> {
             self.counters.dropped("not_saved");
             log::error!("{} cannot be written: {error}", self.saving.file.path().display());
         }
-        if self.saving.finished.is_none() {
-            return;
-        }
-        if self.saving.is_due {
+        if self.saving.finished.is_some() && self.saving.is_due {
             self.save();
-        } else if let Some(finished) = self.saving.finished.take() {
+        }
+        self.finish_if_done();
+    }
+
+    /// All is written, and all goodbyes are answered.
+    fn finish_if_done(&mut self) {
+        let is_written = !self.saving.is_due && !self.saving.running;
+        if self.saving.finished.is_some()
+            && is_written
+            && !self.platform.is_leaving()
+            && let Some(finished) = self.saving.finished.take()
+        {
             // Whoever waited may have lost patience.
             let _ = finished.send(());
         }

@@ -41,7 +41,8 @@ pub enum Done {
         opened: Result<(SessionId, Sending), String>,
     },
     Polled(Answers<Reception>, Answers<Sending>),
-    Listed(Vec<StreamKey>),
+    /// By shard; `None`: it has not answered.
+    Listed(Vec<Option<Vec<StreamKey>>>),
     /// A session has been told something.
     Told,
 }
@@ -165,6 +166,8 @@ pub struct Media {
     next_poll: Instant,
     /// When the shards are asked for names; `None`: nobody wants to know, or they have been asked.
     next_list: Option<Instant>,
+    /// What each shard has answered last: one that does not answer has not lost its streams for that.
+    names: Vec<Vec<StreamKey>>,
 }
 
 impl Media {
@@ -177,6 +180,7 @@ impl Media {
             polling: false,
             next_poll: Instant::now(),
             next_list: None,
+            names: Vec::new(),
         }
     }
 
@@ -260,7 +264,7 @@ impl Media {
         if self.next_list.is_some_and(|due| now >= due) {
             self.next_list = None;
             let shards = self.shards.clone();
-            jobs.start(async move { Done::Listed(shards.ask(Command::Names).await.into_iter().flatten().flatten().collect()) });
+            jobs.start(async move { Done::Listed(shards.ask(Command::Names).await) });
         }
     }
 
@@ -284,9 +288,13 @@ impl Media {
                 let receptions = receptions.map(|(call, reception)| Input::Reception { call, reception });
                 receptions.chain(sendings.map(|(call, sending)| Input::Sending { call, sending })).collect()
             }
-            Done::Listed(names) => {
+            Done::Listed(answers) => {
                 self.next_list = Some(Instant::now() + LIST);
-                vec![Input::Streams(names)]
+                self.names.resize(answers.len(), Vec::new());
+                for (names, answer) in self.names.iter_mut().zip(answers) {
+                    *names = answer.unwrap_or_else(|| std::mem::take(names));
+                }
+                vec![Input::Streams(self.names.concat())]
             }
             Done::Told => Vec::new(),
         }

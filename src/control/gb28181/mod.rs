@@ -12,8 +12,8 @@ mod counters;
 mod file;
 mod host;
 mod media;
-mod moment;
 mod notes;
+mod station;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -33,11 +33,13 @@ pub use self::counters::CountersView;
 use self::file::{Found, StateFile};
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
+use self::station::Station;
 use self::tcp::TcpConnections;
 use self::udp::{Locals, UdpSockets};
 use super::ControlError;
 use super::shards::Shards;
 use crate::config::{Config, SIP_EVENTS_MAX};
+use crate::protocol::gb28181::cascade::Cascade;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask};
 use crate::protocol::gb28181::platform::{Platform, Saved};
 use crate::shard::message::Report;
@@ -125,18 +127,21 @@ impl Sockets {
             return Ok(None);
         }
         let file = StateFile::new(&config.server.data, STATE_FILE);
-        let saved = match file.read() {
+        let saved: station::Saved<Saved> = match file.read() {
             Found::Whole(saved) => saved,
-            Found::Nothing => Saved::default(),
+            Found::Nothing => station::Saved::default(),
             Found::Broken(why) => {
                 log::warn!("{why}");
-                Saved::default()
+                station::Saved::default()
             }
         };
-        let mut secret = [0; 32];
-        getrandom::fill(&mut secret).map_err(ControlError::Random)?;
-        let platform = Platform::new(config.clone(), saved, secret);
-        Ok(Some(self.serve(config, shards.clone(), reports, platform, file)?))
+        let (mut below, mut above) = ([0; 32], [0; 32]);
+        for secret in [&mut below, &mut above] {
+            getrandom::fill(secret).map_err(ControlError::Random)?;
+        }
+        let platform = Platform::new(config.clone(), saved.platform, below);
+        let cascade = Cascade::new(&config.gb28181, &above, saved.channels);
+        Ok(Some(self.serve(config, shards.clone(), reports, Station::new(platform, cascade), file)?))
     }
 
     fn serve<P: Brain>(

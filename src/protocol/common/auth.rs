@@ -345,11 +345,12 @@ fn parameters<'a>(authorization: &'a str, scheme: &str) -> Option<&'a str> {
 }
 
 fn any_matches(patterns: &[String], key: &StreamKey) -> bool {
-    patterns.iter().any(|pattern| matches(pattern.as_bytes(), key.as_str().as_bytes()))
+    patterns.iter().any(|pattern| matches(pattern, key.as_str()))
 }
 
 /// Whether `text` fits a pattern in which `*` stands for any text. At most one step back per byte of text.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut in_pattern, mut in_text) = (0, 0);
     // Behind the last star, and where the text that it stands for ends.
     let mut star: Option<(usize, usize)> = None;

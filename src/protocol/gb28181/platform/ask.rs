@@ -9,6 +9,7 @@ use super::view::{
     AlarmView, CallView, ChannelView, ConfigView, DeviceView, PositionView, PresetView, RecordsView, SubscriptionView,
 };
 use crate::config::MediaTransport;
+use crate::protocol::gb28181::cascade::view::UpstreamView;
 use crate::session::StreamKey;
 
 /// A camera behind a device. A device that is a camera itself may be its own channel.
@@ -60,6 +61,8 @@ pub enum Ask {
     Calls,
     /// → [`Answer::Call`].
     Call(CallId),
+    /// The platforms above this one → [`Answer::Upstreams`]. Never asked of the platform that devices register with.
+    Upstreams,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +79,7 @@ pub enum Answer {
     Presets(Vec<PresetView>),
     Calls(Vec<CallView>),
     Call(Box<CallView>),
+    Upstreams(Vec<UpstreamView>),
     Refused(Refused),
 }
 

@@ -197,7 +197,9 @@ impl Calls {
         }
         let has_media = !matches!(reception.state, ReceptionState::Waiting | ReceptionState::Ended);
         if has_media && call.media.is_none() {
-            (call.media, call.heard.1) = (Some(now), now);
+            // It is asked now and then: media came before that.
+            let age_ms = reception.media_age_ms.unwrap_or(0).min(now.millis_since(call.began));
+            (call.media, call.heard.1) = (Some(now.before_millis(age_ms)), now);
             self.demand.succeeded(&call.key);
         }
         let is_over = reception.state == ReceptionState::Ended;
@@ -212,7 +214,8 @@ impl Calls {
                 }
                 phase => {
                     call.phase = phase;
-                    self.end(context, registry, id, reception_end(words));
+                    let end = reception_end(call, words);
+                    self.end(context, registry, id, end);
                 }
             }
         }
@@ -351,9 +354,11 @@ fn end_late(context: &mut Context<'_>, id: ClientId, hop: Hop, invite: &Request,
 }
 
 /// A receiver that is over by itself: it says why.
-fn reception_end(words: String) -> End {
-    let is_wish =
-        ["nobody watched", "closed by the operator", "the server is shutting down"].iter().any(|wish| words.contains(wish));
+fn reception_end(call: &Call, words: String) -> End {
+    let wishes = ["nobody watched", "closed by the operator", "the server is shutting down"];
+    // Some devices close the connection when all is sent, and then say so.
+    let is_sent = call.is_recorded() && call.plays() && words.contains("the sender has closed the connection");
+    let is_wish = is_sent || wishes.iter().any(|wish| words.contains(wish));
     End::new(if is_wish { Cause::Wish } else { Cause::NoMedia }, words)
 }
 

@@ -8,13 +8,13 @@ pub mod calls;
 pub mod context;
 mod dates;
 pub mod devices;
-mod platform;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod whole;
 
 pub use self::devices::Saved;
-pub use self::platform::Platform;
+pub use self::whole::Platform;
 
 use std::net::SocketAddr;
 

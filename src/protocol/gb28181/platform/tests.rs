@@ -290,7 +290,8 @@ impl World {
             detail: detail.to_owned(),
             tracks: if playing { vec!["H264"] } else { Vec::new() },
             received: Received { received: packets, ..Received::default() },
-            bytes: 0,
+            media_age_ms: (packets > 0).then_some(0),
+            bytes: 1_000 * packets,
             refusal: None,
         };
         self.tell(Input::Reception { call: CallId(call), reception });

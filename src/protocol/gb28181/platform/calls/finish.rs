@@ -61,12 +61,10 @@ impl Calls {
     fn say_goodbye(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, call: &mut Call) {
         let now = context.now();
         match &call.phase {
-            Phase::Inviting { client, invite, .. } => {
-                // Whatever has come or failed already is no more under way.
-                if self.sent.remove(client).is_some() {
-                    self.sent.insert(*client, Sent::Late { invite: invite.clone(), hop: call.hop });
-                    context.transactions.cancel(now, *client);
-                }
+            // Whatever has come or failed already is no more under way.
+            Phase::Inviting { client, invite, .. } if self.sent.remove(client).is_some() => {
+                self.sent.insert(*client, Sent::Late { invite: invite.clone(), hop: call.hop });
+                context.transactions.cancel(now, *client);
             }
             Phase::Accepting { server, invite, .. } => context.respond(*server, &invite.response(480)),
             _ => {}

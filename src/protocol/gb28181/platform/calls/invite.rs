@@ -148,10 +148,10 @@ impl Calls {
         let request = receiver::Request {
             key: call.key.clone(),
             transport,
-            shared_port: settings.shared_port != 0,
             source: expected(call),
             timeout_ms,
             idle_ms: Some(settings.idle_ms),
+            shared_port: settings.shared_port != 0,
             receiver_reports: settings.receiver_reports,
         };
         context.out.push(Output::OpenReceiver { call: id, request });

@@ -46,6 +46,23 @@ fn parse(text: &str, offset_minutes: i64) -> Option<u64> {
     u64::try_from(seconds).ok()
 }
 
+/// `2026-01-02T15:04:05`, in that time zone.
+pub fn text(unix_s: u64, utc_offset_minutes: i32) -> String {
+    // Holds for as long as there are years of four digits.
+    let local = (unix_s as i64 + i64::from(utc_offset_minutes) * 60).max(0);
+    let (days, second) = (local / DAY_S, local % DAY_S);
+    let mut year = 1970 + days / 366;
+    while days_since_1970(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let mut month = 1;
+    while month < 12 && days_since_1970(year, month + 1, 1) <= days {
+        month += 1;
+    }
+    let day = days - days_since_1970(year, month, 1) + 1;
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
+}
+
 fn digits(text: &str) -> Option<i64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

@@ -1,0 +1,840 @@
+//! The cascade and a platform above it in virtual time, message by message: the other side is made of the same transactions.
+
+use super::*;
+use crate::config::SipTransport;
+use crate::protocol::gb28181::manscdp::{
+    Control, DeviceControl, Item, ItemEvent, Message, Notify, Outcome, Query, Response as Said,
+};
+use crate::protocol::gb28181::platform::ask::{Channel, DeviceControl as Moved, RefusedKind};
+use crate::protocol::gb28181::platform::view::{CallKind, CallState, CallView, ChannelView, DeviceView, RecordView, RecordsView};
+use crate::protocol::gb28181::sdp::{self, Description};
+use crate::protocol::gb28181::sender::Transport;
+use crate::protocol::gb28181::sip::dialog::Dialog;
+use crate::protocol::gb28181::sip::digest::{Challenges, LastNonce, Verdict};
+use crate::protocol::gb28181::{mansrtsp, ptz};
+use crate::session::SendingState;
+
+const OWN: &str = "34020000002000000001";
+const ABOVE: &str = "34010000002000000009";
+const DOOR: &str = "34020000001310000001";
+const NVR: &str = "34020000001180000001";
+
+/// How the platform above behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Good,
+    /// Answers nothing.
+    Silent,
+    /// Registrations with a password get this.
+    Refuses(u16),
+    /// Everything else gets this.
+    RefusesMessages(u16),
+}
+
+struct Rig {
+    cascade: Cascade,
+    above: Transactions,
+    challenges: Challenges,
+    nonce: Option<LastNonce>,
+    mood: Mood,
+    now: Stamp,
+    hop: Hop,
+    back: Hop,
+    registers: Vec<Request>,
+    /// What the platform above was told, and in which requests.
+    told: Vec<Message>,
+    notified: Vec<(String, Message)>,
+    requests: Vec<Request>,
+    responses: Vec<Response>,
+    wishes: Vec<Output>,
+    next: u32,
+    /// Events of the upper's client transactions.
+    dialog: Option<Dialog>,
+}
+
+fn upstream(share: &[&str]) -> Upstream {
+    Upstream {
+        address: Some(([198, 51, 100, 1], 5060).into()),
+        id: ABOVE.to_owned(),
+        password: "secret".to_owned(),
+        share: share.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        ..Upstream::default()
+    }
+}
+
+fn key(name: &str) -> StreamKey {
+    StreamKey::parse(name).unwrap()
+}
+
+impl Rig {
+    fn new(share: &[&str]) -> Rig {
+        Rig::of(upstream(share))
+    }
+
+    fn of(upstream: Upstream) -> Rig {
+        let carrier = match upstream.transport {
+            SipTransport::Udp => Carrier::Udp,
+            SipTransport::Tcp => Carrier::Tcp(ConnectionId(7)),
+        };
+        let (above, own) = (upstream.address.unwrap(), ([192, 0, 2, 1], 5060).into());
+        let section = Gb28181 { upstream: vec![upstream], ..Gb28181::default() };
+        Rig {
+            cascade: Cascade::new(&section, &[7; 32], Ids::default()),
+            above: Transactions::new(&[9; 32]),
+            challenges: Challenges::new(&[8; 32], "3401000000"),
+            nonce: None,
+            mood: Mood::Good,
+            now: Stamp::from_millis(1_000),
+            hop: Hop { carrier, peer: above, local: own },
+            back: Hop { carrier, peer: own, local: above },
+            registers: Vec::new(),
+            told: Vec::new(),
+            notified: Vec::new(),
+            requests: Vec::new(),
+            responses: Vec::new(),
+            wishes: Vec::new(),
+            next: 0,
+            dialog: None,
+        }
+    }
+
+    fn registered(share: &[&str]) -> Rig {
+        let mut rig = Rig::new(share);
+        rig.input(Input::Timeout);
+        assert_eq!(rig.state(), "online");
+        rig
+    }
+
+    fn state(&self) -> &'static str {
+        self.cascade.views(self.now)[0].state
+    }
+
+    fn detail(&self) -> String {
+        self.cascade.views(self.now)[0].detail.clone()
+    }
+
+    fn clock(&self) -> Clock {
+        Clock { now: self.now, unix_ms: 1_767_312_245_000 }
+    }
+
+    /// Gives one input and carries messages to and fro until nothing moves.
+    fn input(&mut self, input: Input<'_>) {
+        let mut out = Vec::new();
+        self.cascade.handle(self.clock(), input, &mut out);
+        self.carry(out);
+    }
+
+    fn carry(&mut self, out: Vec<Output>) {
+        let mut all = VecDeque::from(out);
+        loop {
+            while let Some(output) = all.pop_front() {
+                match output {
+                    Output::Wish(Wish::Send { hop, bytes }) => {
+                        assert_eq!(hop, self.hop);
+                        if self.mood != Mood::Silent {
+                            self.heard(&bytes);
+                        }
+                    }
+                    Output::Wish(Wish::Reach { to, tcp }) => {
+                        assert_eq!((to, tcp), (self.hop.peer, self.hop.carrier != Carrier::Udp));
+                        let mut more = Vec::new();
+                        self.cascade.handle(self.clock(), Input::Reached { to, hop: Ok(self.hop) }, &mut more);
+                        all.extend(more);
+                    }
+                    Output::Wish(Wish::ListStreams) => {
+                        let mut more = Vec::new();
+                        self.cascade.handle(self.clock(), Input::Streams(Vec::new()), &mut more);
+                        all.extend(more);
+                    }
+                    other => self.wishes.push(other),
+                }
+            }
+            let sends: Vec<Bytes> = self.above.take_sends().map(|(_, bytes)| bytes).collect();
+            if sends.is_empty() {
+                return;
+            }
+            for bytes in sends {
+                if !self.cascade.is_for(self.hop, &bytes) {
+                    // There is no connection now.
+                    assert_ne!(self.hop.carrier, Carrier::Udp);
+                    continue;
+                }
+                let mut more = Vec::new();
+                self.cascade.handle(self.clock(), Input::Message { hop: self.hop, bytes: &bytes }, &mut more);
+                all.extend(more);
+            }
+        }
+    }
+
+    /// The platform above reads something.
+    fn heard(&mut self, bytes: &[u8]) {
+        let mut events = Vec::new();
+        self.above.received(self.now, self.back, bytes, &mut events);
+        for event in events {
+            match event {
+                Event::Request { id, request, .. } => {
+                    let response = self.answer(&request);
+                    self.above.respond(self.now, id, &response);
+                    self.requests.push(request);
+                }
+                Event::Response { response, .. } => self.responses.push(response),
+                Event::Failed { .. } | Event::Ack { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Response {
+        let status = match (&request.method, self.mood) {
+            (Method::Register, Mood::Good | Mood::RefusesMessages(_)) => {
+                self.registers.push(request.clone());
+                let verdict = self.challenges.check(self.now, request, OWN, "secret", &mut self.nonce);
+                if verdict != Verdict::Right {
+                    let mut response = request.response(401);
+                    response.headers.push("WWW-Authenticate", &self.challenges.challenge(self.now, OWN, verdict.is_stale()));
+                    return response;
+                }
+                let mut response = request.response(200);
+                response.headers.push("Expires", request.headers.get("Expires").unwrap());
+                return response;
+            }
+            (Method::Register, Mood::Refuses(status)) | (_, Mood::RefusesMessages(status)) => status,
+            _ => 200,
+        };
+        if let Ok((message, _)) = manscdp::decode(&request.body) {
+            match request.method {
+                Method::Notify => {
+                    let state = request.headers.get("Subscription-State").unwrap().to_owned();
+                    self.notified.push((state, message));
+                }
+                _ => self.told.push(message),
+            }
+        }
+        request.response(status)
+    }
+
+    /// Lets time pass, from deadline to deadline.
+    fn pass(&mut self, ms: u64) {
+        let end = self.now.after_millis(ms);
+        loop {
+            let next = [self.cascade.next_timeout(), self.above.next_timeout()].into_iter().flatten().min();
+            let Some(due) = next.filter(|due| *due <= end) else { break };
+            self.now = self.now.max(due);
+            let mut events = Vec::new();
+            self.above.timeout(self.now, &mut events);
+            self.input(Input::Timeout);
+            self.answer_looks();
+        }
+        self.now = end;
+    }
+
+    /// There are no devices.
+    fn answer_looks(&mut self) {
+        let looks = |output: &Output| matches!(output, Output::Ask { ask: Ask::Devices, .. });
+        if let Some(at) = self.wishes.iter().position(looks) {
+            let Output::Ask { ticket, .. } = self.wishes.remove(at) else { return };
+            self.input(Input::Answered { ticket, answer: Answer::Devices(Vec::new()) });
+        }
+    }
+
+    /// A request of the platform above.
+    fn ask_above(&mut self, method: Method, to: &str, headers: &[(&str, &str)], body: Option<(&str, Vec<u8>)>) -> Response {
+        let mut request = Request::new(method, &format!("sip:{to}@192.0.2.1:5060"));
+        self.next += 1;
+        request.headers.push("From", &format!("<sip:{ABOVE}@3401000000>;tag=a{}", self.next));
+        request.headers.push("To", &format!("<sip:{to}@3402000000>"));
+        request.headers.push("Call-ID", &format!("call{}", self.next));
+        request.headers.push("CSeq", &format!("{} {}", self.next, request.method));
+        request.headers.push("Contact", &format!("<sip:{ABOVE}@198.51.100.1:5060>"));
+        for (name, value) in headers {
+            request.headers.push(name, value);
+        }
+        if let Some((kind, body)) = body {
+            request.set_body(kind, body);
+        }
+        self.send_above(request)
+    }
+
+    fn send_above(&mut self, request: Request) -> Response {
+        let is_invite = request.method == Method::Invite;
+        let before = self.responses.len();
+        let sent = if is_invite {
+            self.above.invite(self.now, self.back, request.clone())
+        } else {
+            self.above.request(self.now, self.back, request.clone(), 5_000)
+        };
+        self.carry(Vec::new());
+        if let (true, Some(last)) = (is_invite, self.responses[before..].last())
+            && last.is_success()
+        {
+            let dialog = Dialog::of_answer(&request, last).unwrap();
+            self.above.ack(self.back, sent.unwrap(), dialog.ack());
+            self.dialog = Some(dialog);
+            self.carry(Vec::new());
+        }
+        self.responses[before..].last().cloned().unwrap_or_else(|| request.response(100))
+    }
+
+    fn query(&mut self, device: &str, body: Body) -> u16 {
+        let body = manscdp::encode(&Message { sn: 17, device: device.to_owned(), body }, Charset::default());
+        self.ask_above(Method::Message, device, &[], Some((link::MANSCDP, body))).status
+    }
+
+    /// An offer as platforms make it.
+    fn offer(&mut self, channel: &str, media: &str) -> Response {
+        let text = format!(
+            "v=0\r\no={ABOVE} 0 0 IN IP4 198.51.100.9\r\ns=Play\r\nc=IN IP4 198.51.100.9\r\nt=0 0\r\n{media}a=recvonly\r\n\
+             a=rtpmap:96 PS/90000\r\na=rtpmap:98 H264/90000\r\ny=0200000001\r\n"
+        );
+        self.ask_above(Method::Invite, channel, &[], Some(("APPLICATION/SDP", text.into_bytes())))
+    }
+
+    fn open_senders(&self) -> Vec<(CallId, crate::protocol::gb28181::sender::Request)> {
+        let opened = |output: &Output| match output {
+            Output::Wish(Wish::OpenSender { call, request }) => Some((*call, request.clone())),
+            _ => None,
+        };
+        self.wishes.iter().filter_map(opened).collect()
+    }
+
+    fn closed_senders(&self) -> Vec<CallId> {
+        let closed = |output: &Output| if let Output::Wish(Wish::CloseSender(call)) = output { Some(*call) } else { None };
+        self.wishes.iter().filter_map(closed).collect()
+    }
+
+    fn asked(&mut self) -> Option<(Ticket, Ask)> {
+        let at = self.wishes.iter().position(|output| matches!(output, Output::Ask { ask, .. } if *ask != Ask::Devices))?;
+        let Output::Ask { ticket, ask } = self.wishes.remove(at) else { return None };
+        Some((ticket, ask))
+    }
+
+    /// One device with one camera.
+    fn look_at_door(&mut self, online: bool) {
+        let is_look = |output: &Output| matches!(output, Output::Ask { ask: Ask::Devices, .. });
+        while !self.wishes.iter().any(is_look) {
+            self.now = self.cascade.next_timeout().unwrap().max(self.now);
+            self.input(Input::Timeout);
+        }
+        let at = self.wishes.iter().position(is_look).unwrap();
+        let Output::Ask { ticket, .. } = self.wishes.remove(at) else { return };
+        let device = DeviceView { id: NVR.to_owned(), online, channels: 1, ..DeviceView::default() };
+        self.input(Input::Answered { ticket, answer: Answer::Devices(vec![device]) });
+        let (ticket, ask) = self.asked().unwrap();
+        assert_eq!(ask, Ask::Channels(NVR.to_owned()));
+        let door = ChannelView {
+            id: DOOR.to_owned(),
+            device: NVR.to_owned(),
+            stream: Some(format!("gb/{NVR}/{DOOR}")),
+            name: Some("Door".to_owned()),
+            ..ChannelView::default()
+        };
+        self.input(Input::Answered { ticket, answer: Answer::Channels(vec![door]) });
+    }
+
+    fn stream_id(&self, name: &str) -> String {
+        let shown = self.cascade.channels.shown(&self.cascade.links[0].config);
+        shown.into_iter().find(|shown| shown.key.as_str() == name).unwrap().id
+    }
+}
+
+fn sending(state: SendingState, detail: &str) -> Sending {
+    Sending {
+        key: key("live/a"),
+        transport: "udp",
+        payload: "ps",
+        port: Some(20_000),
+        to: None,
+        ssrc: 200_000_001,
+        state,
+        detail: detail.to_owned(),
+        tracks: vec![],
+        left_out: vec![],
+        bytes: 5,
+        refusal: None,
+    }
+}
+
+#[test]
+fn registers_with_a_password_refreshes_and_keeps_alive() {
+    for transport in [SipTransport::Udp, SipTransport::Tcp] {
+        let mut rig = Rig::of(Upstream { transport, ..upstream(&[]) });
+        rig.input(Input::Timeout);
+        assert_eq!((rig.state(), rig.registers.len()), ("online", 2));
+        let last = rig.registers.last().unwrap();
+        assert_eq!(last.uri, format!("sip:{ABOVE}@3401000000"));
+        assert_eq!(last.headers.get("To"), Some(format!("<sip:{OWN}@3402000000>").as_str()));
+        assert_eq!(last.headers.get("Contact"), Some(format!("<sip:{OWN}@192.0.2.1:5060>").as_str()));
+        rig.pass(60_000 * 3);
+        let keepalives = |rig: &Rig| {
+            let is_it = |message: &&Message| matches!(&message.body, Body::Notify(Notify::Keepalive(k)) if k.status == "OK");
+            rig.told.iter().filter(is_it).count()
+        };
+        assert_eq!(keepalives(&rig), 3);
+        assert!(rig.told.iter().all(|message| message.device == OWN));
+        assert_eq!(rig.registers.len(), 2);
+        rig.pass(3_600_000 * 4 / 5);
+        assert_eq!((rig.registers.len(), rig.state()), (4, "online"), "refreshed, with a new challenge");
+        let call_ids: Vec<_> = rig.registers.iter().map(|request| request.headers.get("Call-ID")).collect();
+        assert!(call_ids.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}
+
+#[test]
+fn gives_the_registration_back_at_the_end() {
+    let mut rig = Rig::registered(&[]);
+    rig.input(Input::Finishing);
+    let last = rig.registers.last().unwrap();
+    assert_eq!((last.headers.get("Expires"), rig.state(), rig.cascade.is_leaving()), (Some("0"), "gone", false));
+    rig.mood = Mood::Silent;
+    let mut rig = Rig::registered(&[]);
+    rig.mood = Mood::Silent;
+    rig.input(Input::Finishing);
+    assert!(rig.cascade.is_leaving());
+    rig.pass(10_000);
+    assert!(!rig.cascade.is_leaving());
+}
+
+#[test]
+fn a_platform_that_does_not_answer_is_tried_again_later_and_later() {
+    let mut rig = Rig::new(&[]);
+    rig.mood = Mood::Silent;
+    rig.input(Input::Timeout);
+    rig.pass(5_000);
+    assert_eq!(rig.state(), "waiting");
+    assert_eq!(rig.detail(), "no answer to the registration in 5000 ms; tried again 5 s later");
+    rig.pass(10_000);
+    assert_eq!(rig.detail(), "no answer to the registration in 5000 ms; tried again 10 s later");
+    rig.pass(300_000);
+    assert!(rig.detail().ends_with("tried again 60 s later"), "{}", rig.detail());
+    rig.mood = Mood::Good;
+    rig.pass(65_000);
+    assert_eq!(rig.state(), "online");
+}
+
+#[test]
+fn a_refusal_is_heeded_for_a_minute() {
+    let cases = [(Mood::Refuses(403), "the registration is refused: 403 Forbidden; tried again 60 s later")];
+    for (mood, detail) in cases {
+        let mut rig = Rig::new(&[]);
+        rig.mood = mood;
+        rig.input(Input::Timeout);
+        assert_eq!((rig.state(), rig.detail().as_str()), ("waiting", detail));
+    }
+    let mut rig = Rig::of(Upstream { password: "wrong".to_owned(), ..upstream(&[]) });
+    rig.input(Input::Timeout);
+    assert_eq!((rig.state(), rig.detail().as_str()), ("waiting", "the password is refused; tried again 60 s later"));
+    rig.pass(59_000);
+    assert_eq!(rig.registers.len(), 2);
+    rig.pass(1_000);
+    assert_eq!(rig.registers.len(), 4);
+}
+
+#[test]
+fn keepalives_without_an_answer_or_refused_make_it_register_anew() {
+    let mut rig = Rig::registered(&["live/*"]);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let id = rig.stream_id("live/a");
+    rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n");
+    rig.mood = Mood::Silent;
+    rig.pass(60_000 + 5_000);
+    assert_eq!((rig.state(), rig.detail().as_str()), ("online", "registered; 1 keepalives without an answer"));
+    rig.pass(120_000);
+    assert_ne!(rig.state(), "online");
+    assert_eq!(rig.closed_senders().len(), 1, "its calls are over");
+    rig.mood = Mood::Good;
+    rig.pass(120_000);
+    assert_eq!(rig.state(), "online");
+    let before = rig.registers.len();
+    rig.mood = Mood::RefusesMessages(401);
+    rig.pass(60_000);
+    assert!(rig.registers.len() > before && rig.state() == "online", "registered again at once");
+}
+
+#[test]
+fn the_catalog_comes_in_parts_one_after_the_other() {
+    let mut rig = Rig::registered(&["live/*"]);
+    rig.input(Input::Streams((0..10).map(|at| key(&format!("live/{at}"))).collect()));
+    rig.told.clear();
+    assert_eq!(rig.query(OWN, Body::Query(Query::CATALOG)), 200);
+    let parts: Vec<&Message> = rig.told.iter().collect();
+    assert!(parts.len() > 2, "{} parts", parts.len());
+    let mut items: Vec<Item> = Vec::new();
+    for part in parts {
+        let Body::Response(Said::Catalog(catalog)) = &part.body else { panic!("{part:?}") };
+        assert_eq!((part.sn, part.device.as_str(), catalog.sum), (17, OWN, Some(10)));
+        items.extend(catalog.items.clone());
+    }
+    assert_eq!(items.len(), 10);
+    assert!(items.iter().all(|item| item.parent_id == OWN && item.device_id.len() == 20));
+    // The second part waits for the answer to the first.
+    rig.mood = Mood::Silent;
+    rig.told.clear();
+    rig.query(OWN, Body::Query(Query::CATALOG));
+    rig.mood = Mood::Good;
+    assert!(rig.told.is_empty());
+}
+
+#[test]
+fn questions_about_itself_and_about_channels() {
+    let mut rig = Rig::registered(&["live/*"]);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let id = rig.stream_id("live/a");
+    let cases: [(&str, Query, u16); 8] = [
+        (OWN, Query::DeviceInfo, 200),
+        (OWN, Query::DeviceStatus, 200),
+        (&id, Query::DeviceStatus, 200),
+        (&id, Query::CATALOG, 200),
+        (&id, Query::PresetQuery, 200),
+        ("34020000001310000099", Query::DeviceInfo, 404),
+        (OWN, Query::ConfigDownload("BasicParam".to_owned()), 200),
+        (&id, Query::RecordInfo(record_query()), 200),
+    ];
+    for (device, query, status) in cases {
+        rig.told.clear();
+        let command = query.command().to_owned();
+        assert_eq!(rig.query(device, Body::Query(query)), status, "{command} of {device}");
+        let answers: Vec<&Message> = rig.told.iter().collect();
+        assert_eq!(answers.len(), usize::from(status == 200), "{command}");
+        if let Some(Message { sn, device: of, body: Body::Response(said) }) = answers.first() {
+            assert_eq!((*sn, of.as_str(), said.command()), (17, device, command.as_str()));
+            match said {
+                Said::DeviceStatus(status) => assert_eq!(status.fields.device_time, "2026-01-02T08:04:05"),
+                Said::RecordInfo(records) => assert_eq!((records.sum, records.records.len()), (Some(0), 0)),
+                Said::DeviceInfo(info) => assert_eq!(info.channel, Some(1)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn record_query() -> crate::protocol::gb28181::manscdp::RecordQuery {
+    crate::protocol::gb28181::manscdp::RecordQuery {
+        start_time: "2026-01-02T00:00:00".to_owned(),
+        end_time: "2026-01-02T23:59:59".to_owned(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn records_and_movements_are_the_devices_business() {
+    let mut rig = Rig::registered(&["gb/*"]);
+    rig.look_at_door(true);
+    let of = Channel { device: NVR.to_owned(), channel: DOOR.to_owned() };
+    assert_eq!(rig.query(DOOR, Body::Query(Query::RecordInfo(record_query()))), 200);
+    let (ticket, ask) = rig.asked().unwrap();
+    let Ask::Records { of: asked, from_unix_s, to_unix_s, .. } = ask else { panic!("{ask:?}") };
+    assert_eq!((asked, from_unix_s, to_unix_s), (of.clone(), 1_767_283_200, 1_767_369_599));
+    let record = |at: u32| RecordView { channel: DOOR.to_owned(), name: Some(format!("record {at}")), ..RecordView::default() };
+    let records = RecordsView { announced: 9, complete: true, records: (0..9).map(record).collect() };
+    rig.told.clear();
+    rig.input(Input::Answered { ticket, answer: Answer::Records(records) });
+    let mut count = 0;
+    for part in &rig.told {
+        let Body::Response(Said::RecordInfo(records)) = &part.body else { panic!("{part:?}") };
+        assert_eq!((part.sn, records.sum, records.name.as_str()), (17, Some(9), "Door"));
+        count += records.records.len();
+    }
+    assert_eq!(count, 9);
+
+    let control = |command| Body::Control(Control::Device(DeviceControl::from(command)));
+    let right = ptz::parse_hex("A50F0101400000F6").unwrap();
+    rig.told.clear();
+    assert_eq!(rig.query(DOOR, control(manscdp::Command::Ptz(right))), 200);
+    let (ticket, ask) = rig.asked().unwrap();
+    assert_eq!(ask, Ask::Control { of: of.clone(), control: Moved::Move { pan: 64, tilt: 0, zoom: 0 } });
+    rig.input(Input::Answered { ticket, answer: Answer::Done });
+    assert!(rig.told.is_empty(), "a movement has no answer");
+    assert_eq!(rig.query(DOOR, control(manscdp::Command::Guard(manscdp::GuardAction::Set))), 200);
+    let (ticket, _) = rig.asked().unwrap();
+    rig.input(Input::Answered { ticket, answer: Answer::refused(RefusedKind::Silent, "no answer") });
+    assert_eq!(rig.told[0].body, Body::Response(Said::plain("DeviceControl", Outcome::Error)));
+    assert_eq!(rig.query("34020000001310000099", control(manscdp::Command::IFrame)), 404);
+    assert_eq!(rig.query(DOOR, control(manscdp::Command::IFrame)), 200);
+    assert_eq!(rig.asked().unwrap().1, Ask::Control { of, control: Moved::KeyFrame });
+}
+
+#[test]
+fn a_stream_is_sent_to_where_the_offer_says() {
+    let cases = [
+        (
+            "m=video 30000 RTP/AVP 96 98\r\n",
+            Transport::Udp { to: ([198, 51, 100, 9], 30_000).into() },
+            Ok(20_000),
+            "m=video 20000 RTP/AVP 96\r\n",
+            None,
+        ),
+        (
+            "m=video 30000 TCP/RTP/AVP 96\r\na=setup:passive\r\na=connection:new\r\n",
+            Transport::TcpActive { to: ([198, 51, 100, 9], 30_000).into() },
+            Ok(0),
+            "m=video 9 TCP/RTP/AVP 96\r\n",
+            Some("a=setup:active\r\n"),
+        ),
+        (
+            "m=video 9 TCP/RTP/AVP 96\r\na=setup:active\r\n",
+            Transport::TcpPassive,
+            Ok(20_002),
+            "m=video 20002 TCP/RTP/AVP 96\r\n",
+            Some("a=setup:passive\r\n"),
+        ),
+    ];
+    for (media, transport, port, line, setup) in cases {
+        let mut rig = Rig::registered(&["live/*"]);
+        rig.input(Input::Streams(vec![key("live/a")]));
+        let id = rig.stream_id("live/a");
+        assert_eq!(rig.offer(&id, media).status, 100);
+        let (call, request) = rig.open_senders().remove(0);
+        assert_eq!((request.key, request.transport, request.ssrc), (key("live/a"), transport, 200_000_001));
+        rig.input(Input::SenderOpened { call, port });
+        let answer = rig.responses.last().unwrap();
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert_eq!(answer.status, 200);
+        for expected in [line, "a=sendonly\r\n", "s=Play\r\n", "y=0200000001\r\n", setup.unwrap_or("")] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        assert!(sdp::parse(&answer.body).is_ok_and(|Description { owner, .. }| owner == id));
+        rig.input(Input::Sending { call, sending: sending(SendingState::Sending, "sending H264 to x") });
+        let view = rig.cascade.views(rig.now)[0].calls[0].clone();
+        assert_eq!((view.state, view.detail.as_str(), view.bytes), ("sending", "sending H264 to x", 5));
+    }
+}
+
+/// A call that runs: its number.
+fn running(rig: &mut Rig) -> CallId {
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let id = rig.stream_id("live/a");
+    rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n");
+    let (call, _) = rig.open_senders().remove(0);
+    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
+    let response = rig.responses.last().unwrap().clone();
+    let mut invite = Request::new(Method::Invite, &format!("sip:{id}@192.0.2.1:5060"));
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        invite.headers.push(name, response.headers.get(name).unwrap());
+    }
+    let dialog = Dialog::of_answer(&invite, &response).unwrap();
+    let sent = rig.above.invite(rig.now, rig.back, invite);
+    rig.above.take_sends().for_each(drop);
+    rig.above.ack(rig.back, sent.unwrap(), dialog.ack());
+    rig.dialog = Some(dialog);
+    rig.carry(Vec::new());
+    call
+}
+
+#[test]
+fn either_side_hangs_up() {
+    let mut rig = Rig::registered(&["live/*"]);
+    let call = running(&mut rig);
+    let bye = rig.dialog.as_mut().unwrap().request(Method::Bye);
+    assert_eq!(rig.send_above(bye.clone()).status, 200);
+    assert_eq!(rig.closed_senders(), [call]);
+    assert_eq!(rig.send_above(rig.dialog.clone().unwrap().request(Method::Bye)).status, 481);
+    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "ended by the platform above");
+
+    let mut rig = Rig::registered(&["live/*"]);
+    let call = running(&mut rig);
+    rig.input(Input::Sending { call, sending: sending(SendingState::Ended, "the stream has ended") });
+    let bye = rig.requests.iter().filter(|request| request.method == Method::Bye).count();
+    assert_eq!((bye, rig.closed_senders().len()), (1, 0), "the sender is over already");
+    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "the stream has ended");
+
+    let mut rig = Rig::registered(&["live/*"]);
+    let call = running(&mut rig);
+    rig.input(Input::Finishing);
+    assert_eq!(rig.requests.iter().filter(|request| request.method == Method::Bye).count(), 1);
+    assert_eq!(rig.closed_senders(), [call]);
+}
+
+#[test]
+fn what_cannot_be_called_has_a_status() {
+    let udp = "m=video 30000 RTP/AVP 96\r\n";
+    let mut rig = Rig::of(Upstream { calls_max: 1, ..upstream(&["live/*", "other/a"]) });
+    rig.input(Input::Timeout);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let (a, gone) = (rig.stream_id("live/a"), rig.stream_id("other/a"));
+    assert_eq!(rig.offer("34020000001310000099", udp).status, 404);
+    assert_eq!(rig.offer(&gone, udp).status, 480);
+    assert_eq!(rig.offer(&a, "m=video 30000 RTP/AVP 98\r\na=x\r\n".replace("a=x", "a=y").as_str()).status, 488);
+    assert_eq!(rig.ask_above(Method::Invite, &a, &[], None).status, 488);
+    assert_eq!(rig.offer(&a, udp).status, 100);
+    assert_eq!(rig.offer(&a, udp).status, 486);
+    let (call, _) = rig.open_senders().remove(0);
+    rig.input(Input::SenderOpened { call, port: Err("no port is left".to_owned()) });
+    assert_eq!(rig.responses.last().unwrap().status, 486);
+    assert_eq!(rig.offer(&a, udp).status, 100, "there is room again");
+    rig.pass(31_000);
+    assert_eq!(rig.responses.last().unwrap().status, 408, "no shard has answered");
+    // A stranger at another address.
+    let mut stranger = Request::new(Method::Message, "sip:x@y");
+    stranger.headers.push("From", &format!("<sip:{ABOVE}@x>;tag=1"));
+    let hop = Hop { peer: ([203, 0, 113, 1], 5060).into(), ..rig.hop };
+    assert!(!rig.cascade.is_for(hop, &stranger.to_bytes()));
+    let elsewhere = Hop { peer: ([198, 51, 100, 1], 6_000).into(), ..rig.hop };
+    assert!(rig.cascade.is_for(elsewhere, &stranger.to_bytes()));
+    stranger.headers.set("From", "<sip:34020000001110000001@x>;tag=1");
+    assert!(!rig.cascade.is_for(elsewhere, &stranger.to_bytes()), "a device behind the same router");
+}
+
+#[test]
+fn a_call_that_is_cancelled_closes_what_it_has_opened() {
+    let mut rig = Rig::registered(&["live/*"]);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let id = rig.stream_id("live/a");
+    let mut invite = Request::new(Method::Invite, &format!("sip:{id}@192.0.2.1:5060"));
+    invite.headers.push("From", &format!("<sip:{ABOVE}@3401000000>;tag=z"));
+    invite.headers.push("To", &format!("<sip:{id}@3402000000>"));
+    invite.headers.push("Call-ID", "cancelled");
+    invite.headers.push("CSeq", "1 INVITE");
+    invite.set_body("APPLICATION/SDP", "v=0\r\nc=IN IP4 198.51.100.9\r\nm=video 30000 RTP/AVP 96\r\n");
+    let sent = rig.above.invite(rig.now, rig.back, invite).unwrap();
+    rig.carry(Vec::new());
+    let (call, _) = rig.open_senders().remove(0);
+    rig.above.cancel(rig.now, sent);
+    rig.carry(Vec::new());
+    assert_eq!(rig.closed_senders(), [call]);
+    assert_eq!(rig.responses.last().unwrap().status, 487);
+    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
+    assert_eq!(rig.closed_senders(), [call, call], "it was on its way");
+}
+
+fn call_view(id: u64, stream: &str) -> Answer {
+    Answer::Call(Box::new(CallView {
+        id: CallId(id),
+        kind: CallKind::Playback,
+        device: NVR.to_owned(),
+        channel: DOOR.to_owned(),
+        stream: stream.to_owned(),
+        state: CallState::Playing,
+        detail: String::new(),
+        transport: "udp",
+        port: None,
+        ssrc: None,
+        source: None,
+        tracks: vec![],
+        packets: Default::default(),
+        age_ms: 0,
+        lasted_ms: None,
+        answered_ms: None,
+        media_ms: None,
+    }))
+}
+
+#[test]
+fn a_device_is_called_first_and_its_refusal_is_the_answer() {
+    let udp = "m=video 30000 RTP/AVP 96\r\n";
+    let mut rig = Rig::registered(&["gb/*"]);
+    rig.look_at_door(true);
+    assert_eq!(rig.offer(DOOR, udp).status, 100);
+    let (ticket, ask) = rig.asked().unwrap();
+    assert!(matches!(ask, Ask::Play { of: Channel { ref device, .. }, .. } if device == NVR));
+    rig.input(Input::Answered { ticket, answer: Answer::refused(RefusedKind::Full, "too many calls") });
+    assert_eq!(rig.responses.last().unwrap().status, 486);
+    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "answered 486: too many calls");
+    rig.offer(DOOR, udp);
+    let (ticket, _) = rig.asked().unwrap();
+    rig.input(Input::Answered { ticket, answer: call_view(4, &format!("gb/{NVR}/{DOOR}")) });
+    assert_eq!(rig.open_senders()[0].1.key, key(&format!("gb/{NVR}/{DOOR}")));
+    rig.look_at_door(false);
+    assert_eq!(rig.offer(DOOR, udp).status, 480);
+}
+
+#[test]
+fn a_recording_is_played_controlled_and_ends() {
+    let mut rig = Rig::registered(&["gb/*"]);
+    rig.look_at_door(true);
+    let text = format!(
+        "v=0\r\no={ABOVE} 0 0 IN IP4 198.51.100.9\r\ns=Playback\r\nu={DOOR}:0\r\nc=IN IP4 198.51.100.9\r\nt=1767283200 1767286800\r\n\
+         m=video 30000 RTP/AVP 96\r\na=recvonly\r\na=rtpmap:96 PS/90000\r\ny=1200000001\r\n"
+    );
+    rig.ask_above(Method::Invite, DOOR, &[], Some(("APPLICATION/SDP", text.into_bytes())));
+    let (ticket, ask) = rig.asked().unwrap();
+    assert!(matches!(ask, Ask::Playback { from_unix_s: 1_767_283_200, to_unix_s: 1_767_286_800, .. }), "{ask:?}");
+    rig.input(Input::Answered { ticket, answer: call_view(4, "gb/playback/4") });
+    let (call, request) = rig.open_senders().remove(0);
+    assert_eq!((request.key, request.ssrc), (key("gb/playback/4"), 1_200_000_001));
+    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
+    let answer = rig.responses.last().unwrap().clone();
+    let mut invite = Request::new(Method::Invite, "sip:x@y");
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        invite.headers.push(name, answer.headers.get(name).unwrap());
+    }
+    let mut dialog = Dialog::of_answer(&invite, &answer).unwrap();
+    let mut info = dialog.request(Method::Info);
+    info.set_body("Application/MANSRTSP", mansrtsp::Request::Pause.write(4));
+    rig.send_above(info);
+    let (ticket, ask) = rig.asked().unwrap();
+    assert!(matches!(
+        ask,
+        Ask::Playing { call: CallId(4), control: crate::protocol::gb28181::platform::ask::PlayingControl::Pause }
+    ));
+    rig.input(Input::Answered { ticket, answer: Answer::Done });
+    let said = rig.responses.last().unwrap();
+    assert_eq!((said.status, said.body.as_ref()), (200, &b"RTSP/1.0 200 OK\r\nCSeq: 4\r\n"[..]));
+    rig.told.clear();
+    rig.input(Input::Sending { call, sending: sending(SendingState::Ended, "the stream has ended") });
+    assert_eq!(rig.told[0].body, Body::Notify(Notify::MediaStatus(manscdp::END_OF_MEDIA)));
+    rig.send_above(dialog.request(Method::Bye));
+    assert_eq!(rig.asked().unwrap().1, Ask::Stop(CallId(4)));
+}
+
+#[test]
+fn subscribers_are_told_what_changes() {
+    let mut rig = Rig::registered(&["live/*", "other/gate"]);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let (a, gate) = (rig.stream_id("live/a"), rig.stream_id("other/gate"));
+    let body = manscdp::encode(&Message { sn: 3, device: OWN.to_owned(), body: Body::Query(Query::CATALOG) }, Charset::default());
+    let subscribe = |rig: &mut Rig, expires: &str| {
+        let headers = [("Event", "Catalog;id=1894"), ("Expires", expires)];
+        rig.ask_above(Method::Subscribe, OWN, &headers, Some((link::MANSCDP, body.clone())))
+    };
+    let answer = subscribe(&mut rig, "600");
+    assert_eq!((answer.status, answer.headers.get("Expires")), (200, Some("600")));
+    let events = |rig: &mut Rig| -> Vec<(String, Option<ItemEvent>)> {
+        let all = std::mem::take(&mut rig.notified);
+        let items = all.into_iter().flat_map(|(state, message)| {
+            assert!(state.starts_with("active;expires="), "{state}");
+            let Body::Notify(Notify::Catalog(catalog)) = message.body else { panic!("{message:?}") };
+            catalog.items
+        });
+        items.map(|item| (item.fields.device_id, item.fields.event)).collect()
+    };
+    assert_eq!(events(&mut rig), [(gate.clone(), Some(ItemEvent::Off))], "everything else is taken to be online");
+    rig.input(Input::Streams(vec![key("live/a"), key("live/b"), key("other/gate")]));
+    let b = rig.stream_id("live/b");
+    let mut changes = events(&mut rig);
+    changes.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut expected = [(b.clone(), Some(ItemEvent::Add)), (gate, Some(ItemEvent::On))];
+    expected.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(changes, expected);
+    rig.input(Input::Streams(vec![key("live/b"), key("other/gate")]));
+    assert_eq!(events(&mut rig), [(a, Some(ItemEvent::Off))]);
+    rig.input(Input::Streams(vec![key("live/b"), key("other/gate")]));
+    assert_eq!(events(&mut rig), []);
+    // It is over, and alarms are not to be had.
+    rig.pass(601_000);
+    rig.input(Input::Streams(vec![]));
+    assert_eq!(events(&mut rig), []);
+    assert_eq!(rig.ask_above(Method::Subscribe, OWN, &[("Event", "presence"), ("Expires", "60")], None).status, 489);
+    // Who does not know its subscription gets no more.
+    subscribe(&mut rig, "600");
+    events(&mut rig);
+    rig.mood = Mood::RefusesMessages(481);
+    rig.input(Input::Streams(vec![key("live/b")]));
+    rig.mood = Mood::Good;
+    rig.notified.clear();
+    rig.input(Input::Streams(vec![]));
+    assert_eq!(events(&mut rig), []);
+}
+
+#[test]
+fn a_connection_that_is_lost_is_made_anew_and_calls_go_on() {
+    let mut rig = Rig::of(Upstream { transport: SipTransport::Tcp, ..upstream(&["live/*"]) });
+    rig.input(Input::Timeout);
+    running(&mut rig);
+    rig.input(Input::Closed(ConnectionId(7)));
+    assert_eq!((rig.state(), rig.closed_senders().len()), ("waiting", 0));
+    assert!(rig.detail().starts_with("the connection was closed"), "{}", rig.detail());
+    rig.pass(1_100);
+    assert_eq!(rig.state(), "online");
+    let bye = rig.dialog.as_mut().unwrap().request(Method::Bye);
+    assert_eq!(rig.send_above(bye).status, 200);
+}

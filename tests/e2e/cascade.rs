@@ -1,0 +1,130 @@
+//! Two servers, one a platform above the other: what is published to the lower one by RTMP is called for and played from the upper one, bit for
+//! bit, over each transport of media and of SIP.
+//!
+//! | media | SIP | codecs |
+//! |---|---|---|
+//! | UDP | UDP | H.264 with B-frames + AAC |
+//! | TCP, the lower one connecting | TCP | H.264 + G.711A |
+//! | TCP, the upper one connecting | UDP | H.265 + AAC |
+
+use serde_json::Value;
+
+use crate::harness::api::request;
+use crate::harness::media::{H264_AAC, H264_ALAW, HEVC_AAC, Recipe};
+use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
+use crate::harness::{Options, Runtime, SOON, Server, missing, wait_for};
+
+on_both_runtimes!(live_streams, a_wrong_password_is_said, a_stream_that_is_not_there);
+
+const PLAYERS: [Play; 2] = [Play::FfmpegTcp, Play::HttpFlv];
+const UPPER: &str = "34010000002000000001";
+const LOWER: &str = "34020000002000000001";
+const PASSWORD: &str = "secret";
+
+/// No viewer is to skip because the machine is busy.
+fn options(runtime: Runtime) -> Options {
+    let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
+    options.set("rtp.address", "127.0.0.1").set("gb28181.enabled", true).set("gb28181.listen", "[\"127.0.0.1:0\"]")
+}
+
+fn upper(runtime: Runtime, transport: &str) -> Server {
+    let options = options(runtime).set("gb28181.id", format!("\"{UPPER}\"")).set("gb28181.domain", "\"3401000000\"");
+    Server::start(options.set("gb28181.password", PASSWORD).set("gb28181.transport", transport).set("gb28181.answer_ms", 10_000))
+}
+
+fn lower(runtime: Runtime, upper: &Server, sip: &str, password: &str) -> Server {
+    let address = upper.address(&format!("gb28181 {sip}"));
+    let upstream = format!(
+        "[{{ address: \"{address}\", transport: {sip}, id: \"{UPPER}\", password: {password}, share: [\"live/cam\"], \
+         names: {{ live/cam: Gate }} }}]"
+    );
+    Server::start(options(runtime).set("gb28181.upstream", upstream))
+}
+
+impl Server {
+    /// What it says of the platform above it.
+    fn upstream(&self) -> Value {
+        self.api("gb28181/upstreams")["upstreams"][0].clone()
+    }
+
+    #[track_caller]
+    fn wait_upstream(&self, what: &str, enough: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, SOON, || Some(self.upstream()).filter(|upstream| enough(upstream)))
+    }
+
+    /// The name under which the only channel of the lower server is played here.
+    #[track_caller]
+    fn wait_channel(&self) -> String {
+        wait_for("the catalog", SOON, || {
+            let channels = request(self.control, "GET", &format!("/api/v1/gb28181/devices/{LOWER}/channels"), &[]);
+            let channel = channels.json()["channels"][0].clone();
+            let name = channel["stream"].as_str()?.to_owned();
+            assert_eq!((&channel["name"], &channel["parent_id"]), (&"Gate".into(), &LOWER.into()), "{channel}");
+            Some(name)
+        })
+    }
+}
+
+fn live_streams(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let rows = [("udp", "udp", H264_AAC), ("tcp_passive", "tcp", H264_ALAW), ("tcp_active", "udp", HEVC_AAC)];
+    for (transport, sip, recipe) in rows {
+        if let (Some(_), Some(_)) = (recipe.file(), recipe.ffmpeg()) {
+            live_stream(runtime, transport, sip, recipe);
+        }
+    }
+}
+
+fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
+    let sent = hashes(&recipe, &recipe.file().unwrap());
+    let upper = upper(runtime, transport);
+    let mut lower = lower(runtime, &upper, sip, PASSWORD);
+    lower.wait_upstream("it is registered", |upstream| upstream["state"] == "online");
+    let device = upper.api(&format!("gb28181/devices/{LOWER}"));
+    assert_eq!((&device["online"], &device["transport"]), (&true.into(), &sip.into()), "{device}");
+    let stream = upper.wait_channel();
+    let publisher = recipe.push(&lower.rtmp_url("live/cam")).unwrap();
+    lower.wait_upstream("the stream is shown", |upstream| upstream["channels_online"] == 1);
+    let start = |play: &Play| Some((*play, Player::start(*play, &recipe, &upper, &stream)?));
+    let players: Vec<(Play, Player)> = PLAYERS.iter().filter_map(start).collect();
+    let sends = lower.wait_upstream("it is called for", |upstream| upstream["calls"][0]["state"] == "sending");
+    let call = &sends["calls"][0];
+    assert_eq!((&call["stream"], &call["kind"]), (&"live/cam".into(), &"play".into()), "{call}");
+    assert_eq!(lower.stream("live/cam").unwrap()["viewers"]["total"], 1, "one call for all viewers there");
+    publisher.succeed();
+    let over = lower.wait_upstream("the call is over", |upstream| upstream["calls"][0]["state"] == "ended");
+    assert_eq!(over["calls"][0]["detail"], "the stream has ended", "{over}");
+    for (play, player) in players {
+        // It came when the stream was known above.
+        assert_run(&player.finish(), &recipe, &sent, Expected::of(Push::Rtmp, play).late());
+    }
+    // In order it gives its registration back.
+    lower.signal(libc::SIGTERM);
+    assert_eq!(lower.wait_exit().code(), Some(0));
+    wait_for("it is offline above", SOON, || (upper.api(&format!("gb28181/devices/{LOWER}"))["online"] == false).then_some(()));
+}
+
+fn a_wrong_password_is_said(runtime: Runtime) {
+    let upper = upper(runtime, "udp");
+    let lower = lower(runtime, &upper, "udp", "wrong");
+    let expected = "the registration is refused: 403 Forbidden (is the password right?); tried again 60 s later";
+    lower.wait_upstream("it is refused", |upstream| upstream["detail"] == expected);
+    assert_eq!(upper.api("gb28181/devices")["total"], 0);
+}
+
+fn a_stream_that_is_not_there(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let upper = upper(runtime, "udp");
+    let lower = lower(runtime, &upper, "udp", PASSWORD);
+    let stream = upper.wait_channel();
+    let (device, channel) = stream.trim_start_matches("gb/").split_once('/').unwrap();
+    let body = serde_json::json!({ "device": device, "channel": channel }).to_string();
+    let head = ["Content-Type: application/json"];
+    let answer = crate::harness::api::request_with(upper.control, "POST", "/api/v1/gb28181/play", &head, &body);
+    assert!(answer.text().contains("480"), "{} {}", answer.status, answer.text());
+    assert_eq!(lower.upstream()["channels_online"], 0);
+}
