@@ -145,7 +145,8 @@ impl<S: Said> Legs<S> {
                 None if has_answered => last.gone(),
                 None => return true,
             };
-            if now != *last {
+            // What was over when it was opened has not been told yet.
+            if now != *last || now.is_over() {
                 last.clone_from(&now);
                 news.push((*call, now));
             }
