@@ -127,7 +127,7 @@ fn broken() -> Vec<(&'static str, String, Option<u16>, &'static str)> {
     let via = "SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]";
     let plain = || request(via, "1 MESSAGE", "3", "");
     let long = format!("Subject: {}\n", "x".repeat(9_000));
-    let huge = format!("Subject: {}\n", "x".repeat(40_000));
+    let huge = long.repeat(2);
     let xml = "Content-Type: Application/MANSCDP+xml\n";
     vec![
         ("a Via that is none", request("nonsense", "1 MESSAGE", "3", ""), Some(400), "sip_no_identity"),
