@@ -31,7 +31,7 @@ use self::video::{Moment, Picture, Setup, Times, Video};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
-use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, Tracks};
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
 
 /// What is kept of a stream at most: a unit under way, a packet of sound, a header.
 pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 128 * 1024;
@@ -391,13 +391,24 @@ impl Demuxer {
     /// Says what there is, if that is new.
     fn announce(&mut self, out: &mut Vec<Demuxed>) {
         let video = self.setup.clone().map(|Setup { codec, config, shape }| Track { id: VIDEO, codec, config, shape });
-        let audio = self.sound.clone().map(|Setup { codec, config, shape }| Track { id: AUDIO, codec, config, shape });
+        let audio = self.sound.clone().or_else(|| self.promised_sound());
+        let audio = audio.map(|Setup { codec, config, shape }| Track { id: AUDIO, codec, config, shape });
         let tracks = || video.iter().chain(&audio);
         if tracks().count() == self.announced.len() && tracks().zip(self.announced.iter()).all(|(new, known)| new == known) {
             return;
         }
         self.announced = Tracks::new(tracks().cloned().collect(), Bytes::new());
         out.push(Demuxed::Event(MediaEvent::Tracks(self.announced.clone())));
+    }
+}
+
+impl Demuxer {
+    /// The sound that the stream map names, while none has come: who gives the stream out waits for it.
+    fn promised_sound(&self) -> Option<Setup> {
+        let mut codecs = self.map.iter().filter_map(|(kind, _)| carried(*kind).ok());
+        let codec = codecs.find(|codec| codec.kind() == crate::media::TrackKind::Audio)?;
+        // What it is like is known with its first frame.
+        Some(Setup { codec, config: Bytes::new(), shape: TrackShape::Audio { sample_rate: 0, channels: 0 } })
     }
 }
 

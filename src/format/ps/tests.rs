@@ -159,6 +159,19 @@ fn streams_of_cameras() {
     }
 }
 
+/// As of any publisher: whoever gives a stream out waits for sound that is announced, so players know of it from the start.
+#[test]
+fn sound_that_the_map_names_is_announced_with_the_first_picture() {
+    let first_tracks = |style: Style| {
+        let (out, _) = demux(&sent(&clip(H264_FILE), &style, AAC)[..1], usize::MAX, true);
+        tracks(&out)
+    };
+    assert_eq!(first_tracks(Style { map: Some((H264, AAC)), ..PLAIN }), [Codec::H264, Codec::Aac]);
+    assert_eq!(first_tracks(PLAIN), [Codec::H264, Codec::G711A]);
+    assert_eq!(first_tracks(Style { map: Some((H264, 0)), ..PLAIN }), [Codec::H264]);
+    assert_eq!(first_tracks(Style { map: None, ..PLAIN }), [Codec::H264]);
+}
+
 #[test]
 fn a_picture_is_given_out_under_the_codec_that_it_is_of() {
     let (first, second) = (clip(H264_FILE), clip(H265_FILE));

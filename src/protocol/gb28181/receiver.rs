@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::format::rtp::demux::{Demuxed, Place, Received};
 use crate::format::rtp::framing::Framing;
 use crate::format::rtp::{RtpHeader, rtcp};
-use crate::media::{MediaEvent, Stamp, Tracks};
+use crate::media::{Codec, MediaEvent, Stamp, Tracks};
 use crate::protocol::common::source::{Sender, Source};
 use crate::session::{
     CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError,
@@ -298,13 +298,12 @@ impl Receiver {
             MediaEvent::Tracks(tracks) => {
                 self.tracks = tracks.clone();
                 self.state = ReceptionState::TracksFound;
-                if let Some((reason, words)) = self.health.tracks(tracks) {
-                    self.note(reason, words, out);
-                }
             }
             MediaEvent::Frame(frame) => {
                 self.state = ReceptionState::Playing;
-                self.health.frame(self.now, frame, &self.tracks);
+                if let Some((reason, words)) = self.health.frame(self.now, frame, &self.tracks) {
+                    self.note(reason, words, out);
+                }
             }
             MediaEvent::End => {}
         }
@@ -411,8 +410,10 @@ impl Receiver {
         words
     }
 
+    /// Of tracks that were heard: a stream map may name what never comes.
     fn track_names(&self) -> Vec<&'static str> {
-        self.tracks.iter().map(|track| track.codec.name()).collect()
+        let codecs = self.tracks.iter().map(|track| track.codec);
+        codecs.filter(|codec| self.health.has_heard(*codec)).map(Codec::name).collect()
     }
 }
 

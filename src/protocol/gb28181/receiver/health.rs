@@ -37,28 +37,22 @@ impl Health {
         self.began.get_or_insert(now);
     }
 
-    pub fn frame(&mut self, now: Stamp, frame: &Frame, tracks: &Tracks) {
-        let is_video = tracks.get(frame.track).is_some_and(|track| track.codec.kind() == TrackKind::Video);
+    /// A frame has come: of a codec, perhaps, that the track did not have before.
+    pub fn frame(&mut self, now: Stamp, frame: &Frame, tracks: &Tracks) -> Option<Event> {
+        let codec = tracks.get(frame.track)?.codec;
+        let is_video = codec.kind() == TrackKind::Video;
         if is_video && frame.key {
             self.key = Some(now);
             self.told.no_keyframe = false;
         }
+        let known = if is_video { &mut self.video } else { &mut self.audio };
+        let was = known.replace(codec).filter(|was| *was != codec)?;
+        self.was = Some((was, codec));
+        Some((Some("codec_changed"), change(was, codec)))
     }
 
-    /// What there is has been said, or said anew.
-    pub fn tracks(&mut self, tracks: &Tracks) -> Option<Event> {
-        let mut changed = None;
-        for (known, kind) in [(&mut self.video, TrackKind::Video), (&mut self.audio, TrackKind::Audio)] {
-            let Some(codec) = tracks.first(kind).map(|track| track.codec) else { continue };
-            if let Some(was) = known.replace(codec)
-                && was != codec
-            {
-                changed = Some((was, codec));
-            }
-        }
-        let (was, is) = changed?;
-        self.was = changed;
-        Some((Some("codec_changed"), change(was, is)))
+    pub fn has_heard(&self, codec: Codec) -> bool {
+        self.video == Some(codec) || self.audio == Some(codec)
     }
 
     /// Another source: what was known of the last one's codecs stays, so that a change is seen.
