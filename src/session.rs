@@ -348,6 +348,8 @@ pub struct Reception {
     /// Names of codecs.
     pub tracks: Vec<&'static str>,
     pub received: Received,
+    /// How long it has been since media began.
+    pub media_age_ms: Option<u64>,
     /// Of the packets that were taken.
     pub bytes: u64,
     /// Why it could not begin.

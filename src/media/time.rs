@@ -35,6 +35,11 @@ impl Stamp {
         Stamp(self.0.saturating_add(millis.saturating_mul(1_000_000)))
     }
 
+    /// The moment `millis` earlier; [`Stamp::ZERO`] at the least.
+    pub const fn before_millis(self, millis: u64) -> Self {
+        Stamp(self.0.saturating_sub(millis.saturating_mul(1_000_000)))
+    }
+
     /// The time from `earlier` to this moment; zero when `earlier` is in fact later.
     pub const fn since(self, earlier: Stamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -491,6 +491,7 @@ impl Session for Receiver {
             detail: self.words(),
             tracks: self.track_names(),
             received,
+            media_age_ms: self.health.media_age_ms(self.now),
             bytes: self.bytes,
             refusal: self.refusal,
         })

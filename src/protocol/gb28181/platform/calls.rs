@@ -197,7 +197,9 @@ impl Calls {
         }
         let has_media = !matches!(reception.state, ReceptionState::Waiting | ReceptionState::Ended);
         if has_media && call.media.is_none() {
-            (call.media, call.heard.1) = (Some(now), now);
+            // It is asked now and then: media came before that.
+            let age_ms = reception.media_age_ms.unwrap_or(0).min(now.millis_since(call.began));
+            (call.media, call.heard.1) = (Some(now.before_millis(age_ms)), now);
             self.demand.succeeded(&call.key);
         }
         let is_over = reception.state == ReceptionState::Ended;

@@ -290,6 +290,7 @@ impl World {
             detail: detail.to_owned(),
             tracks: if playing { vec!["H264"] } else { Vec::new() },
             received: Received { received: packets, ..Received::default() },
+            media_age_ms: (packets > 0).then_some(0),
             bytes: 1_000 * packets,
             refusal: None,
         };

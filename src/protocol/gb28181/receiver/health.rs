@@ -51,6 +51,10 @@ impl Health {
         Some((Some("codec_changed"), change(was, codec)))
     }
 
+    pub fn media_age_ms(&self, now: Stamp) -> Option<u64> {
+        Some(now.millis_since(self.began?))
+    }
+
     pub fn has_heard(&self, codec: Codec) -> bool {
         self.video == Some(codec) || self.audio == Some(codec)
     }
