@@ -141,10 +141,10 @@ impl Cascade {
     }
 
     fn look_is_over(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        if let Some(look) = self.look.take() {
-            if self.channels.set_cameras(look.found) {
-                self.channels_changed(clock, out);
-            }
+        if let Some(look) = self.look.take()
+            && self.channels.set_cameras(look.found)
+        {
+            self.channels_changed(clock, out);
         }
     }
 }
