@@ -42,7 +42,8 @@ fn devices_and_what_they_have(runtime: Runtime) {
     assert_eq!(names, ["摄像机1", "摄像机2", "摄像机3", "扬声器1"]);
     assert_eq!((&channels[0]["stream"], &channels[0]["kind"]), (&json!(STREAM), &json!("camera")));
     assert_eq!((&channels[3]["id"], &channels[3]["stream"]), (&json!(SPEAKER), &Value::Null));
-    let known = wait_for("the device has told what it is", SOON, || {
+    assert_eq!(server.ask_gb("refresh", &json!({ "device": DEVICE }))["total"], 4);
+    let known = wait_for("the device has told what and how it is", SOON, || {
         Some(server.gb(&format!("devices/{DEVICE}"))).filter(|device| !device["model"].is_null() && !device["status"].is_null())
     });
     for (field, expected) in [
@@ -56,7 +57,6 @@ fn devices_and_what_they_have(runtime: Runtime) {
         assert_eq!(known[field], expected, "{field}: {known}");
     }
     assert_eq!(known["status"]["ok"], true);
-    assert_eq!(server.ask_gb("refresh", &json!({ "device": DEVICE }))["total"], 4);
     let span = "start=2026-01-02T00:00:00&end=2026-01-02T23:59:59";
     let records = server.gb(&format!("devices/{DEVICE}/records?channel={CHANNEL}&{span}"));
     assert_eq!((&records["announced"], &records["complete"]), (&json!(5), &json!(true)), "{records}");
@@ -147,8 +147,8 @@ fn play(server: &Server, recipe: &Recipe, transports: &[&str]) {
         assert_run(&player.finish(), recipe, &sent, Expected::of(Push::Rtmp, play));
     }
     for number in 0..count {
-        let call = server.wait_call(&format!("gb/{}/{}", nth(DEVICE, number), nth(CHANNEL, number)), "ended");
-        assert_eq!(call["packets"]["lost"], 0, "{call}");
+        let call = server.wait_call(&format!("gb/{}/{}", nth(DEVICE, number), nth(CHANNEL, number)), "failed");
+        assert_eq!((&call["detail"], &call["packets"]["lost"]), (&json!("the device has hung up"), &json!(0)), "{call}");
     }
     device.leave();
 }
@@ -276,7 +276,7 @@ fn a_restart_keeps_devices(runtime: Runtime) {
 fn passwords_and_goodbyes(runtime: Runtime) {
     let own = format!("[{{id: \"{}\", password: its own}}]", nth(DEVICE, 1));
     let options = platform(runtime).set("gb28181.devices", own);
-    let server = Server::start_platform(options.set("gb28181.keepalive_ms", 300).set("gb28181.keepalive_count", 2));
+    let server = Server::start_platform(options.set("gb28181.keepalive_ms", 1_000).set("gb28181.keepalive_count", 2));
     let wrong = Device::start(&server, "--password wrong");
     assert_eq!(wrong.wait("refused")["status"].as_u64().map(|status| status / 100), Some(4));
     assert_eq!(server.gb("devices")["total"], 0);
@@ -287,7 +287,7 @@ fn passwords_and_goodbyes(runtime: Runtime) {
     two.wait("registered");
     two.wait("refused");
     let right = Device::start(&server, "--devices 1 --keepalive-ms 100");
-    server.wait_device(DEVICE, true);
+    right.wait("registered");
     drop(two);
     right.leave();
     let offline = server.wait_device(DEVICE, false);

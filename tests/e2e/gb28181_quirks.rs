@@ -111,7 +111,7 @@ fn free_pair() -> u16 {
 
 /// No goodbye, no keepalive, no media: the call ends for want of media, the device for want of keepalives.
 fn vanished_devices(runtime: Runtime) {
-    let options = options(runtime).set("gb28181.keepalive_ms", 500).set("gb28181.keepalive_count", 3);
+    let options = options(runtime).set("gb28181.keepalive_ms", 1_000).set("gb28181.keepalive_count", 4);
     let server = Server::start_platform(options);
     for transport in ["udp", "tcp_passive"] {
         let device = Device::start(&server, "--rate 500k --keepalive-ms 400 --quirk vanishes --vanish-ms 1000");
