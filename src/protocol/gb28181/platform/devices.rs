@@ -144,6 +144,8 @@ struct Device {
     catalog_query: Option<u64>,
     /// When it was last asked what it is, because it had come.
     asked: Option<Stamp>,
+    /// It may be another than it was when it was asked.
+    is_unsure: bool,
 }
 
 /// What becomes due.

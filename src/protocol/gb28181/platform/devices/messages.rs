@@ -119,6 +119,7 @@ impl Devices {
         let now = context.now();
         let Some(device) = self.by_id.get_mut(sender) else { return };
         device.keepalive = Some(now);
+        self.ask_if_unsure(context, sender);
         self.ask_again(context, sender);
     }
 

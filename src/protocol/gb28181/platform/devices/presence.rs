@@ -69,8 +69,16 @@ impl Devices {
     /// subscriptions are unknown to it, and its catalog may be another.
     pub(super) fn may_have_begun_anew(&mut self, context: &mut Context<'_>, id: &Id) {
         self.refresh_subscriptions(context, id);
-        let asked = self.by_id.get(id).and_then(|device| device.asked);
-        if asked.is_none_or(|asked| context.now().millis_since(asked) >= ASK_PAUSE_MS) {
+        if let Some(device) = self.by_id.get_mut(id) {
+            device.is_unsure = true;
+        }
+        self.ask_if_unsure(context, id);
+    }
+
+    /// Of a device that may have begun anew; if not now, then with one of its next keepalives.
+    pub(super) fn ask_if_unsure(&mut self, context: &mut Context<'_>, id: &Id) {
+        let Some(device) = self.by_id.get(id).filter(|device| device.is_unsure) else { return };
+        if device.asked.is_none_or(|asked| context.now().millis_since(asked) >= ASK_PAUSE_MS) {
             self.ask_what_it_is(context, id);
         }
     }

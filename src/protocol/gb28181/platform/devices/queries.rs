@@ -177,7 +177,7 @@ impl Devices {
         let info = self.ask_device(context, (id, id), manscdp::Query::DeviceInfo, Wanted::Info, None);
         if let Some(device) = self.by_id.get_mut(id) {
             device.channels.begin_tries();
-            device.asked = Some(context.now());
+            (device.asked, device.is_unsure) = (Some(context.now()), false);
         }
         let catalog = info.and_then(|()| self.ask_catalog(context, id, None));
         self.note_unasked(context, id, catalog);

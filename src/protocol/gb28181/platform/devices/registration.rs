@@ -200,6 +200,7 @@ impl Device {
             queries: BTreeSet::new(),
             catalog_query: None,
             asked: None,
+            is_unsure: false,
         }
     }
 
