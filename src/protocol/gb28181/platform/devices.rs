@@ -52,7 +52,7 @@ use crate::protocol::gb28181::manscdp::{Charset, DeviceInfo, DeviceStatus, Item}
 use crate::protocol::gb28181::sip::digest::{Challenges, LastNonce};
 use crate::protocol::gb28181::sip::message::Response;
 use crate::protocol::gb28181::sip::transaction::{ClientId, Failure};
-use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
+use crate::protocol::gb28181::sip::{ConnectionId, Hop};
 
 pub use self::saved::{Saved, SavedDevice};
 pub use self::shown::kind_of;

@@ -259,15 +259,15 @@ fn a_refresh_is_saved_in_no_hurry_and_a_snapshot_costs_no_catalog() {
     };
     saves(&mut world);
     let snapshot = world.run(|devices, context| devices.saved(context.clock));
-    let cases: [(&str, fn(&mut World, Hop, Hop), (usize, usize)); 5] = [
-        ("refreshed", |world, hop, _| drop(world.register(hop, NVR)), (0, 1)),
-        ("another time", |world, hop, _| drop(world.register_for(hop, NVR, "600")), (0, 1)),
-        ("moved", |world, _, moved| drop(world.register(moved, NVR)), (1, 0)),
-        ("gone", |world, _, moved| drop(world.register_for(moved, NVR, "0")), (1, 0)),
-        ("back", |world, _, moved| drop(world.register(moved, NVR)), (1, 0)),
+    let cases = [
+        ("refreshed", hop, "3600", (0, 1)),
+        ("another time", hop, "600", (0, 1)),
+        ("moved", moved, "3600", (1, 0)),
+        ("gone", moved, "0", (1, 0)),
+        ("back", moved, "3600", (1, 0)),
     ];
-    for (name, act, expected) in cases {
-        act(&mut world, hop, moved);
+    for (name, from, expires, expected) in cases {
+        world.register_for(from, NVR, expires);
         assert_eq!(saves(&mut world), expected, "{name}");
         world.pass(1);
     }
