@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # load.sh [PROTOCOL…]: how the server does under load, io_uring against epoll, in alternating runs. PROTOCOL is what viewers use:
-# http-flv, rtmp, rtsp-tcp, rtsp-udp, ws-flv; or publish-rtmp, publish-rtsp-tcp, publish-rtsp-udp: publishers only. Without any:
-# http-flv and rtmp. One shard on one core, the load generator on another; prints one table with ratios per protocol.
+# http-flv, rtmp, rtsp-tcp, rtsp-udp, ws-flv; or publish-rtmp, publish-rtsp-tcp, publish-rtsp-udp, publish-gb28181: publishers only.
+# Without any: http-flv and rtmp. One shard on one core, the load generator on another; prints one table with ratios per protocol.
 #
 # Environment: VIEWERS (300), RATE (2M), RUN_SECONDS per run (10), ROUNDS (3), STALLED viewers that never read (0), PUBLISHERS (1, or 200
-# where there are no viewers), PUBLISH what publishers use where there are viewers (rtmp, rtsp-tcp, rtsp-udp), SERVER_CORE (0), LOAD_CORE
-# (1). SET=KEY=VALUE: a setting of all servers. LOAD_OPTIONS: more options of shardcast-loadtest, such as --gro.
+# where there are no viewers), PUBLISH what publishers use where there are viewers (rtmp, rtsp-tcp, rtsp-udp, gb28181), SERVER_CORE (0),
+# LOAD_CORE (1). GB28181 is how devices send: udp, tcp_passive, tcp_active (udp). SET=KEY=VALUE: a setting of all servers. LOAD_OPTIONS:
+# more options of shardcast-loadtest, such as --gro.
 # START_WITH goes before both programs: `chrt -f 5` keeps other work on the machine out of the figures.
 #
 # COMPARE=segmentation compares datagrams with UDP_SEGMENT with those by sendmmsg, on RUNTIME (io_uring), instead of the runtimes.
@@ -30,7 +31,11 @@ mkdir -p "$reports"
 server_pid=
 trap 'if [ -n "$server_pid" ]; then kill "$server_pid" 2>/dev/null || true; fi' EXIT
 
-# start_server RUNTIME PROGRAM [KEY=VALUE…]: on free ports; sets server_pid, rtmp, http and rtsp.
+# The platform that devices register with, and a call goes on though nobody watches.
+platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret "gb28181.transport=${GB28181:-udp}"
+    gb28181.idle_ms=3600000 server.data=target/load/data)
+
+# start_server RUNTIME PROGRAM [KEY=VALUE…]: on free ports; sets server_pid and the addresses of what it listens to.
 start_server() {
     local log="$reports/server.log" runtime=$1 program=$2 options=() setting
     for setting in "${@:3}" ${SET:+"$SET"}; do options+=(--set "$setting"); done
@@ -40,6 +45,7 @@ start_server() {
     server_pid=$!
     wait_ready "$log"
     rtmp=$(address_of rtmp "$log") http=$(address_of http "$log") rtsp=$(address_of rtsp "$log")
+    control=$(address_of control "$log") sip=$(address_of 'gb28181 udp' "$log")
 }
 
 stop_server() {
@@ -50,15 +56,17 @@ stop_server() {
 
 # run PROTOCOL NAME ROUND RUNTIME PROGRAM [KEY=VALUE…]
 run() {
-    local what
+    local what settings=("${@:6}")
+    case $1:${PUBLISH:-} in publish-gb28181:* | *:gb28181) settings+=("${platform[@]}") && rm -rf target/load/data ;; esac
     case $1 in
     publish-*) what=(--publish "${1#publish-}" --viewers 0 --publishers "${PUBLISHERS:-200}") ;;
     *) what=(--publish "${PUBLISH:-rtmp}" --play "$1" --viewers "${VIEWERS:-300}" --publishers "${PUBLISHERS:-1}") ;;
     esac
-    start_server "${@:4}"
+    start_server "${@:4:2}" ${settings[@]+"${settings[@]}"}
     ${start_with[@]+"${start_with[@]}"} taskset -c "${LOAD_CORE:-1}" target/release/shardcast-loadtest "${what[@]}" \
         --rate "${RATE:-2M}" --seconds "${RUN_SECONDS:-10}" --stalled "${STALLED:-0}" --url "rtmp://$rtmp/live/load" \
-        --http "http://$http" --rtsp "rtsp://$rtsp" --server-pid "$server_pid" ${load_options[@]+"${load_options[@]}"} \
+        --http "http://$http" --rtsp "rtsp://$rtsp" --sip "${sip:-127.0.0.1:5060}" --sip-password secret \
+        --control "$control" --server-pid "$server_pid" ${load_options[@]+"${load_options[@]}"} \
         --json "$reports/$1-$2-$3.json" >"$reports/$1-$2-$3.txt"
     stop_server
 }

@@ -9,7 +9,7 @@ need_build_tools
 apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang g++ \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 nodejs \
-    obs-studio xvfb libgl1-mesa-dri
+    obs-studio xvfb libgl1-mesa-dri sip-tester
 # Ubuntu has Chromium as a snap only: there the browser's tests are left out.
 if apt-cache show chromium >/dev/null 2>&1; then
     apt_need chromium

@@ -7,14 +7,16 @@
 //! | TCP, the lower one connecting | TCP | H.264 + G.711A |
 //! | TCP, the upper one connecting | UDP | H.265 + AAC |
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::api::request;
+use crate::harness::device::{CHANNEL, STREAM};
+use crate::harness::flv::VIDEO;
 use crate::harness::media::{H264_AAC, H264_ALAW, HEVC_AAC, Recipe};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
-use crate::harness::{Options, Runtime, SOON, Server, missing, wait_for};
+use crate::harness::{Device, Options, Over, Runtime, SOON, Server, Viewer, missing, wait_for};
 
-on_both_runtimes!(live_streams, a_wrong_password_is_said, a_stream_that_is_not_there);
+on_both_runtimes!(live_streams, a_camera_of_the_lower_one, a_wrong_password_is_said, a_stream_that_is_not_there);
 
 const PLAYERS: [Play; 2] = [Play::FfmpegTcp, Play::HttpFlv];
 const UPPER: &str = "34010000002000000001";
@@ -89,13 +91,13 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     lower.wait_upstream("the stream is shown", |upstream| upstream["channels_online"] == 1);
     let start = |play: &Play| Some((*play, Player::start(*play, &recipe, &upper, &stream)?));
     let players: Vec<(Play, Player)> = PLAYERS.iter().filter_map(start).collect();
-    let sends = lower.wait_upstream("it is called for", |upstream| upstream["calls"][0]["state"] == "sending");
-    let call = &sends["calls"][0];
+    let called = lower.wait_upstream("it is called for", |upstream| upstream["calls"][0]["to"].is_string());
+    let call = &called["calls"][0];
     assert_eq!((&call["stream"], &call["kind"]), (&"live/cam".into(), &"play".into()), "{call}");
-    assert_eq!(lower.stream("live/cam").unwrap()["viewers"]["total"], 1, "one call for all viewers there");
     publisher.succeed();
     let over = lower.wait_upstream("the call is over", |upstream| upstream["calls"][0]["state"] == "ended");
     assert_eq!(over["calls"][0]["detail"], "the stream has ended", "{over}");
+    assert_eq!(over["calls"].as_array().unwrap().len(), 1, "one call for all viewers there: {over}");
     for (play, player) in players {
         // It came when the stream was known above.
         assert_run(&player.finish(), &recipe, &sent, Expected::of(Push::Rtmp, play).late());
@@ -104,6 +106,60 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     lower.signal(libc::SIGTERM);
     assert_eq!(lower.wait_exit().code(), Some(0));
     wait_for("it is offline above", SOON, || (upper.api(&format!("gb28181/devices/{LOWER}"))["online"] == false).then_some(()));
+}
+
+/// The simulator of a device, a server with which it is registered, and one above that: everything goes through both.
+fn a_camera_of_the_lower_one(runtime: Runtime) {
+    let above = options(runtime).set("gb28181.id", format!("\"{UPPER}\"")).set("gb28181.domain", "\"3401000000\"");
+    let above = above.set("gb28181.password", PASSWORD).set("gb28181.subscribe", "[catalog]").set("gb28181.idle_ms", 1_000);
+    let upper = Server::start_platform(above);
+    let upstream = format!(
+        "[{{ address: \"{}\", id: \"{UPPER}\", password: {PASSWORD}, share: [\"gb/*\"] }}]",
+        upper.address("gb28181 udp")
+    );
+    let below = options(runtime).set("gb28181.password", PASSWORD).set("gb28181.upstream", upstream);
+    let lower = Server::start_platform(below.set("gb28181.idle_ms", 1_000));
+    lower.wait_upstream("the upper one has subscribed", |upstream| upstream["subscriptions"] == 1);
+    let device = Device::start(&lower, "--rate 500k --gop-ms 1000 --records 5");
+    // It is told of as soon as it is there.
+    let channels = upper.wait_channels(LOWER, 1);
+    assert_eq!((&channels[0]["id"], &channels[0]["name"]), (&json!(CHANNEL), &json!("摄像机1")), "{}", channels[0]);
+    let stream = format!("gb/{LOWER}/{CHANNEL}");
+    let viewer = Viewer::open(&upper, Over::HttpFlv, &stream);
+    viewer.wait_frames(VIDEO, 20);
+    let call = upper.wait_call(&stream, "playing");
+    assert_eq!((&call["tracks"], &call["packets"]["lost"]), (&json!(["H264", "AAC"]), &json!(0)), "{call}");
+    assert_eq!(lower.upstream()["calls"][0]["stream"], STREAM);
+    let camera = json!({ "device": LOWER, "channel": CHANNEL });
+    let with = |fields: Value| {
+        let mut body = camera.clone();
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    };
+    upper.ask_gb("ptz", &with(json!({ "pan": 64 })));
+    assert_eq!(device.wait("control")["value"], "A50F0101400000F6");
+    upper.ask_gb("keyframe", &camera);
+    assert_eq!(device.wait_times("control", 2)["command"], "key_frame");
+    let span = "start=2026-01-02T00:00:00&end=2026-01-02T23:59:59";
+    let records = upper.gb(&format!("devices/{LOWER}/records?channel={CHANNEL}&{span}"));
+    assert_eq!((&records["announced"], &records["complete"]), (&json!(5), &json!(true)), "{records}");
+    drop(viewer);
+    // Nobody watches above, so nobody watches below.
+    assert_eq!(device.wait("bye")["by"], "platform");
+    let recording = with(json!({ "start": "2026-01-02T00:00:00", "end": "2026-01-02T01:00:00" }));
+    let call = upper.ask_gb("playback", &recording);
+    assert_eq!(device.wait_times("invite", 2)["offer"]["purpose"], "Playback");
+    let viewer = Viewer::open(&upper, Over::HttpFlv, call["stream"].as_str().unwrap());
+    viewer.wait_frames(VIDEO, 10);
+    upper.ask_gb(&format!("calls/{}/control", call["id"]), &json!({ "action": "pause" }));
+    assert_eq!(device.wait("info")["command"], "PAUSE");
+    assert_eq!(upper.delete_gb(&format!("calls/{}", call["id"])), 204);
+    assert_eq!(device.wait_times("bye", 2)["by"], "platform");
+    device.leave();
+    wait_for("it is gone above as well", SOON, || {
+        let channels = upper.gb(&format!("devices/{LOWER}/channels"))["channels"].clone();
+        (channels[0]["online"] == false).then_some(())
+    });
 }
 
 fn a_wrong_password_is_said(runtime: Runtime) {
@@ -122,7 +178,7 @@ fn a_stream_that_is_not_there(runtime: Runtime) {
     let lower = lower(runtime, &upper, "udp", PASSWORD);
     let stream = upper.wait_channel();
     let (device, channel) = stream.trim_start_matches("gb/").split_once('/').unwrap();
-    let body = serde_json::json!({ "device": device, "channel": channel }).to_string();
+    let body = json!({ "device": device, "channel": channel }).to_string();
     let head = ["Content-Type: application/json"];
     let answer = crate::harness::api::request_with(upper.control, "POST", "/api/v1/gb28181/play", &head, &body);
     assert!(answer.text().contains("480"), "{} {}", answer.status, answer.text());

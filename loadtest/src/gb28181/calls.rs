@@ -13,6 +13,8 @@ use crate::poll::NANOS_PER_SECOND;
 
 /// Between the last packet and what says that it was the last: media and SIP go different ways.
 const LINGER: u64 = NANOS_PER_SECOND / 2;
+/// After its goodbye a device keeps its sockets for so long: the other side closes first.
+const CLOSE_AFTER: u64 = 2 * NANOS_PER_SECOND;
 
 enum State {
     /// The answer goes at that time.
@@ -33,6 +35,10 @@ enum State {
     },
     /// Everything was said; the other side hangs up.
     Ended,
+    /// This side has hung up.
+    Over {
+        close_at: u64,
+    },
 }
 
 pub struct Call {
@@ -52,6 +58,7 @@ impl Call {
             State::Answered { resend_at, until, .. } => (*resend_at).min(*until),
             State::Running => media,
             State::Ending { at } => *at,
+            State::Over { close_at } => *close_at,
             State::Ended => u64::MAX,
         }
     }
@@ -68,7 +75,8 @@ impl Call {
 impl Device {
     fn call(&self, request: &Message) -> Option<usize> {
         let call_id = request.header("Call-ID")?;
-        self.calls.iter().position(|call| call.as_ref().is_some_and(|call| call.dialog.call_id == call_id))
+        let is_it = |call: &Call| call.dialog.call_id == call_id && !matches!(call.state, State::Over { .. });
+        self.calls.iter().position(|call| call.as_ref().is_some_and(is_it))
     }
 
     pub fn invited(&mut self, request: &Message, turn: &mut Turn<'_>) {
@@ -255,6 +263,7 @@ impl Device {
                 }
                 State::Running => self.media_due(at, turn),
                 State::Ending { at: ends_at } if *ends_at <= now => self.end(at, turn),
+                State::Over { close_at } if *close_at <= now => self.calls[at] = None,
                 _ => {}
             }
         }
@@ -295,10 +304,12 @@ impl Device {
     }
 
     fn hang_up(&mut self, at: usize, turn: &mut Turn<'_>) {
-        let Some(mut call) = self.calls[at].take() else { return };
+        let Some(mut call) = self.calls[at].take_if(|call| !matches!(call.state, State::Over { .. })) else { return };
         let request = self.agent.in_dialog("BYE", &mut call.dialog);
         self.agent.send(&request, Why::Bye, turn);
         self.tell_bye(&call, "device", turn);
+        call.state = State::Over { close_at: turn.now + CLOSE_AFTER };
+        self.calls[at] = Some(call);
     }
 
     pub fn end_calls(&mut self, turn: &mut Turn<'_>) {

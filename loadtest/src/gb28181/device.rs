@@ -249,8 +249,11 @@ impl Device {
             ("BasicParam", "config", true),
         ];
         let target = element(text, "DeviceID").unwrap_or_default().to_owned();
+        let mut last = "";
         for (name, command, is_answered) in COMMANDS {
-            let Some(value) = element(text, name) else { continue };
+            // Under both names it is one command.
+            let Some(value) = element(text, name).filter(|_| command != last) else { continue };
+            last = command;
             let value = value.split_whitespace().collect::<String>();
             self.tell("control", json!({ "target": target, "command": command, "value": value }), turn);
             if is_answered {

@@ -377,3 +377,72 @@ fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     stream.set_nonblocking(true)?;
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Action, Args};
+    use crate::poll::Ready;
+
+    /// Runs a fleet until it has told of something so often. `answer`: what the platform says to each message.
+    fn run(options: &str, event: &str, times: usize, mut answer: impl FnMut(&Message) -> Vec<Message>) -> Fleet {
+        let platform = UdpSocket::bind("127.0.0.1:0").unwrap();
+        platform.set_nonblocking(true).unwrap();
+        let address = platform.local_addr().unwrap().to_string();
+        let words = ["loadtest", "gb28181-device", "--server", &address].into_iter().chain(options.split(' '));
+        let Some(Action::Gb28181Device(args)) = Args::try_parse_from(words).unwrap().action else { panic!("devices") };
+        let (mut poll, mut tally) = (Poll::new().unwrap(), Tally::new(1));
+        let mut fleet = Fleet::open(&args, &poll).unwrap();
+        let (mut ready, mut buffer) = (Vec::new(), vec![0; DATAGRAM_BYTES_MAX]);
+        for _ in 0..2_000 {
+            if fleet.events.iter().filter(|told| told["event"] == event).count() >= times {
+                return fleet;
+            }
+            poll.wait(fleet.next_due().min(now() + 5_000_000), &mut ready).unwrap();
+            for Ready { token, .. } in ready.drain(..) {
+                if let Token::Device { at, socket } = token {
+                    fleet.ready(at, socket, true, &poll, &mut tally).unwrap();
+                }
+            }
+            fleet.run_due(&poll, &mut tally).unwrap();
+            while let Ok((count, peer)) = platform.recv_from(&mut buffer) {
+                for message in answer(&Message::parse(&buffer[..count]).unwrap()) {
+                    platform.send_to(&message.write(false), peer).unwrap();
+                }
+            }
+        }
+        panic!("never told {event} {times} times: {:?}", fleet.events);
+    }
+
+    #[test]
+    fn devices_share_a_socket_or_have_one_each() {
+        for options in ["--devices 5 --channels 2", "--devices 5 --channels 2 --shared-socket"] {
+            let mut asked = 0;
+            // Each is asked as soon as it is there, the last one through its second channel.
+            let fleet = run(options, "query", 5, |message| {
+                let mut answers: Vec<Message> =
+                    message.method().map(|_| Message::response(message, 200, "OK")).into_iter().collect();
+                if message.method() == Some("REGISTER") {
+                    asked += 1;
+                    let device = super::super::sip::user(message.header("From").unwrap()).to_owned();
+                    let target = if device.ends_with('5') { "34020000001310000010".to_owned() } else { device };
+                    let query = Message::request("MESSAGE", &format!("sip:{target}@h"))
+                        .with("Via", format!("SIP/2.0/UDP h;branch=z9hG4bK{asked}"))
+                        .with("CSeq", "1 MESSAGE")
+                        .with_body("x", b"<Query><CmdType>DeviceInfo</CmdType></Query>".to_vec());
+                    answers.push(query);
+                }
+                answers
+            });
+            assert_eq!(fleet.wires.len(), if options.contains("shared") { 1 } else { 5 });
+            let mut who: Vec<&str> =
+                fleet.events.iter().filter(|told| told["event"] == "query").filter_map(|told| told["device"].as_str()).collect();
+            who.sort_unstable();
+            who.dedup();
+            assert_eq!(who.len(), 5, "{options}: {who:?}");
+            assert!(fleet.all_registered() && !fleet.all_send());
+        }
+    }
+}

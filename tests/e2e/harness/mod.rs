@@ -5,6 +5,7 @@ pub mod bad_network;
 pub mod chunked;
 pub mod client;
 pub mod crowd;
+pub mod device;
 pub mod flv;
 pub mod framemd5;
 pub mod limits;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Client, ffmpeg, ffmpeg_new, missing};
 pub use crowd::Crowd;
+pub use device::Device;
 pub use flv::Tag;
 pub use publisher::Publisher;
 pub use server::{Options, Server};

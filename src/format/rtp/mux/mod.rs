@@ -45,8 +45,10 @@ const TRAIN_BYTES_MAX: usize = 65_000;
 const REPORT_MS: u64 = 5_000;
 /// Between sender reports at least; and how far ahead of the frame behind it the moment of a report is.
 const REPORT_MS_MIN: u64 = 500;
-/// The map from media time to wall clock is made anew when it is off by more.
-const CLOCK_STEP_NANOS: u64 = 1_000_000_000;
+/// The map from media time to wall clock is made anew when media comes later than it says by more.
+const LATE_NANOS_MAX: u64 = 1_000_000_000;
+/// And when it comes earlier by more. Who publishes what was there before, as a relay does, sends some seconds at once: its clock is right.
+const EARLY_NANOS_MAX: u64 = 30_000_000_000;
 
 pub struct RtpMuxer {
     carriage: RtpCarriage,
@@ -158,7 +160,10 @@ impl RtpMuxer {
 
     fn report_if_due(&mut self, frame: &Frame, out: &mut Vec<Packet>) {
         let wall_nanos = self.epoch_nanos.saturating_add(frame.arrival.as_nanos());
-        let is_off = |map: &WallMap| map.wall_nanos(frame.dts).abs_diff(wall_nanos) > CLOCK_STEP_NANOS;
+        let is_off = |map: &WallMap| {
+            let due = map.wall_nanos(frame.dts);
+            wall_nanos.saturating_sub(due) > LATE_NANOS_MAX || due.saturating_sub(wall_nanos) > EARLY_NANOS_MAX
+        };
         let is_video = self.video.as_ref().is_some_and(|video| video.track == frame.track);
         let leads = is_video || self.video.is_none();
         let age_ms = frame.arrival.millis_since(self.reported);

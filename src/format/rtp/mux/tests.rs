@@ -164,6 +164,32 @@ fn reports_map_both_clocks_to_one_wall() {
     assert_eq!((audio_later.packets, audio_later.octets), (1, 160));
 }
 
+/// A relay sends what was there before at once: the clock that players hear of stays the same.
+#[test]
+fn a_burst_at_the_beginning_moves_no_clock() {
+    let mut muxer = muxer(RtpCarriage::Datagrams, av());
+    let mut offsets = Vec::new();
+    for ms in (0..20_000).step_by(40) {
+        let arrival = Stamp::from_millis(1_000 + (ms as u64).saturating_sub(3_000));
+        for packet in push(&mut muxer, Frame { arrival, ..frame(0, ms, ms % 1_000 == 0, unit(&[&[0x41]])) }) {
+            if packet.kind == PacketKind::Config {
+                rtcp::parse(&packet.parts[0], |report| {
+                    if let Report::Sender(report) = report {
+                        let seconds = report.ntp as f64 / (1u64 << 32) as f64;
+                        offsets.push(
+                            seconds
+                                - f64::from(report.rtp_timestamp.wrapping_sub(muxer.video.as_ref().unwrap().timestamp_offset))
+                                    / 90_000.0,
+                        );
+                    }
+                })
+                .unwrap();
+            }
+        }
+    }
+    assert!(offsets.len() > 10 && offsets.iter().all(|offset| (offset - offsets[0]).abs() < 0.001), "{offsets:?}");
+}
+
 #[test]
 fn tracks_that_come_seconds_apart_are_reported_as_seldom_as_others() {
     // How far the sound is ahead, and how much of the picture comes at once.

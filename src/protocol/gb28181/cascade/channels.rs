@@ -48,7 +48,7 @@ pub struct Shown {
 }
 
 /// A channel of a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Camera {
     key: StreamKey,
     online: bool,
@@ -103,17 +103,22 @@ impl Channels {
         &self.ids
     }
 
-    /// These can be viewed now, and no others.
-    pub fn set_streams(&mut self, keys: Vec<StreamKey>, upstreams: &[Upstream]) {
-        self.streams.values_mut().for_each(|live| *live = false);
+    /// These can be viewed now, and no others. Returns whether that is news.
+    pub fn set_streams(&mut self, keys: Vec<StreamKey>, upstreams: &[Upstream]) -> bool {
+        let mut streams: BTreeMap<StreamKey, bool> = self.streams.keys().map(|key| (key.clone(), false)).collect();
         let is_shown = |key: &StreamKey| !is_of_device(key) && upstreams.iter().any(|upstream| shares(upstream, key));
         for key in keys.into_iter().filter(is_shown) {
-            self.streams.insert(key, true);
+            streams.insert(key, true);
         }
-        if self.streams.len() > STREAMS_MAX {
-            self.streams.retain(|_, live| *live);
+        if streams.len() > STREAMS_MAX {
+            streams.retain(|_, live| *live);
         }
-        self.index();
+        let is_news = streams != self.streams;
+        if is_news {
+            self.streams = streams;
+            self.index();
+        }
+        is_news
     }
 
     /// Whether a name has got an id, told once.
@@ -121,14 +126,19 @@ impl Channels {
         std::mem::take(&mut self.has_new)
     }
 
-    /// All channels of all devices, with whether their device is online.
-    pub fn set_cameras(&mut self, cameras: Vec<(bool, ChannelView)>) {
+    /// All channels of all devices, with whether their device is online. Returns whether that is news.
+    pub fn set_cameras(&mut self, cameras: Vec<(bool, ChannelView)>) -> bool {
         let camera = |(online, view): (bool, ChannelView)| {
             let key = StreamKey::parse(view.stream.as_deref()?).ok()?;
             Some(Camera { key, online: online && view.online != Some(false), view })
         };
-        self.cameras = cameras.into_iter().filter_map(camera).collect();
-        self.index();
+        let cameras: Vec<Camera> = cameras.into_iter().filter_map(camera).collect();
+        let is_news = cameras != self.cameras;
+        if is_news {
+            self.cameras = cameras;
+            self.index();
+        }
+        is_news
     }
 
     /// Whether there is a channel, told once, that found no number.

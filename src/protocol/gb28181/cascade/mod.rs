@@ -237,11 +237,13 @@ impl Cascade {
             }
             Input::Streams(keys) => {
                 let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
-                self.channels.set_streams(keys, &upstreams);
+                let is_news = self.channels.set_streams(keys, &upstreams);
                 if self.channels.take_new() {
                     out.push(Output::Wish(Wish::Save));
                 }
-                self.channels_changed(clock, out);
+                if is_news {
+                    self.channels_changed(clock, out);
+                }
                 if self.begin_at.replace(Stamp::ZERO) != Some(Stamp::ZERO) {
                     self.timeout(clock, out);
                 }

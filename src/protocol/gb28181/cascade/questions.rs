@@ -141,8 +141,9 @@ impl Cascade {
     }
 
     fn look_is_over(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        if let Some(look) = self.look.take() {
-            self.channels.set_cameras(look.found);
+        if let Some(look) = self.look.take()
+            && self.channels.set_cameras(look.found)
+        {
             self.channels_changed(clock, out);
         }
     }

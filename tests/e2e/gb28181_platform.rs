@@ -1,0 +1,320 @@
+//! GB28181 devices of another make, the load generator's simulator, against the platform: who registers, what they have, what is played
+//! of them, what they are told to do.
+//!
+//! | sent as | codecs | played by |
+//! |---|---|---|
+//! | program stream over UDP, TCP by the device, TCP by the server | H.264 + G.711A, H.264 + AAC, H.265 + AAC | ffmpeg over RTSP, RTMP and HTTP-FLV |
+//! | the same to one port for all calls, over UDP and TCP | H.264 + AAC | the same |
+
+use std::net::UdpSocket;
+
+use serde_json::{Value, json};
+
+use crate::harness::api::request;
+use crate::harness::device::{CHANNEL, DEVICE, PASSWORD, STREAM, platform};
+use crate::harness::flv::{self, VIDEO};
+use crate::harness::media::{H264_ALAW, H264_PLAIN_AAC, HEVC_AAC, Recipe};
+use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
+use crate::harness::{Device, Over, Runtime, SOON, Server, Viewer, fresh_folder, missing, wait_for};
+
+on_both_runtimes!(
+    devices_and_what_they_have,
+    what_devices_tell,
+    played_bit_for_bit,
+    one_port_for_all,
+    on_demand_for_all_viewers,
+    commands_arrive,
+    recordings,
+    a_restart_keeps_devices,
+    passwords_and_goodbyes,
+    sip_over_tcp,
+);
+
+const PLAYERS: [Play; 3] = [Play::FfmpegTcp, Play::Rtmp, Play::HttpFlv];
+const SPEAKER: &str = "34020000001370000001";
+
+fn devices_and_what_they_have(runtime: Runtime) {
+    let server = Server::start_platform(platform(runtime));
+    let device = Device::start(&server, "--channels 3 --speaker --items 2 --records 5");
+    assert_eq!(device.wait("registered")["expires"], 3600);
+    let channels = server.wait_channels(DEVICE, 4);
+    let names: Vec<&Value> = channels.iter().map(|channel| &channel["name"]).collect();
+    assert_eq!(names, ["摄像机1", "摄像机2", "摄像机3", "扬声器1"]);
+    assert_eq!((&channels[0]["stream"], &channels[0]["kind"]), (&json!(STREAM), &json!("camera")));
+    assert_eq!((&channels[3]["id"], &channels[3]["stream"]), (&json!(SPEAKER), &Value::Null));
+    assert_eq!(server.ask_gb("refresh", &json!({ "device": DEVICE }))["total"], 4);
+    let known = wait_for("the device has told what and how it is", SOON, || {
+        Some(server.gb(&format!("devices/{DEVICE}"))).filter(|device| !device["model"].is_null() && !device["status"].is_null())
+    });
+    for (field, expected) in [
+        ("manufacturer", json!("Simulator")),
+        ("model", json!("S1")),
+        ("name", json!("设备1")),
+        ("transport", json!("udp")),
+        ("channels", json!(4)),
+        ("channels_announced", json!(4)),
+    ] {
+        assert_eq!(known[field], expected, "{field}: {known}");
+    }
+    assert_eq!(known["status"]["ok"], true);
+    let span = "start=2026-01-02T00:00:00&end=2026-01-02T23:59:59";
+    let records = server.gb(&format!("devices/{DEVICE}/records?channel={CHANNEL}&{span}"));
+    assert_eq!((&records["announced"], &records["complete"]), (&json!(5), &json!(true)), "{records}");
+    let starts: Vec<&Value> = records["records"].as_array().unwrap().iter().map(|record| &record["start"]).collect();
+    assert_eq!(starts[..2], ["2026-01-02T00:00:00", "2026-01-02T00:10:00"]);
+    assert_eq!(server.gb(&format!("devices/{DEVICE}/config"))["sections"]["BasicParam"]["HeartBeatCount"], "3");
+    let presets = server.gb(&format!("devices/{DEVICE}/presets?channel={CHANNEL}"));
+    assert_eq!(presets["presets"][0], json!({ "number": 1, "name": "大门" }));
+    device.leave();
+    server.wait_device(DEVICE, false);
+}
+
+/// On their own, or because the server has subscribed to it.
+fn what_devices_tell(runtime: Runtime) {
+    let subscribe = "[catalog, alarm, mobile_position]";
+    let server = Server::start_platform(platform(runtime).set("gb28181.subscribe", subscribe));
+    let mut device = Device::start(&server, "--channels 2");
+    device.wait_times("subscribed", 3);
+    server.wait_channels(DEVICE, 2);
+    device.command("offline 2");
+    wait_for("channel 2 is offline", SOON, || {
+        (server.gb(&format!("devices/{DEVICE}/channels"))["channels"][1]["online"] == false).then_some(())
+    });
+    device.command("alarm");
+    let alarm = wait_for("an alarm", SOON, || server.gb("alarms")["alarms"].as_array().unwrap().first().cloned());
+    assert_eq!((&alarm["device"], &alarm["channel"], &alarm["method"]), (&json!(DEVICE), &json!(CHANNEL), &json!(5)), "{alarm}");
+    let position = wait_for("a position", SOON, || server.gb("positions")["positions"].as_array().unwrap().first().cloned());
+    assert_eq!((&position["latitude"], &position["speed_km_h"]), (&json!(31.8), &json!(36.0)), "{position}");
+    let states = server.gb(&format!("devices/{DEVICE}/subscriptions"));
+    assert!(states["subscriptions"].as_array().unwrap().iter().all(|one| one["state"] == "active"), "{states}");
+}
+
+/// Three devices send the same clip, each in its own way, to three players each, that wait for it.
+fn played_bit_for_bit(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let server = Server::start_platform(platform(runtime).shards(2).set("gb28181.media_ms", 40_000));
+    for recipe in [H264_ALAW, H264_PLAIN_AAC, HEVC_AAC] {
+        if recipe.file().is_some() && recipe.ffmpeg().is_some() {
+            play(&server, &recipe, &["udp", "tcp_passive", "tcp_active"]);
+        }
+    }
+}
+
+fn one_port_for_all(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let port = free_port();
+    let options = platform(runtime).set("gb28181.shared_port", port).set("gb28181.media_ms", 40_000);
+    let server = Server::start_platform(options);
+    play(&server, &H264_PLAIN_AAC, &["udp", "tcp_passive", "udp"]);
+    for call in server.calls() {
+        assert_eq!(call["port"], port, "{call}");
+    }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1
+}
+
+/// One device for each of `transports`.
+fn play(server: &Server, recipe: &Recipe, transports: &[&str]) {
+    let clip = recipe.file().unwrap();
+    let sent = hashes(recipe, &clip);
+    let count = transports.len();
+    let mut device = Device::start_with(server, &format!("--devices {count} --hold --once"), Some(&clip));
+    device.wait_times("registered", count);
+    let before = server.sessions("waiting").len();
+    let mut players = Vec::new();
+    for (number, transport) in transports.iter().enumerate() {
+        let (device_id, channel) = (nth(DEVICE, number), nth(CHANNEL, number));
+        let call = server.ask_gb("play", &json!({ "device": device_id, "channel": channel, "transport": transport }));
+        assert_eq!((&call["kind"], &call["transport"]), (&json!("play"), &json!(transport)), "{call}");
+        let key = format!("gb/{device_id}/{channel}");
+        for play in PLAYERS {
+            if let Some(player) = Player::start(play, recipe, server, &key) {
+                players.push((play, *transport, player));
+            }
+        }
+    }
+    device.wait_times("acknowledged", count);
+    server.wait_sessions("waiting", before + players.len());
+    device.command("go");
+    for (play, transport, player) in players {
+        println!("{recipe:?} over {transport}, played by {play:?}");
+        assert_run(&player.finish(), recipe, &sent, Expected::of(Push::Rtmp, play));
+    }
+    for number in 0..count {
+        let call = server.wait_call(&format!("gb/{}/{}", nth(DEVICE, number), nth(CHANNEL, number)), "failed");
+        assert_eq!((&call["detail"], &call["packets"]["lost"]), (&json!("the device has hung up"), &json!(0)), "{call}");
+    }
+    device.leave();
+}
+
+/// The digits of an id, counted up.
+fn nth(id: &str, number: usize) -> String {
+    format!("{}{}", &id[..19], 1 + number)
+}
+
+/// The first viewer begins the call, all share it, and it ends some time after the last has gone.
+fn on_demand_for_all_viewers(runtime: Runtime) {
+    let server =
+        Server::start_platform(platform(runtime).shards(2).set("gb28181.idle_ms", 1_000).set("gb28181.transport", "udp"));
+    let device = Device::start(&server, "--rate 500k");
+    device.wait("registered");
+    for round in 1..=2 {
+        let viewers: Vec<Viewer> = Over::ALL.iter().map(|over| Viewer::open(&server, *over, STREAM)).collect();
+        viewers.iter().for_each(|viewer| drop(viewer.wait_frames(VIDEO, 20)));
+        let call = server.wait_call(STREAM, "playing");
+        assert_eq!((&call["tracks"], &call["packets"]["lost"]), (&json!(["H264", "AAC"]), &json!(0)), "{call}");
+        assert!(call["detail"].as_str().unwrap().contains("playing"), "{call}");
+        assert_eq!(device.events("invite").len(), round, "one call for all");
+        drop(viewers);
+        let bye = device.wait_times("bye", round);
+        assert_eq!(bye["by"], "platform");
+        server.wait_call(STREAM, "ended");
+        assert!(server.stream(STREAM).is_none_or(|stream| stream["state"] != "live"));
+    }
+}
+
+/// Standard bytes of commands (GB/T 28181 Annex A.3).
+fn commands_arrive(runtime: Runtime) {
+    let server = Server::start_platform(platform(runtime));
+    let device = Device::start(&server, "");
+    server.wait_channels(DEVICE, 1);
+    let rows = [
+        ("ptz", json!({ "pan": 64 }), "ptz", "A50F0101400000F6"),
+        ("ptz", json!({ "tilt": 64 }), "ptz", "A50F0108004000FD"),
+        ("ptz", json!({ "zoom": 8 }), "ptz", "A50F011000008045"),
+        ("ptz", json!({ "pan": 0, "tilt": 0, "zoom": 0 }), "ptz", "A50F0100000000B5"),
+        ("preset", json!({ "action": "call", "number": 1 }), "ptz", "A50F018200010038"),
+        ("record", json!({ "on": true }), "record", "Record"),
+        ("guard", json!({ "on": false }), "guard", "ResetGuard"),
+        ("keyframe", json!({}), "key_frame", "Send"),
+        ("reboot", json!({}), "boot", "Boot"),
+    ];
+    for (number, (path, fields, command, value)) in (1..).zip(rows) {
+        let mut body = json!({ "device": DEVICE, "channel": CHANNEL });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        assert_eq!(server.post_gb(path, &body).status, 204, "{path} {body}");
+        let event = device.wait_times("control", number);
+        assert_eq!((&event["command"], &event["value"]), (&json!(command), &json!(value)), "{path} {body}");
+    }
+    let unknown = server.post_gb("ptz", &json!({ "device": "34020000001110000009", "pan": 1 }));
+    assert_eq!(unknown.status, 404, "{}", unknown.text());
+}
+
+fn recordings(runtime: Runtime) {
+    let server = Server::start_platform(platform(runtime).set("gb28181.transport", "tcp_passive"));
+    let device = Device::start(&server, "--rate 500k --gop-ms 1000");
+    server.wait_channels(DEVICE, 1);
+    let span = json!({ "device": DEVICE, "channel": CHANNEL, "start": "2026-01-02T00:00:00", "end": "2026-01-02T01:00:00" });
+    let call = server.ask_gb("playback", &span);
+    let invite = device.wait("invite");
+    // Beijing is eight hours ahead.
+    let offer = (&invite["offer"]["purpose"], &invite["offer"]["start"], &invite["offer"]["end"]);
+    assert_eq!(offer, (&json!("Playback"), &json!(1_767_283_200u32), &json!(1_767_286_800u32)));
+    assert!(invite["offer"]["ssrc"].as_str().unwrap().starts_with('1'), "{invite}");
+    let stream = call["stream"].as_str().unwrap().to_owned();
+    let control = format!("calls/{}/control", call["id"]);
+    let viewer = Viewer::open(&server, Over::HttpFlv, &stream);
+    viewer.wait_frames(VIDEO, 10);
+    for (number, (body, command, field, value)) in (1..).zip([
+        (json!({ "action": "pause" }), "PAUSE", "range", Value::Null),
+        (json!({ "action": "resume" }), "PLAY", "range", json!("npt=now-")),
+        (json!({ "action": "scale", "value": 2 }), "PLAY", "scale", json!("2.0")),
+        (json!({ "action": "seek", "value": 3 }), "PLAY", "range", json!("npt=3-")),
+    ]) {
+        assert_eq!(server.post_gb(&control, &body).status, 204, "{body}");
+        let event = device.wait_times("info", number);
+        assert_eq!((&event["command"], &event[field]), (&json!(command), &value), "{body}: {event}");
+    }
+    let before = flv::of_kind(&viewer.seen().tags, VIDEO).count();
+    viewer.wait_frames(VIDEO, before + 20);
+    // The end is told, the call ends, and so does the stream.
+    device.wait("played");
+    assert_eq!(device.wait("bye")["by"], "platform");
+    let seen = viewer.wait_over();
+    flv::assert_monotonic(&seen.tags, VIDEO);
+    let ended = server.wait_call(&stream, "ended");
+    assert_eq!(ended["kind"], "playback");
+    let mut fast = span.clone();
+    fast["speed"] = json!(4);
+    let call = server.ask_gb("download", &fast);
+    assert_eq!(device.wait_times("invite", 2)["offer"]["speed"], 4.0);
+    let stopped = server.delete_gb(&format!("calls/{}", call["id"]));
+    assert_eq!(stopped, 204);
+    device.wait_times("bye", 2);
+    let live = server.ask_gb("play", &json!({ "device": DEVICE, "channel": CHANNEL }));
+    let refused = server.post_gb(&format!("calls/{}/control", live["id"]), &json!({ "action": "pause" }));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+}
+
+fn a_restart_keeps_devices(runtime: Runtime) {
+    let folder = fresh_folder("restart");
+    let options = || platform(runtime).set("server.data", folder.display());
+    let mut server = Server::start(options());
+    let device = Device::start(&server, "--channels 2");
+    let channels = server.wait_channels(DEVICE, 2);
+    let address = server.address("gb28181 udp");
+    server.signal(libc::SIGTERM);
+    assert!(server.wait_exit().success());
+    // At the same address: the device knows no other.
+    let server = Server::start(options().set("gb28181.listen", format!("[{address}]")));
+    let known = server.gb(&format!("devices/{DEVICE}"));
+    assert_eq!((&known["channels"], &known["model"]), (&json!(2), &json!("S1")), "{known}");
+    assert_eq!(server.gb(&format!("devices/{DEVICE}/channels"))["channels"][0]["name"], channels[0]["name"]);
+    // It need not register again to be called.
+    let viewer = Viewer::open(&server, Over::HttpFlv, STREAM);
+    viewer.wait_frames(VIDEO, 5);
+    assert_eq!(device.events("registered").len(), 1);
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn passwords_and_goodbyes(runtime: Runtime) {
+    let own = format!("[{{id: \"{}\", password: its own}}]", nth(DEVICE, 1));
+    let options = platform(runtime).set("gb28181.devices", own);
+    let server = Server::start_platform(options.set("gb28181.keepalive_ms", 1_000).set("gb28181.keepalive_count", 2));
+    let wrong = Device::start(&server, "--password wrong");
+    assert_eq!(wrong.wait("refused")["status"].as_u64().map(|status| status / 100), Some(4));
+    assert_eq!(server.gb("devices")["total"], 0);
+    server.wait_log("whose password was wrong", |line| line.contains(DEVICE) && line.contains("password"));
+    drop(wrong);
+    // The second device has a password of its own, and the first has not.
+    let two = Device::start(&server, "--devices 2 --keepalive-ms 100");
+    two.wait("registered");
+    two.wait("refused");
+    let right = Device::start(&server, "--devices 1 --keepalive-ms 100");
+    right.wait("registered");
+    drop(two);
+    right.leave();
+    let offline = server.wait_device(DEVICE, false);
+    assert!(offline["detail"].as_str().unwrap().contains("unregistered"), "{offline}");
+    let mut silent = Device::start(&server, "--keepalive-ms 100");
+    server.wait_device(DEVICE, true);
+    silent.command("vanish");
+    let offline = server.wait_device(DEVICE, false);
+    assert!(offline["detail"].as_str().unwrap().contains("keepalive"), "{offline}");
+    let refused = server.post_gb("play", &json!({ "device": DEVICE, "channel": CHANNEL }));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(server.delete_gb(&format!("devices/{DEVICE}")), 204);
+    let gone = request(server.control, "GET", &format!("/api/v1/gb28181/devices/{DEVICE}"), &[]);
+    assert_eq!(gone.status, 404);
+}
+
+/// The server's requests go over the connection that the device made; a connection that is lost is made anew.
+fn sip_over_tcp(runtime: Runtime) {
+    let server = Server::start_platform(platform(runtime));
+    let device = Device::start(&server, "--sip tcp --devices 2 --channels 2 --shared-socket --rate 500k");
+    server.wait_channels(DEVICE, 2);
+    assert_eq!(server.wait_device(&nth(DEVICE, 1), true)["transport"], "tcp");
+    for number in 0..2 {
+        let viewer = Viewer::open(&server, Over::HttpFlv, &format!("gb/{}/{}", nth(DEVICE, number), nth(CHANNEL, 2 * number)));
+        viewer.wait_frames(VIDEO, 5);
+    }
+    device.leave();
+    server.wait_device(DEVICE, false);
+    assert!(!server.log().contains(PASSWORD), "no password in the log");
+}
