@@ -5,7 +5,6 @@
 
 use super::call::{Call, Phase};
 use super::end::{Cause, End};
-use super::finish::way;
 use super::{Calls, Registry, Sent, refused};
 use crate::protocol::gb28181::platform::CallId;
 use crate::protocol::gb28181::platform::ask::{Channel, Refused, RefusedKind};
@@ -19,17 +18,17 @@ pub const PROBE_MS: u64 = 60_000;
 pub const DOUBT_MS: u64 = 2_000;
 
 impl Calls {
-    /// Asks, unless it is asked already.
+    /// Asks, unless it is asked already, or its device has no connection just now.
     pub(super) fn probe(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId) {
         let now = context.now();
+        self.wait(id, now.after_millis(PROBE_MS));
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.probed.is_none()) else { return };
+        let Ok(way) = registry.hop(&call.of.device) else { return };
         let Some(options) = call.dialog.as_mut().map(|dialog| dialog.request(Method::Options)) else { return };
-        let client = context.send(way(registry, call), options);
-        if let Some(client) = client {
+        if let Some(client) = context.send(way, options) {
             call.probed = Some(now);
             self.sent.insert(client, Sent::Probe(id));
         }
-        self.wait(id, now.after_millis(PROBE_MS));
     }
 
     pub(super) fn probe_answered(

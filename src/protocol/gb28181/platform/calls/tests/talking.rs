@@ -223,7 +223,7 @@ fn a_device_is_asked_whether_it_still_knows_the_talk() {
         let mut world = World::new();
         let (invite, answer) = accepted(&mut world);
         in_talk(&mut world, &invite, &answer, Method::Ack);
-        for _ in 0..if over.is_none() { 3 } else { 1 } {
+        for _ in 0..if over.is_none() { 2 } else { 1 } {
             world.pass(59_000);
             world.sent.clear();
             world.pass(1_000);
