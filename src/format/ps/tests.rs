@@ -423,9 +423,7 @@ fn broken_streams_are_survived() {
             }
             assert!(demuxer.held_bytes() <= HELD_BYTES_MAX, "seed {seed}");
         }
-        if seed % 8 == 0 {
-            assert_in_step_again(demuxer, &clips[*of], seed % 16 == 0, seed);
-        }
+        assert_in_step_again(demuxer, &clips[*of], seed % 2 == 0, seed);
     }
 }
 
@@ -439,15 +437,15 @@ fn assert_in_step_again(mut demuxer: PsDemuxer, clip: &Clip, is_told: bool, seed
     let style = Style { map: Some((if clip.codec == Codec::H265 { H265 } else { H264 }, G711A)), ..PLAIN };
     let unit = annex_b(&clip.sets, &clip.pictures[0].data);
     out.clear();
-    for number in 0..4 {
+    for number in 0..5 {
         let time = START + 3_600 * number;
         demuxer.push(Stamp::from_millis(10_000), &style.picture(true, time, time, &unit), &mut out);
         demuxer.frame_end(Stamp::from_millis(10_000), &mut out);
     }
-    // The first pack may be taken for the rest of a header that was cut. The last picture goes out when the next begins, if the sender is not
-    // believed any more. What was under way before may come too.
+    // The first pack may be taken for the rest of a header that was cut, and the last picture goes out when the next begins, if the sender is
+    // not believed any more: the three between are there. What was under way before may come too.
     let good = frames(&out, VIDEO).iter().filter(|frame| frame.data == clip.pictures[0].data).count();
-    assert!(good >= 2, "seed {seed}: {good}");
+    assert!(good >= 3, "seed {seed}: {good}");
 }
 
 /// As ffmpeg's muxer does: packs of 2,048 bytes, pictures begin anywhere in them, and their times are with the first that does.

@@ -72,6 +72,12 @@ pub struct Call {
     pub tickets: Vec<Ticket>,
     /// Numbers of MANSRTSP requests.
     pub controls: u32,
+    /// A viewer has begun it.
+    pub is_on_demand: bool,
+    /// Since when it is asked whether the device still knows it.
+    pub probed: Option<Stamp>,
+    /// It has answered that before: its silence says something.
+    pub answers_probes: bool,
 }
 
 impl Call {
@@ -105,6 +111,9 @@ impl Call {
             due: None,
             tickets: Vec::new(),
             controls: 0,
+            is_on_demand: false,
+            probed: None,
+            answers_probes: false,
         }
     }
 
