@@ -92,6 +92,8 @@ pub struct Link {
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
     telling: Option<ClientId>,
+    /// It has come as a device too: the two platforms register with each other.
+    pub is_below: bool,
 }
 
 /// What a change means for others.
@@ -134,6 +136,7 @@ impl Link {
             unsent: VecDeque::new(),
             unsent_bytes: 0,
             telling: None,
+            is_below: false,
         })
     }
 

@@ -10,6 +10,7 @@ mod calls;
 mod channels;
 mod link;
 mod questions;
+mod routing;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use self::channels::Channels;
 pub use self::channels::Ids;
 use self::link::{Change, Link};
 use self::questions::Question;
+use self::routing::Recent;
 use self::subscriptions::Subscription;
 use self::view::{UpstreamCallView, UpstreamView};
 use super::manscdp::{self, Body, Charset};
@@ -136,6 +138,9 @@ pub struct Cascade {
     looks_at_devices: bool,
     /// Of devices that are asked for their channels: how many answers are missing, and what has come.
     look: Option<questions::Look>,
+    /// Branches of requests that went to platforms above, and Call-IDs of requests that came from there.
+    branches: Recent,
+    call_ids: Recent,
     events: Vec<Event>,
     finishing: bool,
 }
@@ -163,6 +168,8 @@ impl Cascade {
             looks_at_devices: links.iter().any(|link| channels::shares_devices(&link.config)),
             begin_at: None,
             look: None,
+            branches: Recent::default(),
+            call_ids: Recent::default(),
             events: Vec::new(),
             finishing: false,
             links,
@@ -173,17 +180,6 @@ impl Cascade {
     /// What survives a restart.
     pub fn ids(&self) -> &Ids {
         self.channels.ids()
-    }
-
-    /// Whether a message is of a platform above: it comes from where that is, and, where it comes from another port, says its id.
-    pub fn is_for(&self, hop: Hop, bytes: &[u8]) -> bool {
-        self.links.iter().any(|link| match hop.carrier {
-            Carrier::Tcp(connection) => link.has_connection(connection),
-            Carrier::Udp => {
-                let is_there = hop.peer.ip().to_canonical() == link.address.ip().to_canonical();
-                is_there && (hop.peer.port() == link.address.port() || says(bytes, &link.config.id))
-            }
-        })
     }
 
     pub fn has_connection(&self, connection: ConnectionId) -> bool {
@@ -257,7 +253,12 @@ impl Cascade {
             self.event(clock, event, out);
         }
         self.events = events;
-        out.extend(self.transactions.take_sends().map(|(hop, bytes)| Output::Wish(Wish::Send { hop, bytes })));
+        for (hop, bytes) in self.transactions.take_sends() {
+            if let Some(branch) = routing::branch_of(&bytes) {
+                self.branches.add(branch);
+            }
+            out.push(Output::Wish(Wish::Send { hop, bytes }));
+        }
     }
 
     /// Lets one link do something, and follows what that means for its calls.
@@ -327,7 +328,7 @@ impl Cascade {
     fn event(&mut self, clock: Clock, event: Event, out: &mut Vec<Output>) {
         match event {
             Event::Request { id, hop, request } => self.request(clock, id, hop, request, out),
-            Event::Ack { invite, .. } => self.acknowledged(clock, invite),
+            Event::Ack { invite, .. } => self.acknowledged(clock, invite, out),
             Event::Cancelled { invite } => self.cancelled(clock, invite, out),
             Event::Unacknowledged { invite } => self.unacknowledged(clock, invite, out),
             Event::Response { id, response, .. } => self.response(clock, id, Some(&response), out),
@@ -352,13 +353,10 @@ impl Cascade {
     }
 
     fn request(&mut self, clock: Clock, id: ServerId, hop: Hop, request: Request, out: &mut Vec<Output>) {
-        let from = request.from_user().unwrap_or_default();
-        let is_it = |link: &Link| match hop.carrier {
-            Carrier::Tcp(connection) => link.has_connection(connection),
-            Carrier::Udp => link.address.ip().to_canonical() == hop.peer.ip().to_canonical(),
-        };
-        let at = self.links.iter().position(|link| is_it(link) && link.config.id == from);
-        let Some(at) = at.or_else(|| self.links.iter().position(|link| is_it(link) && link.address == hop.peer)) else {
+        if let Some(identity) = request.identity() {
+            self.call_ids.add(identity.call_id);
+        }
+        let Some(at) = self.link_of(hop, request.from_user().unwrap_or_default()) else {
             return self.world(clock, out).respond_with(id, &request, 403);
         };
         match request.method {
@@ -428,12 +426,4 @@ impl Cascade {
         let (link, mut world) = self.parts(clock, at, out);
         link.tell(&mut world, bodies)
     }
-}
-
-/// Whether the From of a message has that user: a look, not a reading.
-fn says(bytes: &[u8], id: &str) -> bool {
-    let head = String::from_utf8_lossy(bytes);
-    let mut lines = head.lines().take_while(|line| !line.is_empty());
-    let from = lines.find(|line| ["from:", "f:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name)));
-    from.is_some_and(|line| line.contains(&format!("sip:{id}@")) || line.contains(&format!("sip:{id}>")))
 }

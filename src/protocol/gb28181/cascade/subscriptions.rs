@@ -29,7 +29,7 @@ const EXPIRES_S_MAX: u32 = 86_400 * 7;
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub upstream: usize,
-    dialog: Dialog,
+    pub dialog: Dialog,
     /// The value of its header `Event`.
     event: String,
     expires: Stamp,

@@ -48,6 +48,8 @@ struct Rig {
     responses: Vec<Response>,
     wishes: Vec<Output>,
     next: u32,
+    /// Whether it acknowledges answers to its calls.
+    acknowledges: bool,
     /// Events of the upper's client transactions.
     dialog: Option<Dialog>,
 }
@@ -94,6 +96,7 @@ impl Rig {
             responses: Vec::new(),
             wishes: Vec::new(),
             next: 0,
+            acknowledges: true,
             dialog: None,
         }
     }
@@ -266,6 +269,7 @@ impl Rig {
         self.carry(Vec::new());
         if let (true, Some(last)) = (is_invite, self.responses[before..].last())
             && last.is_success()
+            && self.acknowledges
         {
             let dialog = Dialog::of_answer(&request, last).unwrap();
             self.above.ack(self.back, sent.unwrap(), dialog.ack());
@@ -273,6 +277,21 @@ impl Rig {
             self.carry(Vec::new());
         }
         self.responses[before..].last().cloned().unwrap_or_else(|| request.response(100))
+    }
+
+    /// Acknowledges the last answer, which has come later than the call.
+    fn acknowledge(&mut self) {
+        let response = self.responses.last().unwrap().clone();
+        let mut invite = Request::new(Method::Invite, "sip:x@y");
+        for name in ["From", "To", "Call-ID", "CSeq"] {
+            invite.headers.push(name, response.headers.get(name).unwrap());
+        }
+        let dialog = Dialog::of_answer(&invite, &response).unwrap();
+        let sent = self.above.invite(self.now, self.back, invite);
+        self.above.take_sends().for_each(drop);
+        self.above.ack(self.back, sent.unwrap(), dialog.ack());
+        self.dialog = Some(dialog);
+        self.carry(Vec::new());
     }
 
     fn query(&mut self, device: &str, body: Body) -> u16 {
@@ -560,7 +579,7 @@ fn a_stream_is_sent_to_where_the_offer_says() {
             "m=video 30000 RTP/AVP 96 98\r\n",
             Transport::Udp { to: ([198, 51, 100, 9], 30_000).into() },
             Ok(20_000),
-            "m=video 20000 RTP/AVP 96\r\n",
+            "m=video 9 RTP/AVP 96\r\n",
             None,
         ),
         (
@@ -582,7 +601,8 @@ fn a_stream_is_sent_to_where_the_offer_says() {
         let mut rig = Rig::registered(&["live/*"]);
         rig.input(Input::Streams(vec![key("live/a")]));
         let id = rig.stream_id("live/a");
-        assert_eq!(rig.offer(&id, media).status, 100);
+        let is_udp = matches!(transport, Transport::Udp { .. });
+        assert_eq!(rig.offer(&id, media).status, if is_udp { 200 } else { 100 });
         let (call, request) = rig.open_senders().remove(0);
         assert_eq!((request.key, request.transport, request.ssrc), (key("live/a"), transport, 200_000_001));
         rig.input(Input::SenderOpened { call, port });
@@ -606,17 +626,6 @@ fn running(rig: &mut Rig) -> CallId {
     rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n");
     let (call, _) = rig.open_senders().remove(0);
     rig.input(Input::SenderOpened { call, port: Ok(20_000) });
-    let response = rig.responses.last().unwrap().clone();
-    let mut invite = Request::new(Method::Invite, &format!("sip:{id}@192.0.2.1:5060"));
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        invite.headers.push(name, response.headers.get(name).unwrap());
-    }
-    let dialog = Dialog::of_answer(&invite, &response).unwrap();
-    let sent = rig.above.invite(rig.now, rig.back, invite);
-    rig.above.take_sends().for_each(drop);
-    rig.above.ack(rig.back, sent.unwrap(), dialog.ack());
-    rig.dialog = Some(dialog);
-    rig.carry(Vec::new());
     call
 }
 
@@ -646,7 +655,7 @@ fn either_side_hangs_up() {
 
 #[test]
 fn what_cannot_be_called_has_a_status() {
-    let udp = "m=video 30000 RTP/AVP 96\r\n";
+    let udp = "m=video 30000 TCP/RTP/AVP 96\r\n";
     let mut rig = Rig::of(Upstream { calls_max: 1, ..upstream(&["live/*", "other/a"]) });
     rig.input(Input::Timeout);
     rig.input(Input::Streams(vec![key("live/a")]));
@@ -675,6 +684,35 @@ fn what_cannot_be_called_has_a_status() {
 }
 
 #[test]
+fn over_udp_nothing_is_sent_before_the_answer_is_acknowledged() {
+    let mut rig = Rig::registered(&["live/*"]);
+    rig.input(Input::Streams(vec![key("live/a")]));
+    let id = rig.stream_id("live/a");
+    rig.acknowledges = false;
+    assert_eq!(rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n").status, 200);
+    assert_eq!(rig.open_senders().len(), 0);
+    rig.pass(33_000);
+    assert_eq!((rig.open_senders().len(), rig.closed_senders().len()), (0, 0), "nobody has acknowledged");
+    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].state, "ended");
+    rig.acknowledges = true;
+    for port in [Ok(20_000), Err("no port is left".to_owned())] {
+        rig.wishes.clear();
+        let is_ended = port.is_err();
+        assert_eq!(rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n").status, 200);
+        let (call, _) = rig.open_senders().remove(0);
+        let byes = rig.requests.iter().filter(|request| request.method == Method::Bye).count();
+        rig.input(Input::SenderOpened { call, port });
+        let more = rig.requests.iter().filter(|request| request.method == Method::Bye).count() - byes;
+        assert_eq!(more, usize::from(is_ended));
+    }
+    rig.wishes.clear();
+    rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n");
+    assert_eq!(rig.open_senders().len(), 1);
+    rig.pass(31_000);
+    assert_eq!(rig.closed_senders().len(), 1, "no shard has answered");
+}
+
+#[test]
 fn a_call_that_is_cancelled_closes_what_it_has_opened() {
     let mut rig = Rig::registered(&["live/*"]);
     rig.input(Input::Streams(vec![key("live/a")]));
@@ -684,7 +722,7 @@ fn a_call_that_is_cancelled_closes_what_it_has_opened() {
     invite.headers.push("To", &format!("<sip:{id}@3402000000>"));
     invite.headers.push("Call-ID", "cancelled");
     invite.headers.push("CSeq", "1 INVITE");
-    invite.set_body("APPLICATION/SDP", "v=0\r\nc=IN IP4 198.51.100.9\r\nm=video 30000 RTP/AVP 96\r\n");
+    invite.set_body("APPLICATION/SDP", "v=0\r\nc=IN IP4 198.51.100.9\r\nm=video 30000 TCP/RTP/AVP 96\r\n");
     let sent = rig.above.invite(rig.now, rig.back, invite).unwrap();
     rig.carry(Vec::new());
     let (call, _) = rig.open_senders().remove(0);
@@ -732,6 +770,7 @@ fn a_device_is_called_first_and_its_refusal_is_the_answer() {
     rig.offer(DOOR, udp);
     let (ticket, _) = rig.asked().unwrap();
     rig.input(Input::Answered { ticket, answer: call_view(4, &format!("gb/{NVR}/{DOOR}")) });
+    rig.acknowledge();
     assert_eq!(rig.open_senders()[0].1.key, key(&format!("gb/{NVR}/{DOOR}")));
     rig.look_at_door(false);
     assert_eq!(rig.offer(DOOR, udp).status, 480);
@@ -749,15 +788,11 @@ fn a_recording_is_played_controlled_and_ends() {
     let (ticket, ask) = rig.asked().unwrap();
     assert!(matches!(ask, Ask::Playback { from_unix_s: 1_767_283_200, to_unix_s: 1_767_286_800, .. }), "{ask:?}");
     rig.input(Input::Answered { ticket, answer: call_view(4, "gb/playback/4") });
+    rig.acknowledge();
     let (call, request) = rig.open_senders().remove(0);
     assert_eq!((request.key, request.ssrc), (key("gb/playback/4"), 1_200_000_001));
     rig.input(Input::SenderOpened { call, port: Ok(20_000) });
-    let answer = rig.responses.last().unwrap().clone();
-    let mut invite = Request::new(Method::Invite, "sip:x@y");
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        invite.headers.push(name, answer.headers.get(name).unwrap());
-    }
-    let mut dialog = Dialog::of_answer(&invite, &answer).unwrap();
+    let mut dialog = rig.dialog.clone().unwrap();
     let mut info = dialog.request(Method::Info);
     info.set_body("Application/MANSRTSP", mansrtsp::Request::Pause.write(4));
     rig.send_above(info);
