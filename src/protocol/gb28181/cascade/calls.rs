@@ -4,6 +4,9 @@
 //! there. Media goes by UDP, once the answer is acknowledged, or by TCP with either side connecting. Answers: 404 for what it is not shown, 480 for what is offline, 486
 //! above `calls_max`, 488 for an offer without a program stream. A call is over with BYE of either side: ours where the source is lost.
 //!
+//! While a call runs, the platform above is asked each [`PROBE_MS`] whether it knows it still (OPTIONS, RFC 3261 §12.2.1.2): 408, 481, and
+//! silence where it has answered before or has registered us anew, end it.
+//!
 //! Limits: `calls_max`, [`ASK_MS`], [`STREAM_WAIT_MS`]. Not here: how media is sent (`sender`).
 
 use std::net::SocketAddr;
@@ -22,8 +25,8 @@ use crate::protocol::gb28181::sdp::{self, Description, Kind, Setup};
 use crate::protocol::gb28181::sender::{Request as SenderRequest, Transport};
 use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::dialog::Dialog;
-use crate::protocol::gb28181::sip::message::{Method, Request, reason_of};
-use crate::protocol::gb28181::sip::transaction::ServerId;
+use crate::protocol::gb28181::sip::message::{Method, Request, Response, reason_of};
+use crate::protocol::gb28181::sip::transaction::{ClientId, ServerId};
 use crate::protocol::gb28181::{mansrtsp, sip};
 use crate::session::{Sending, SendingState, StreamKey};
 
@@ -33,6 +36,8 @@ pub const ASK_MS: u64 = 30_000;
 pub const STREAM_WAIT_MS: u64 = 15_000;
 /// How long the end of a playback waits for the platform above to hang up.
 const END_MS: u64 = 5_000;
+/// How often a platform above is asked whether it still knows a call.
+pub const PROBE_MS: u64 = 60_000;
 const SDP: &str = "APPLICATION/SDP";
 const MANSRTSP: &str = "Application/MANSRTSP";
 /// Where nothing listens: the port of who connects.
@@ -75,12 +80,17 @@ pub(super) struct Call {
     to: Option<SocketAddr>,
     bytes: u64,
     sends: bool,
+    probe: Option<ClientId>,
+    next_probe: Stamp,
+    /// The platform above may have begun anew since it made the call.
+    is_doubted: bool,
 }
 
 impl Call {
     pub fn next_timeout(&self) -> Option<Stamp> {
         match self.phase {
             Phase::Invited(until) | Phase::Starting(until) | Phase::Ending(until) => Some(until),
+            Phase::Confirmed if self.probe.is_none() => Some(self.next_probe),
             Phase::Answered | Phase::Confirmed => None,
         }
     }
@@ -217,6 +227,9 @@ impl Cascade {
                 detail: "invited".to_owned(),
                 bytes: 0,
                 sends: false,
+                probe: None,
+                next_probe: clock.now.after_millis(PROBE_MS),
+                is_doubted: false,
             },
         );
         let options = CallOptions::default();
@@ -367,6 +380,7 @@ impl Cascade {
         }
     }
 
+    /// Whatever its number: who hangs up and has begun anew may count from the beginning.
     pub(super) fn bye(&mut self, clock: Clock, at: usize, id: ServerId, request: &Request, out: &mut Vec<Output>) {
         let found = self.of_dialog(at, request);
         let status = if found.is_some() { 200 } else { 481 };
@@ -383,7 +397,7 @@ impl Cascade {
 
     /// Whether a request belongs to a call or a subscription.
     pub(super) fn has_dialog(&self, at: usize, request: &Request) -> bool {
-        let subscribes = |known: &Subscription| known.upstream == at && known.dialog.has(request);
+        let subscribes = |known: &Subscription| known.is_of(at, request);
         self.of_dialog(at, request).is_some() || self.subscriptions.iter().any(subscribes)
     }
 
@@ -432,9 +446,56 @@ impl Cascade {
         for id in all {
             match self.calls.get(&id).map(|call| call.phase) {
                 Some(Phase::Invited(_)) => self.fail(clock, id, 408, "nothing came of it", out),
+                Some(Phase::Confirmed) => self.probe(clock, id, out),
                 Some(Phase::Starting(_)) => self.hang_up(clock, id, "no sender has begun", out),
                 _ => self.hang_up(clock, id, "the recording is at its end", out),
             }
+        }
+    }
+
+    /// Asks the platform above whether it still knows a call.
+    fn probe(&mut self, clock: Clock, id: CallId, out: &mut Vec<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.next_probe = clock.now.after_millis(PROBE_MS);
+        // Without a way there the link says when there is one again.
+        let Some(hop) = self.links[call.upstream].hop else { return };
+        let Some(request) = call.dialog.as_mut().map(|dialog| dialog.request(Method::Options)) else { return };
+        let answer_ms = self.section.answer_ms;
+        let world = self.world(clock, out);
+        let probe = world.transactions.request(world.now, hop, request, answer_ms);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.probe = probe;
+        }
+    }
+
+    pub(super) fn probe_of(&self, client: ClientId) -> Option<CallId> {
+        self.calls.iter().find(|(_, call)| call.probe == Some(client)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn probed(&mut self, clock: Clock, id: CallId, response: Option<&Response>, out: &mut Vec<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let link = &mut self.links[call.upstream];
+        call.probe = None;
+        match response.map(|response| response.status) {
+            Some(408 | 481) => self.hang_up(clock, id, "the platform above does not know it any more", out),
+            Some(_) => (link.answers_options, call.is_doubted) = (true, false),
+            // Not all answer OPTIONS.
+            None if link.answers_options || call.is_doubted => {
+                self.hang_up(clock, id, "the platform above does not say whether it still knows it", out);
+            }
+            None => {}
+        }
+    }
+
+    /// A platform above has registered us anew: perhaps it has forgotten its calls.
+    pub(super) fn doubt_calls(&mut self, clock: Clock, at: usize, out: &mut Vec<Output>) {
+        let is_old = |call: &Call| call.upstream == at && call.phase == Phase::Confirmed;
+        let old: Vec<CallId> = self.calls.iter().filter(|(_, call)| is_old(call)).map(|(id, _)| *id).collect();
+        for id in old {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.is_doubted = true;
+            }
+            self.probe(clock, id, out);
         }
     }
 

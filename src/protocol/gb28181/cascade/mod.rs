@@ -196,7 +196,7 @@ impl Cascade {
         }
         let begin_at = self.begin_at.unwrap_or_default();
         let links = self.links.iter().filter_map(Link::next_timeout).map(|due| due.max(begin_at));
-        let subscriptions = self.subscriptions.iter().map(Subscription::next_timeout);
+        let subscriptions = self.subscriptions.iter().filter_map(Subscription::next_timeout);
         let calls = self.calls.values().filter_map(Call::next_timeout);
         let look = (self.looks_at_devices && self.look.is_none()).then_some(self.next_look);
         let list = (!self.lists_streams).then_some(Stamp::ZERO);
@@ -271,8 +271,15 @@ impl Cascade {
     ) {
         let Some(at) = self.links.iter().position(is_it) else { return };
         let (link, mut world) = self.parts(clock, at, out);
-        if act(link, &mut world) == Change::Lost {
-            self.lost(clock, at, out);
+        let change = act(link, &mut world);
+        self.changed(clock, at, change, out);
+    }
+
+    fn changed(&mut self, clock: Clock, at: usize, change: Change, out: &mut Vec<Output>) {
+        match change {
+            Change::None => {}
+            Change::Lost => self.lost(clock, at, out),
+            Change::Anew => self.doubt_calls(clock, at, out),
         }
     }
 
@@ -309,7 +316,7 @@ impl Cascade {
             self.next_look = clock.now.after_millis(LOOK_MS);
             self.look_at_devices(out);
         }
-        self.expire_subscriptions(clock);
+        self.expire_subscriptions(clock, out);
         self.expire_calls(clock, out);
     }
 
@@ -343,11 +350,12 @@ impl Cascade {
     fn response(&mut self, clock: Clock, id: ClientId, response: Option<&Response>, out: &mut Vec<Output>) {
         for at in 0..self.links.len() {
             let (link, mut world) = self.parts(clock, at, out);
-            match link.answered(&mut world, id, response) {
-                Some(Change::Lost) => return self.lost(clock, at, out),
-                Some(Change::None) => return,
-                None => {}
+            if let Some(change) = link.answered(&mut world, id, response) {
+                return self.changed(clock, at, change, out);
             }
+        }
+        if let Some(call) = self.probe_of(id) {
+            return self.probed(clock, call, response, out);
         }
         self.notified(clock, id, response, out);
     }
@@ -414,7 +422,7 @@ impl Cascade {
                 keepalives_missed: link.missed,
                 channels: channels.len(),
                 channels_online: channels.iter().filter(|shown| shown.online).count(),
-                subscriptions: self.subscriptions.iter().filter(|subscription| subscription.upstream == at).count(),
+                subscriptions: self.subscriptions.iter().filter(|known| known.upstream == at && !known.is_over).count(),
                 calls: running.chain(over).collect(),
             }
         };

@@ -29,6 +29,10 @@ enum Mood {
     Refuses(u16),
     /// Everything else gets this.
     RefusesMessages(u16),
+    /// Registrations get this, with a challenge that ends like that.
+    Challenges(u16, &'static str),
+    /// OPTIONS get this, or no answer.
+    Probes(Option<u16>),
 }
 
 struct Rig {
@@ -177,7 +181,9 @@ impl Rig {
             match event {
                 Event::Request { id, request, .. } => {
                     let response = self.answer(&request);
-                    self.above.respond(self.now, id, &response);
+                    if request.method != Method::Options || self.mood != Mood::Probes(None) {
+                        self.above.respond(self.now, id, &response);
+                    }
                     self.requests.push(request);
                 }
                 Event::Response { response, .. } => self.responses.push(response),
@@ -189,7 +195,13 @@ impl Rig {
 
     fn answer(&mut self, request: &Request) -> Response {
         let status = match (&request.method, self.mood) {
-            (Method::Register, Mood::Good | Mood::RefusesMessages(_)) => {
+            (Method::Register, Mood::Challenges(status, end)) => {
+                let mut response = request.response(status);
+                let name = if status == 407 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+                response.headers.push(name, &format!("Digest realm=\"x\",nonce=\"n{}\"{end}", self.requests.len()));
+                return response;
+            }
+            (Method::Register, Mood::Good | Mood::RefusesMessages(_) | Mood::Probes(_)) => {
                 self.registers.push(request.clone());
                 let verdict = self.challenges.check(self.now, request, OWN, "secret", &mut self.nonce);
                 if verdict != Verdict::Right {
@@ -202,6 +214,7 @@ impl Rig {
                 return response;
             }
             (Method::Register, Mood::Refuses(status)) | (_, Mood::RefusesMessages(status)) => status,
+            (Method::Options, Mood::Probes(Some(status))) => status,
             _ => 200,
         };
         if let Ok((message, _)) = manscdp::decode(&request.body) {
@@ -826,7 +839,7 @@ fn subscribers_are_told_what_changes() {
     let events = |rig: &mut Rig| -> Vec<(String, Option<ItemEvent>)> {
         let all = std::mem::take(&mut rig.notified);
         let items = all.into_iter().flat_map(|(state, message)| {
-            assert!(state.starts_with("active;expires="), "{state}");
+            assert!(state.starts_with("active;expires=") || state == "terminated;reason=timeout", "{state}");
             let Body::Notify(Notify::Catalog(catalog)) = message.body else { panic!("{message:?}") };
             catalog.items
         });
@@ -858,6 +871,107 @@ fn subscribers_are_told_what_changes() {
     rig.notified.clear();
     rig.input(Input::Streams(vec![]));
     assert_eq!(events(&mut rig), []);
+}
+
+#[test]
+fn a_subscription_is_told_of_its_refresh_and_of_its_end() {
+    for is_over_by_time in [false, true] {
+        let mut rig = Rig::registered(&["live/*", "other/gate"]);
+        let query = Message { sn: 3, device: OWN.to_owned(), body: Body::Query(Query::CATALOG) };
+        let body = manscdp::encode(&query, Charset::default());
+        let headers = [("Event", "Catalog;id=1"), ("Expires", "600")];
+        let answer = rig.ask_above(Method::Subscribe, OWN, &headers, Some((link::MANSCDP, body.clone())));
+        let mut request = Request::new(Method::Subscribe, "sip:x@y");
+        for name in ["From", "To", "Call-ID", "CSeq"] {
+            request.headers.push(name, answer.headers.get(name).unwrap());
+        }
+        let mut dialog = Dialog::of_answer(&request, &answer).unwrap();
+        let mut again = |rig: &mut Rig, expires: &str| {
+            let mut request = dialog.request(Method::Subscribe);
+            request.headers.push("Event", "Catalog;id=1");
+            request.headers.push("Expires", expires);
+            assert_eq!(rig.send_above(request).status, 200);
+        };
+        let states =
+            |rig: &mut Rig| -> Vec<String> { std::mem::take(&mut rig.notified).into_iter().map(|(state, _)| state).collect() };
+        assert_eq!(states(&mut rig), ["active;expires=600;retry-after=0"]);
+        again(&mut rig, "300");
+        assert_eq!(states(&mut rig), ["active;expires=300;retry-after=0"]);
+        if is_over_by_time {
+            rig.pass(300_000);
+        } else {
+            again(&mut rig, "0");
+        }
+        assert_eq!(states(&mut rig), ["terminated;reason=timeout"], "{is_over_by_time}");
+        assert!(rig.cascade.subscriptions.is_empty());
+        rig.input(Input::Streams(vec![key("other/gate")]));
+        assert_eq!(states(&mut rig).len(), 0);
+    }
+}
+
+#[test]
+fn challenges_are_answered_twice_at_most_and_each_as_it_is_asked() {
+    let asked = |rig: &Rig, name: &str| rig.requests.iter().filter(|request| request.headers.get(name).is_some()).count();
+    let mut rig = Rig::new(&[]);
+    rig.mood = Mood::Challenges(401, ",stale=true");
+    rig.input(Input::Timeout);
+    assert_eq!((rig.requests.len(), asked(&rig, "Authorization"), rig.state()), (3, 2, "waiting"));
+    let detail = "each challenge is said to be too old when it is answered; tried again 60 s later";
+    assert_eq!(rig.detail(), detail);
+    rig.pass(59_000);
+    assert_eq!(rig.requests.len(), 3);
+
+    let mut rig = Rig::new(&[]);
+    rig.mood = Mood::Challenges(407, "");
+    rig.input(Input::Timeout);
+    assert_eq!((asked(&rig, "Authorization"), asked(&rig, "Proxy-Authorization")), (0, 1));
+
+    // The last nonce is spent: the goodbye begins without one.
+    let mut rig = Rig::registered(&[]);
+    rig.input(Input::Finishing);
+    let last: Vec<bool> = rig.registers[2..].iter().map(|request| request.headers.get("Authorization").is_some()).collect();
+    assert_eq!((last, rig.state()), (vec![false, true], "gone"));
+}
+
+#[test]
+fn a_call_that_the_platform_above_has_forgotten_is_over() {
+    let probes = |rig: &Rig| rig.requests.iter().filter(|request| request.method == Method::Options).count();
+    // It answers, so it knows the call, and then does not know it.
+    for (mood, is_over) in [(Mood::Good, false), (Mood::Probes(Some(481)), true), (Mood::Probes(Some(408)), true)] {
+        let mut rig = Rig::registered(&["live/*"]);
+        let call = running(&mut rig);
+        rig.pass(59_000);
+        assert_eq!(probes(&rig), 0);
+        rig.mood = mood;
+        rig.pass(2_000);
+        assert_eq!((probes(&rig), rig.closed_senders().contains(&call)), (1, is_over));
+    }
+    // Silence means something where OPTIONS were answered before.
+    for has_answered in [false, true] {
+        let mut rig = Rig::registered(&["live/*"]);
+        let call = running(&mut rig);
+        rig.mood = if has_answered { Mood::Good } else { Mood::Probes(None) };
+        rig.pass(61_000);
+        rig.mood = Mood::Probes(None);
+        rig.pass(66_000);
+        assert_eq!(rig.closed_senders().contains(&call), has_answered);
+        // Whoever hangs up may count its requests anew.
+        if !has_answered {
+            let mut bye = rig.dialog.clone().unwrap().request(Method::Bye);
+            bye.headers.set("CSeq", "1 BYE");
+            assert_eq!((rig.send_above(bye).status, rig.closed_senders()), (200, vec![call]));
+        }
+    }
+    // Registered anew: silence is enough.
+    for (mood, is_over) in [(Mood::Probes(None), true), (Mood::Good, false)] {
+        let mut rig = Rig::of(Upstream { transport: SipTransport::Tcp, ..upstream(&["live/*"]) });
+        rig.input(Input::Timeout);
+        running(&mut rig);
+        rig.input(Input::Closed(ConnectionId(7)));
+        rig.mood = mood;
+        rig.pass(10_000);
+        assert_eq!((rig.state(), rig.closed_senders().len()), ("online", usize::from(is_over)));
+    }
 }
 
 #[test]
