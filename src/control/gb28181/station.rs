@@ -73,6 +73,10 @@ impl<P: Brain> Brain for Station<P> {
             Input::Message { hop, bytes } if self.cascade.is_for(hop, bytes) => {
                 self.tell_cascade(clock, cascade::Input::Message { hop, bytes }, &mut todo);
             }
+            Input::Message { hop, bytes } => {
+                self.tell_platform(clock, Input::Message { hop, bytes }, &mut todo);
+                self.cascade.device_has_said(bytes);
+            }
             Input::Closed(connection) => {
                 if self.cascade.has_connection(connection) {
                     self.tell_cascade(clock, cascade::Input::Closed(connection), &mut todo);

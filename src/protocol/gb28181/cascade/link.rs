@@ -5,14 +5,17 @@
 //! without an answer, or one that is refused, and it registers anew. Not here: what is said in between (`answers`, `calls`).
 
 use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::World;
+use super::answers::{CONNECTION_PART_BYTES_MAX, PART_BYTES_MAX, written_bytes};
+use super::channels::Channels;
 use crate::config::{Gb28181, SipTransport, Upstream};
 use crate::media::Stamp;
-use crate::protocol::gb28181::manscdp::{self, Body, Charset, Keepalive, Notify};
+use crate::protocol::gb28181::manscdp::{self, Body, Catalog, Charset, Item, Keepalive, Notify};
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::sip::digest::Challenge;
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
@@ -26,6 +29,8 @@ pub const KEEPALIVES_MISSED_MAX: u32 = 3;
 const ROUNDS_MAX: u32 = 2;
 /// What waits to be told to the platform above, one after the other.
 pub const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Catalogs that wait to be told, beside all else.
+pub const CATALOGS_MAX: usize = 4;
 pub const MANSCDP: &str = "Application/MANSCDP+xml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,38 @@ type Names = (&'static str, &'static str);
 const OF_SERVER: Names = ("WWW-Authenticate", "Authorization");
 const OF_PROXY: Names = ("Proxy-Authenticate", "Proxy-Authorization");
 
+/// A catalog that is told part by part. The ids are all that is kept of it: there may be tens of thousands.
+#[derive(Debug)]
+pub struct CatalogAnswer {
+    /// Of the question.
+    sn: u64,
+    device: String,
+    /// How many items all parts have.
+    sum: u32,
+    ids: Peekable<std::vec::IntoIter<String>>,
+}
+
+impl CatalogAnswer {
+    pub fn new(sn: u64, device: String, ids: Vec<String>) -> Self {
+        CatalogAnswer { sn, device, sum: ids.len() as u32, ids: ids.into_iter().peekable() }
+    }
+
+    /// The items of the next part: one at least, if there is one left.
+    fn next_items(&mut self, channels: &Channels, config: &Upstream, bytes_max: usize) -> Vec<Item> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while let Some(id) = self.ids.peek() {
+            let item = channels.item_of(config, id);
+            bytes += written_bytes::<Item>(item.bytes());
+            if bytes > bytes_max && !items.is_empty() {
+                break;
+            }
+            items.push(item);
+            self.ids.next();
+        }
+        items
+    }
+}
+
 #[derive(Debug)]
 pub struct Link {
     pub config: Upstream,
@@ -98,6 +135,8 @@ pub struct Link {
     sn: u64,
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
+    /// Told when nothing else waits.
+    pub catalogs: VecDeque<CatalogAnswer>,
     telling: Option<ClientId>,
     /// It has come as a device too: the two platforms register with each other.
     pub is_below: bool,
@@ -146,6 +185,7 @@ impl Link {
             sn: 0,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
+            catalogs: VecDeque::new(),
             telling: None,
             is_below: false,
             answers_options: false,
@@ -218,7 +258,12 @@ impl Link {
         self.state = State::Waiting;
         (self.registered, self.expires, self.refresh_at) = (None, None, None);
         (self.register, self.keepalive, self.telling, self.missed) = (None, None, None, 0);
+        self.forget_unsent();
+    }
+
+    fn forget_unsent(&mut self) {
         self.unsent.clear();
+        self.catalogs.clear();
         self.unsent_bytes = 0;
     }
 
@@ -297,13 +342,48 @@ impl Link {
         true
     }
 
+    pub fn has_room_for_catalog(&self) -> bool {
+        self.catalogs.len() < CATALOGS_MAX
+    }
+
+    /// Tells the platform above a catalog, part by part, after everything else that waits.
+    pub fn tell_catalog(&mut self, world: &mut World<'_>, answer: CatalogAnswer) {
+        self.catalogs.push_back(answer);
+        self.tell_next(world);
+    }
+
     fn tell_next(&mut self, world: &mut World<'_>) {
-        if self.telling.is_none()
-            && let Some(body) = self.unsent.pop_front()
-        {
-            self.unsent_bytes -= body.len();
+        if self.telling.is_some() {
+            return;
+        }
+        let body = match self.unsent.pop_front() {
+            Some(body) => {
+                self.unsent_bytes -= body.len();
+                Some(body)
+            }
+            None => self.next_part(world.channels),
+        };
+        if let Some(body) = body {
             self.telling = self.send(world, body);
         }
+    }
+
+    fn next_part(&mut self, channels: &Channels) -> Option<Bytes> {
+        let bytes_max = self.part_bytes_max();
+        let mut answer = self.catalogs.pop_front()?;
+        let items = answer.next_items(channels, &self.config, bytes_max);
+        let (sn, device) = (answer.sn, answer.device.clone());
+        let catalog = Catalog { sum: Some(answer.sum), items };
+        if answer.ids.peek().is_some() {
+            self.catalogs.push_front(answer);
+        }
+        Some(self.body(device, Some(sn), Body::Response(manscdp::Response::Catalog(catalog))))
+    }
+
+    /// How long a part of an answer may be.
+    pub fn part_bytes_max(&self) -> usize {
+        let is_udp = self.hop.is_none_or(|hop| hop.carrier == Carrier::Udp);
+        if is_udp { PART_BYTES_MAX } else { CONNECTION_PART_BYTES_MAX }
     }
 
     /// Whether the answer was to a request of this link; `response`: `None` if there is none.
@@ -320,8 +400,7 @@ impl Link {
             self.telling = None;
             if response.is_none() {
                 // What is left of the answer would find nobody either.
-                self.unsent.clear();
-                self.unsent_bytes = 0;
+                self.forget_unsent();
             }
             self.tell_next(world);
             return Some(Change::None);

@@ -92,6 +92,7 @@ pub enum Output {
 /// What one step needs beside what it is about.
 pub(super) struct World<'a> {
     now: Stamp,
+    channels: &'a Channels,
     transactions: &'a mut Transactions,
     tokens: &'a mut Tokens,
     out: &'a mut Vec<Output>,
@@ -136,8 +137,9 @@ pub struct Cascade {
     /// When it registers: not before it is known which streams there are, because the catalog is asked for at once. `None`: not yet settled.
     begin_at: Option<Stamp>,
     looks_at_devices: bool,
-    /// Of devices that are asked for their channels: how many answers are missing, and what has come.
     look: Option<questions::Look>,
+    /// What was found by the looks before.
+    below: questions::Below,
     /// Branches of requests that went to platforms above, and Call-IDs of requests that came from there.
     branches: Recent,
     call_ids: Recent,
@@ -168,6 +170,7 @@ impl Cascade {
             looks_at_devices: links.iter().any(|link| channels::shares_devices(&link.config)),
             begin_at: None,
             look: None,
+            below: questions::Below::default(),
             branches: Recent::default(),
             call_ids: Recent::default(),
             events: Vec::new(),
@@ -232,13 +235,8 @@ impl Cascade {
                 });
             }
             Input::Streams(keys) => {
-                let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
-                let is_news = self.channels.set_streams(keys, &upstreams);
-                if self.channels.take_new() {
-                    out.push(Output::Wish(Wish::Save));
-                }
-                if is_news {
-                    self.channels_changed(clock, out);
+                if !self.channels.are_same(&keys) {
+                    self.streams_changed(clock, keys, out);
                 }
                 if self.begin_at.replace(Stamp::ZERO) != Some(Stamp::ZERO) {
                     self.timeout(clock, out);
@@ -284,13 +282,13 @@ impl Cascade {
     }
 
     fn parts<'a>(&'a mut self, clock: Clock, at: usize, out: &'a mut Vec<Output>) -> (&'a mut Link, World<'a>) {
-        let Cascade { links, transactions, tokens, .. } = self;
-        (&mut links[at], World { now: clock.now, transactions, tokens, out })
+        let Cascade { links, channels, transactions, tokens, .. } = self;
+        (&mut links[at], World { now: clock.now, channels, transactions, tokens, out })
     }
 
     fn world<'a>(&'a mut self, clock: Clock, out: &'a mut Vec<Output>) -> World<'a> {
-        let Cascade { transactions, tokens, .. } = self;
-        World { now: clock.now, transactions, tokens, out }
+        let Cascade { channels, transactions, tokens, .. } = self;
+        World { now: clock.now, channels, transactions, tokens, out }
     }
 
     /// A platform above does not answer any more.
@@ -314,10 +312,21 @@ impl Cascade {
         }
         if self.looks_at_devices && self.look.is_none() && clock.now >= self.next_look {
             self.next_look = clock.now.after_millis(LOOK_MS);
-            self.look_at_devices(out);
+            self.look_at_devices(clock.now, out);
         }
         self.expire_subscriptions(clock, out);
         self.expire_calls(clock, out);
+    }
+
+    fn streams_changed(&mut self, clock: Clock, keys: Vec<StreamKey>, out: &mut Vec<Output>) {
+        let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
+        let is_news = self.channels.set_streams(keys, &upstreams);
+        if self.channels.take_new() {
+            out.push(Output::Wish(Wish::Save));
+        }
+        if is_news {
+            self.channels_changed(clock, out);
+        }
     }
 
     fn finish(&mut self, clock: Clock, out: &mut Vec<Output>) {
@@ -409,7 +418,7 @@ impl Cascade {
         let view = |(at, link): (usize, &Link)| {
             let running = self.calls.values().rev().filter(|call| call.upstream == at).map(|call| call.view(now));
             let over = self.calls_over.iter().rev().filter(|(of, _)| *of == at).map(|(_, call)| call.clone());
-            let channels = self.channels.shown(&link.config);
+            let (channels, channels_online) = self.channels.count(&link.config);
             UpstreamView {
                 id: link.config.id.clone(),
                 address: link.address.to_string(),
@@ -420,8 +429,8 @@ impl Cascade {
                 expires_ms: link.expires.map(|at| at.millis_since(now)),
                 keepalive_age_ms: link.kept_alive.map(|at| now.millis_since(at)),
                 keepalives_missed: link.missed,
-                channels: channels.len(),
-                channels_online: channels.iter().filter(|shown| shown.online).count(),
+                channels,
+                channels_online,
                 subscriptions: self.subscriptions.iter().filter(|known| known.upstream == at && !known.is_over).count(),
                 calls: running.chain(over).collect(),
             }

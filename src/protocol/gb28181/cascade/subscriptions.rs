@@ -221,8 +221,8 @@ impl Cascade {
 
     fn notify_all(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let answer_ms = self.section.answer_ms;
-        let Cascade { subscriptions, links, transactions, tokens, .. } = self;
-        let mut world = World { now: clock.now, transactions, tokens, out };
+        let Cascade { subscriptions, links, channels, transactions, tokens, .. } = self;
+        let mut world = World { now: clock.now, channels, transactions, tokens, out };
         for subscription in subscriptions.iter_mut() {
             // Without a way there it waits for the next one.
             if let Some(hop) = links[subscription.upstream].hop {

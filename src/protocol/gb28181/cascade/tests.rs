@@ -31,6 +31,8 @@ enum Mood {
     RefusesMessages(u16),
     /// Registrations get this, with a challenge that ends like that.
     Challenges(u16, &'static str),
+    /// Messages get no answer until [`Rig::release`].
+    Holds,
     /// OPTIONS get this, or no answer.
     Probes(Option<u16>),
 }
@@ -51,6 +53,7 @@ struct Rig {
     requests: Vec<Request>,
     responses: Vec<Response>,
     wishes: Vec<Output>,
+    held: Vec<(ServerId, Request)>,
     next: u32,
     /// Whether it acknowledges answers to its calls.
     acknowledges: bool,
@@ -99,6 +102,7 @@ impl Rig {
             requests: Vec::new(),
             responses: Vec::new(),
             wishes: Vec::new(),
+            held: Vec::new(),
             next: 0,
             acknowledges: true,
             dialog: None,
@@ -179,6 +183,7 @@ impl Rig {
         self.above.received(self.now, self.back, bytes, &mut events);
         for event in events {
             match event {
+                Event::Request { id, request, .. } if self.mood == Mood::Holds => self.held.push((id, request)),
                 Event::Request { id, request, .. } => {
                     let response = self.answer(&request);
                     if request.method != Method::Options || self.mood != Mood::Probes(None) {
@@ -191,6 +196,15 @@ impl Rig {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    fn release(&mut self) {
+        self.mood = Mood::Good;
+        for (id, request) in std::mem::take(&mut self.held) {
+            let response = self.answer(&request);
+            self.above.respond(self.now, id, &response);
+        }
+        self.carry(Vec::new());
     }
 
     fn answer(&mut self, request: &Request) -> Response {
@@ -340,8 +354,8 @@ impl Rig {
         Some((ticket, ask))
     }
 
-    /// One device with one camera.
-    fn look_at_door(&mut self, online: bool) {
+    /// The next look at devices finds this one.
+    fn look(&mut self, device: DeviceView) {
         let is_look = |output: &Output| matches!(output, Output::Ask { ask: Ask::Devices, .. });
         while !self.wishes.iter().any(is_look) {
             self.now = self.cascade.next_timeout().unwrap().max(self.now);
@@ -349,9 +363,14 @@ impl Rig {
         }
         let at = self.wishes.iter().position(is_look).unwrap();
         let Output::Ask { ticket, .. } = self.wishes.remove(at) else { return };
-        let device = DeviceView { id: NVR.to_owned(), online, channels: 1, ..DeviceView::default() };
         self.input(Input::Answered { ticket, answer: Answer::Devices(vec![device]) });
-        let (ticket, ask) = self.asked().unwrap();
+    }
+
+    /// One device with one camera.
+    fn look_at_door(&mut self, online: bool) {
+        self.look(DeviceView { id: NVR.to_owned(), online, channels: 1, ..DeviceView::default() });
+        // It is asked for its channels only once.
+        let Some((ticket, ask)) = self.asked() else { return };
         assert_eq!(ask, Ask::Channels(NVR.to_owned()));
         let door = ChannelView {
             id: DOOR.to_owned(),
@@ -504,6 +523,76 @@ fn the_catalog_comes_in_parts_one_after_the_other() {
     rig.query(OWN, Body::Query(Query::CATALOG));
     rig.mood = Mood::Good;
     assert!(rig.told.is_empty());
+}
+
+#[test]
+fn a_catalog_of_any_size_is_told_and_keeps_no_short_answer_waiting() {
+    let mut rig = Rig::of(Upstream { transport: SipTransport::Tcp, ..upstream(&["gb/*"]) });
+    rig.input(Input::Timeout);
+    let channel = |at: u32| ChannelView {
+        id: format!("3402000000131{at:07}"),
+        device: NVR.to_owned(),
+        stream: Some(format!("gb/{NVR}/3402000000131{at:07}")),
+        name: Some("x".repeat(200)),
+        ..ChannelView::default()
+    };
+    rig.look(DeviceView { id: NVR.to_owned(), online: true, channels: 40_000, ..DeviceView::default() });
+    let (ticket, _) = rig.asked().unwrap();
+    rig.input(Input::Answered { ticket, answer: Answer::Channels((0..40_000).map(channel).collect()) });
+    rig.told.clear();
+    rig.mood = Mood::Holds;
+    let room = link::CATALOGS_MAX;
+    let statuses: Vec<u16> = (0..=room).map(|_| rig.query(OWN, Body::Query(Query::CATALOG))).collect();
+    assert_eq!((statuses[0], statuses[room - 1], statuses[room]), (200, 200, 503));
+    assert_eq!(rig.query(OWN, Body::Query(Query::DeviceInfo)), 200);
+    assert_eq!(rig.held.len(), 1, "one at a time");
+    rig.cascade.links[0].catalogs.truncate(1);
+    rig.release();
+    assert!(matches!(rig.told[1].body, Body::Response(Said::DeviceInfo(_))), "before the second part");
+    let parts = rig.told.iter().filter_map(|message| match &message.body {
+        Body::Response(Said::Catalog(catalog)) => Some((catalog.sum, catalog.items.len())),
+        _ => None,
+    });
+    let (sums, items): (Vec<_>, Vec<_>) = parts.unzip();
+    assert!(sums.iter().all(|sum| *sum == Some(40_000)));
+    assert_eq!(items.iter().sum::<usize>(), 40_000);
+}
+
+#[test]
+fn devices_are_asked_for_their_channels_when_they_have_said_something() {
+    let mut rig = Rig::registered(&["gb/*"]);
+    rig.look_at_door(true);
+    let mut device = DeviceView { id: NVR.to_owned(), online: true, channels: 1, ..DeviceView::default() };
+    let news = |text: &str| {
+        format!(
+            "MESSAGE sip:{OWN}@x SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9;branch=z9hG4bK1\r\nFrom: <sip:{NVR}@x>;tag=1\r\n\
+        To: <sip:{OWN}@x>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        )
+    };
+    let cases = [
+        (None, 1, false),
+        (Some("<CmdType>Keepalive"), 1, false),
+        (Some("<CmdType>Catalog"), 1, true),
+        (None, 1, false),
+        (None, 2, true),
+    ];
+    for (said, channels, is_asked) in cases {
+        if let Some(said) = said {
+            rig.cascade.device_has_said(news(said).as_bytes());
+        }
+        device.channels = channels;
+        rig.look(device.clone());
+        let asked = rig.asked();
+        assert_eq!(asked.is_some(), is_asked, "{said:?} {channels}");
+        if let Some((ticket, _)) = asked {
+            rig.input(Input::Answered { ticket, answer: Answer::Channels(Vec::new()) });
+        }
+    }
+    // All of them, now and then.
+    rig.now = rig.now.after_millis(60_000);
+    rig.look(device);
+    assert!(rig.asked().is_some());
 }
 
 #[test]
