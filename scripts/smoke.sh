@@ -27,15 +27,18 @@ PYTHON
 for runtime in auto epoll; do
     log="$reports/server-$runtime.log"
     target/debug/shardcast --set "server.runtime=$runtime" --set server.shards=2 --set 'rtmp.listen=[127.0.0.1:0]' \
-        --set 'http.listen=[127.0.0.1:0]' --set 'rtsp.listen=[127.0.0.1:0]' --set 'control.listen=[127.0.0.1:0]' 2>"$log" &
+        --set 'http.listen=[127.0.0.1:0]' --set 'rtsp.listen=[127.0.0.1:0]' --set 'control.listen=[127.0.0.1:0]' \
+        --set gb28181.enabled=true --set 'gb28181.listen=[127.0.0.1:0]' --set gb28181.password=secret \
+        --set "server.data=$reports/data-$runtime" 2>"$log" &
     server_pid=$!
     wait_ready "$log"
-    for ways in rtmp:http-flv rtmp:ws-flv rtmp:rtmp rtsp-tcp:rtsp-udp rtsp-udp:rtsp-tcp; do
+    for ways in rtmp:http-flv rtmp:ws-flv rtmp:rtmp rtsp-tcp:rtsp-udp rtsp-udp:rtsp-tcp gb28181:rtsp-tcp; do
         publish=${ways%:*} play=${ways#*:}
         report="$reports/$runtime-$publish-$play"
         target/debug/shardcast-loadtest --publish "$publish" --play "$play" --viewers 8 --publishers 2 --rate 500k --seconds 2 \
             --url "rtmp://$(address_of rtmp "$log")/live/$publish-$play" --http "http://$(address_of http "$log")" \
-            --rtsp "rtsp://$(address_of rtsp "$log")" --json "$report.json" >"$report.txt"
+            --rtsp "rtsp://$(address_of rtsp "$log")" --sip "$(address_of 'gb28181 udp' "$log")" --sip-password secret \
+            --control "$(address_of control "$log")" --json "$report.json" >"$report.txt"
         check "$report.json"
     done
     kill "$server_pid"

@@ -70,19 +70,20 @@ const FAILING: [(&str, &str, u16, &str, &str); 6] = [
 /// There is room for one call: it has to leave its port.
 fn calls_that_fail(runtime: Runtime) {
     let port = free_pair();
-    let server = Server::start_platform(options(runtime).set("rtsp.udp_ports", format!("{port}-{}", port + 1)));
+    let options = options(runtime).set("gb28181.idle_ms", 20_000);
+    let server = Server::start_platform(options.set("rtsp.udp_ports", format!("{port}-{}", port + 1)));
     let good = Device::start(&server, "--id 34020000001110000007 --channel-id 34020000001310000007 --rate 500k");
     good.wait("registered");
     for (quirk, transport, status, words, reason) in FAILING {
         println!("-- {quirk} over {transport}");
-        let before = server.metric("shardcast_gb28181_errors_total", reason);
+        let before = server.metric("shardcast_gb28181_refused_total", reason);
         let device = Device::start(&server, &format!("--rate 500k --quirk {quirk}"));
         server.wait_channels(DEVICE, 1);
         let answer = server.post_gb("play", &json!({ "device": DEVICE, "channel": CHANNEL, "transport": transport }));
         assert_eq!(answer.status, status, "{quirk}: {}", answer.text());
         let failed = server.wait_call(STREAM, "failed");
         assert!(failed["detail"].as_str().unwrap().contains(words), "{quirk}: {failed}");
-        let counted = || (server.metric("shardcast_gb28181_errors_total", reason) > before).then_some(());
+        let counted = || (server.metric("shardcast_gb28181_refused_total", reason) > before).then_some(());
         wait_for(&format!("{quirk} is counted as {reason}"), SOON, counted);
         if quirk.starts_with("late") {
             // What comes too late is ended at once.
@@ -93,6 +94,8 @@ fn calls_that_fail(runtime: Runtime) {
         let viewer = Viewer::open(&server, Over::HttpFlv, stream);
         viewer.wait_frames(VIDEO, 5);
         drop(viewer);
+        let call = server.wait_call(stream, "playing");
+        assert_eq!(server.delete_gb(&format!("calls/{}", call["id"])), 204);
         server.wait_call(stream, "ended");
         device.leave();
         server.wait_device(DEVICE, false);

@@ -92,6 +92,8 @@ enum Leg<S> {
     Open {
         session: SessionId,
         last: S,
+        /// The shards have been asked since it was opened. An answer to a question before does not know of it.
+        asked: bool,
     },
 }
 
@@ -102,6 +104,15 @@ struct Legs<S>(HashMap<CallId, Leg<S>>);
 impl<S: Said> Legs<S> {
     fn has_open(&self) -> bool {
         self.0.values().any(|leg| matches!(leg, Leg::Open { .. }))
+    }
+
+    /// The shards are about to be asked.
+    fn ask(&mut self) {
+        for leg in self.0.values_mut() {
+            if let Leg::Open { asked, .. } = leg {
+                *asked = true;
+            }
+        }
     }
 
     /// Which session is to be closed now.
@@ -125,7 +136,7 @@ impl<S: Said> Legs<S> {
         match opened {
             Ok((session, last)) if is_wanted => {
                 let port = last.port();
-                self.0.insert(call, Leg::Open { session, last });
+                self.0.insert(call, Leg::Open { session, last, asked: false });
                 (Some(Ok(port)), None)
             }
             Ok((session, _)) => (None, Some(session)),
@@ -138,14 +149,15 @@ impl<S: Said> Legs<S> {
         let said: HashMap<SessionId, &S> = answers.iter().flatten().flatten().map(|(session, said)| (*session, said)).collect();
         let mut news = Vec::new();
         self.0.retain(|call, leg| {
-            let Leg::Open { session, last } = leg else { return true };
+            let Leg::Open { session, last, asked } = leg else { return true };
             let has_answered = answers.get(usize::from(session.shard)).is_some_and(Option::is_some);
             let now = match said.get(session) {
                 Some(said) => (*said).clone(),
-                None if has_answered => last.gone(),
+                None if has_answered && *asked => last.gone(),
                 None => return true,
             };
-            if now != *last {
+            // What was over when it was opened has not been told yet.
+            if now != *last || now.is_over() {
                 last.clone_from(&now);
                 news.push((*call, now));
             }
@@ -254,6 +266,8 @@ impl Media {
         let (has_receivers, has_senders) = (self.receivers.has_open(), self.senders.has_open());
         if (has_receivers || has_senders) && !self.polling && now >= self.next_poll {
             self.polling = true;
+            self.receivers.ask();
+            self.senders.ask();
             let shards = self.shards.clone();
             jobs.start(async move {
                 let receptions = if has_receivers { shards.ask(Command::Receptions).await } else { Vec::new() };
@@ -298,5 +312,61 @@ impl Media {
             }
             Done::Told => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sending(state: SendingState) -> Sending {
+        Sending {
+            key: StreamKey::parse("live/a").unwrap(),
+            transport: "udp",
+            payload: "ps",
+            port: Some(4_000),
+            to: None,
+            ssrc: 7,
+            state,
+            detail: "words".to_owned(),
+            tracks: Vec::new(),
+            left_out: Vec::new(),
+            bytes: 0,
+            refusal: None,
+        }
+    }
+
+    const CALL: CallId = CallId(1);
+    const SESSION: SessionId = SessionId { shard: 0, number: 9 };
+
+    /// A leg that has just opened so.
+    fn opened(state: SendingState) -> Legs<Sending> {
+        let mut legs = Legs(HashMap::from([(CALL, Leg::Opening)]));
+        assert_eq!(legs.opened(CALL, Ok((SESSION, sending(state)))), (Some(Ok(4_000)), None));
+        legs
+    }
+
+    #[test]
+    fn an_answer_from_before_it_was_opened_says_nothing_of_it() {
+        let mut legs = opened(SendingState::Waiting);
+        let none: Answers<Sending> = vec![Some(Vec::new())];
+        assert_eq!(legs.polled(&none), []);
+        legs.ask();
+        assert_eq!(legs.polled(&vec![None]), [], "the shard has not answered");
+        let gone = legs.polled(&none);
+        assert_eq!(
+            (gone.len(), gone[0].1.state, gone[0].1.detail.as_str()),
+            (1, SendingState::Ended, "words; the sender is gone")
+        );
+        assert!(!legs.has_open());
+    }
+
+    #[test]
+    fn what_was_over_when_it_was_opened_is_told_once() {
+        let mut legs = opened(SendingState::Ended);
+        legs.ask();
+        let answers: Answers<Sending> = vec![Some(vec![(SESSION, sending(SendingState::Ended))])];
+        assert_eq!(legs.polled(&answers), [(CALL, sending(SendingState::Ended))]);
+        assert_eq!(legs.polled(&answers), []);
     }
 }
