@@ -368,7 +368,7 @@ fn whoever_takes_nothing_is_closed() {
 }
 
 #[test]
-fn whoever_has_not_registered_makes_room_for_others() {
+fn whoever_says_nothing_makes_room_for_others() {
     let rig = Rig::start("strangers", |told: &Told, _: Clock, out: &mut Vec<Output>| {
         if let Told::Message(hop, text) = told {
             let (status, method) = if text.starts_with("REGISTER") { (200, "REGISTER") } else { (200, "OPTIONS") };
