@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use log::Level;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,7 @@ use super::counters::Counters;
 use super::file::StateFile;
 use super::media::{self, Media};
 use super::notes::Notes;
-use super::tcp::{Held, TcpConnections};
+use super::tcp::{self, Held, TcpConnections};
 use super::udp::UdpSockets;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
@@ -300,14 +301,14 @@ impl<P: Brain> Host<P> {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Message { hop, bytes, held } => {
-                if let Carrier::Tcp(id) = hop.carrier {
-                    self.tcp.heard(id);
-                }
                 self.tell(Input::Message { hop, bytes: &bytes });
                 drop(held);
             }
             Event::Accepted { stream, peer } => {
-                let gone = self.tcp.accepted(stream, peer);
+                let (gone, taken) = self.tcp.accepted(stream, peer);
+                if let Err(why) = taken {
+                    self.note(Level::Warn, &why);
+                }
                 self.tell_closed(gone);
             }
             Event::Closed(id) => {
@@ -359,6 +360,9 @@ impl<P: Brain> Host<P> {
         match output {
             Output::Send { hop: Hop { carrier: Carrier::Udp, peer, local }, bytes } => self.udp.send(local, peer, &bytes),
             Output::Send { hop: Hop { carrier: Carrier::Tcp(id), .. }, bytes } => {
+                if tcp::is_welcome(&bytes) {
+                    self.tcp.welcome(id);
+                }
                 if !self.tcp.send(id, bytes) {
                     self.news.push_back(Input::Closed(id));
                 }
@@ -391,12 +395,16 @@ impl<P: Brain> Host<P> {
                 if let Some(reason) = reason {
                     self.counters.refused(reason);
                 }
-                if self.notes.may(Instant::now(), level) {
-                    log::log!(level, "{message}");
-                } else {
-                    self.counters.note_left_out();
-                }
+                self.note(level, &message);
             }
+        }
+    }
+
+    fn note(&mut self, level: Level, message: &str) {
+        if self.notes.may(Instant::now(), level) {
+            log::log!(level, "{message}");
+        } else {
+            self.counters.note_left_out();
         }
     }
 
