@@ -382,7 +382,11 @@ impl Cascade {
             Method::Bye => self.bye(clock, at, id, &request, out),
             Method::Info => self.info(clock, at, id, &request, out),
             Method::Subscribe => self.subscribe(clock, at, id, hop, &request, out),
-            Method::Options => self.world(clock, out).respond_with(id, &request, 200),
+            Method::Options => {
+                let is_in_dialog = request.identity().is_some_and(|identity| identity.to.tag().is_some());
+                let status = if is_in_dialog && !self.has_dialog(at, &request) { 481 } else { 200 };
+                self.world(clock, out).respond_with(id, &request, status);
+            }
             _ => self.world(clock, out).respond_with(id, &request, 405),
         }
     }

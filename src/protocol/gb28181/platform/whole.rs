@@ -169,6 +169,8 @@ fn request_of_device(
             }
         },
         Method::Invite | Method::Bye | Method::Info => calls.request(context, devices, (id, hop), &request),
+        // Who asks in a call wants to know whether there still is one.
+        Method::Options if is_in_dialog => calls.request(context, devices, (id, hop), &request),
         Method::Other(name) if &**name == "UPDATE" => calls.request(context, devices, (id, hop), &request),
         method => {
             let mut response = request.response(if *method == Method::Options { 200 } else { 405 });

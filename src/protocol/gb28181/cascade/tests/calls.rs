@@ -20,6 +20,11 @@ fn either_side_hangs_up() {
     assert_eq!(rig.send_above(bye.clone()).status, 200);
     assert_eq!(rig.closed_senders(), [call]);
     assert_eq!(rig.send_above(rig.dialog.clone().unwrap().request(Method::Bye)).status, 481);
+    assert_eq!(
+        rig.send_above(rig.dialog.clone().unwrap().request(Method::Options)).status,
+        481,
+        "there is no such call any more"
+    );
     assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "ended by the platform above");
 
     let mut rig = Rig::registered(&["live/*"]);
