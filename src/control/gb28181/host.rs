@@ -2,7 +2,8 @@
 //!
 //! Messages, connections and news wait in one queue of [`SIP_EVENTS_MAX`] events, the operator's questions in one of [`ERRANDS_MAX`], tasks
 //! in [`Jobs`]. Questions and news of media come before messages, so a flood of messages keeps no operator out. What survives a restart is
-//! written at most once in [`SAVE_EVERY`]. Not here: what is done about anything (`protocol/gb28181/platform`).
+//! written at most once in [`SAVE_EVERY`], and so seldom that it takes one part in [`SAVE_PAUSES`] of the time; where only times
+//! have changed, once in [`SAVE_TIMES_EVERY`]. Not here: what is done about anything (`protocol/gb28181/platform`).
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -37,6 +38,9 @@ pub const ERRANDS_MAX: usize = 64;
 /// Questions that have been asked and not answered; more are refused.
 const TICKETS_MAX: usize = 1_024;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The pause behind a writing, in times that it took: 2 % of the time is for it.
+const SAVE_PAUSES: u32 = 50;
+const SAVE_TIMES_EVERY: Duration = Duration::from_secs(60);
 /// The platform may want to be told at once that its time has come, but not more often than this.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 /// How long a connection to another platform may take.
@@ -140,10 +144,22 @@ pub struct Inlets {
 struct Saving {
     file: StateFile,
     is_due: bool,
+    /// When it is due though only times have changed.
+    times_due: Option<Instant>,
     running: bool,
+    /// Of the last writing.
+    began: Instant,
     next: Instant,
     /// Who waits for the last word.
     finished: Option<oneshot::Sender<()>>,
+}
+
+impl Saving {
+    /// When it is to be written next.
+    fn due(&self) -> Option<Instant> {
+        let due = if self.is_due { Some(self.next) } else { self.times_due.map(|due| due.max(self.next)) };
+        due.filter(|_| !self.running)
+    }
 }
 
 pub struct Host<P: Brain> {
@@ -181,7 +197,7 @@ impl<P: Brain> Host<P> {
             udp,
             tcp,
             media,
-            saving: Saving { file, is_due: false, running: false, next: now, finished: None },
+            saving: Saving { file, is_due: false, times_due: None, running: false, began: now, next: now, finished: None },
             tickets: HashMap::new(),
             next_ticket: 1,
             jobs: Jobs::default(),
@@ -219,8 +235,7 @@ impl<P: Brain> Host<P> {
             let due = self.started + Duration::from_nanos(stamp.as_nanos()).min(self.started.elapsed() + FAR);
             due.max(self.last_timeout + TIMER_STEP)
         });
-        let of_file = (self.saving.is_due && !self.saving.running).then_some(self.saving.next);
-        let all = [of_platform, of_file, self.media.next_ask(), self.notes.due()];
+        let all = [of_platform, self.saving.due(), self.media.next_ask(), self.notes.due()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -231,7 +246,7 @@ impl<P: Brain> Host<P> {
             self.tell(Input::Timeout);
         }
         self.media.ask(now, &mut self.jobs);
-        if self.saving.is_due && !self.saving.running && now >= self.saving.next {
+        if self.saving.due().is_some_and(|due| now >= due) {
             self.save();
         }
         if let Some(line) = self.notes.left_out(now) {
@@ -373,6 +388,9 @@ impl<P: Brain> Host<P> {
                 }
             }
             Output::Save => self.saving.is_due = true,
+            Output::SaveLater => {
+                self.saving.times_due.get_or_insert_with(|| Instant::now() + SAVE_TIMES_EVERY);
+            }
             Output::Note { level, reason, message } => {
                 if let Some(reason) = reason {
                     self.counters.refused(reason);
@@ -391,7 +409,8 @@ impl<P: Brain> Host<P> {
     }
 
     fn save(&mut self) {
-        (self.saving.is_due, self.saving.running) = (false, true);
+        (self.saving.is_due, self.saving.times_due, self.saving.running) = (false, None, true);
+        self.saving.began = Instant::now();
         let (file, state) = (self.saving.file.clone(), self.platform.saved());
         self.jobs.0.spawn(async move {
             let written = tokio::task::spawn_blocking(move || file.write(&state)).await;
@@ -400,7 +419,8 @@ impl<P: Brain> Host<P> {
     }
 
     fn saved(&mut self, result: io::Result<()>) {
-        (self.saving.running, self.saving.next) = (false, Instant::now() + SAVE_EVERY);
+        let pause = (self.saving.began.elapsed() * SAVE_PAUSES).max(SAVE_EVERY);
+        (self.saving.running, self.saving.next) = (false, Instant::now() + pause);
         if let Err(error) = result {
             self.counters.dropped("not_saved");
             log::error!("{} cannot be written: {error}", self.saving.file.path().display());

@@ -300,7 +300,7 @@ mod tests {
                     Output::CloseSender(_) => self.sides[own].opened.push("no sender"),
                     Output::Answer { answer, .. } => self.sides[own].answers.push(answer),
                     Output::Note { message, .. } => self.sides[own].notes.push(message),
-                    Output::Save | Output::Hangup(_) | Output::ExpectSource { .. } => {}
+                    Output::Save | Output::SaveLater | Output::Hangup(_) | Output::ExpectSource { .. } => {}
                 }
             }
         }

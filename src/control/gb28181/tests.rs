@@ -719,6 +719,28 @@ fn what_survives_is_written_now_and_then_and_at_the_end() {
 }
 
 #[test]
+fn changed_times_are_written_in_no_hurry() {
+    let rig = Rig::start("times", |told, _, out| match told {
+        Told::Message(_, text) if text == "times" => out.push(Output::SaveLater),
+        Told::Message(..) => out.push(Output::Save),
+        _ => {}
+    });
+    let file = StateFile::new(rig.folder.path(), "state.json");
+    rig.poke("times");
+    rig.next();
+    assert!(rig.told.recv_timeout(Duration::from_millis(300)).is_err());
+    assert!(matches!(file.read::<u32>(), Found::Nothing), "only times");
+    rig.poke("more");
+    rig.wait("with what is more than that", || matches!(file.read::<u32>(), Found::Whole(2)));
+    rig.next();
+    rig.poke("times");
+    rig.until(|told| matches!(told, Told::Message(_, text) if text == "times"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(rig.desk.goodbye());
+    assert!(matches!(file.read::<u32>(), Found::Whole(3)), "and at the end");
+}
+
+#[test]
 fn a_file_that_cannot_be_written_stops_nobody() {
     let rig = Rig::start("unwritable", |told, _, out| {
         if matches!(told, Told::Message(..)) {

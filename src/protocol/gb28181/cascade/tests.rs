@@ -219,10 +219,19 @@ impl Rig {
             }
             (Method::Register, Mood::Good | Mood::RefusesMessages(_) | Mood::Probes(_)) => {
                 self.registers.push(request.clone());
-                let verdict = self.challenges.check(self.now, request, OWN, "secret", &mut self.nonce);
+                let verdict = self.challenges.check(
+                    self.now,
+                    request,
+                    (OWN, std::net::Ipv4Addr::LOCALHOST.into()),
+                    "secret",
+                    &mut self.nonce,
+                );
                 if verdict != Verdict::Right {
                     let mut response = request.response(401);
-                    response.headers.push("WWW-Authenticate", &self.challenges.challenge(self.now, OWN, verdict.is_stale()));
+                    response.headers.push(
+                        "WWW-Authenticate",
+                        &self.challenges.challenge(self.now, (OWN, std::net::Ipv4Addr::LOCALHOST.into()), verdict.is_stale()),
+                    );
                     return response;
                 }
                 let mut response = request.response(200);

@@ -184,7 +184,12 @@ fn of_media(devices: &mut Devices, calls: &mut Calls, context: &mut Context<'_>,
     match input {
         Input::Wanted(key) => calls.wanted(context, devices, &key),
         Input::ReceiverOpened { call, port } => calls.receiver_opened(context, devices, call, port),
-        Input::Reception { call, reception } => calls.reception(context, devices, call, reception),
+        Input::Reception { call, reception } => {
+            calls.reception(context, devices, call, reception);
+            if let Some(device) = calls.heard_now(context.now(), call) {
+                devices.sign_of_life(context.clock, device);
+            }
+        }
         Input::SenderOpened { call, port } => calls.sender_opened(context, devices, call, port),
         Input::Sending { call, sending } => calls.sending(context, devices, call, sending),
         Input::Finishing => calls.finish(context, devices),
