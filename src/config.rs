@@ -215,7 +215,7 @@ pub struct Gb28181 {
     /// A device is offline when so many keepalives have not come.
     pub keepalive_ms: u64,
     pub keepalive_count: u64,
-    /// How long the answer to a SIP request is waited for.
+    /// How long the answer to a SIP request is waited for; to an INVITE three times as long.
     pub answer_ms: u64,
     /// How long media is waited for, at the beginning of a call and in it.
     pub media_ms: u64,

@@ -139,8 +139,32 @@ fn apply(config: &Config, option: &Override) -> Result<Config, ConfigError> {
         path_bytes += 1;
     }
     // An empty value is the empty text, not YAML's null.
-    *slot = if option.value.is_empty() { Value::from("") } else { serde_yaml::from_str(&option.value).map_err(refused)? };
-    serde_yaml::from_value(root).map_err(refused)
+    let value = match serde_yaml::from_str(&option.value) {
+        _ if option.value.is_empty() => Value::from(""),
+        Ok(value) => value,
+        // Twenty digits are more than YAML's numbers hold.
+        Err(_) if slot.is_string() => Value::from(option.value.as_str()),
+        Err(error) => return Err(refused(error)),
+    };
+    let may_be_text = slot.is_string() && (value.is_number() || value.is_bool() || value.is_null());
+    *slot = value;
+    let as_text = may_be_text.then(|| with_text(&root, option));
+    let read = serde_yaml::from_value(root);
+    match (read, as_text) {
+        // A password of digits is a text all the same.
+        (Err(_), Some(root)) => serde_yaml::from_value(root).map_err(refused),
+        (read, _) => read.map_err(refused),
+    }
+}
+
+/// The same with the value of `option` as it stands there.
+fn with_text(root: &Value, option: &Override) -> Value {
+    let mut root = root.clone();
+    let slot = option.key.split('.').try_fold(&mut root, |slot, name| slot.as_mapping_mut()?.get_mut(name));
+    if let Some(slot) = slot {
+        *slot = Value::from(option.value.as_str());
+    }
+    root
 }
 
 /// Who set `key`: the last option that did, else the file, else nobody.
@@ -385,6 +409,14 @@ mod tests {
         for text in ["shards=4", "server.shards", ".a=1", "a.=1", "=", ""] {
             assert!(text.parse::<Override>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_text_of_digits_is_a_text() {
+        let set = ["gb28181.password=12345678", "gb28181.id=34020000002000000001", "auth.realm=true", "server.shards=2"];
+        let config = parse("c.yaml", "", &options(&set)).unwrap();
+        assert_eq!((config.gb28181.password.as_str(), config.gb28181.id.as_str()), ("12345678", "34020000002000000001"));
+        assert_eq!((config.auth.realm.as_str(), config.server.shards), ("true", Shards::Fixed(2)));
     }
 
     #[test]

@@ -159,6 +159,59 @@ fn streams_of_cameras() {
     }
 }
 
+/// ffmpeg writes no stream map, packs of 2,048 bytes, and pictures of more than one packet; GStreamer access unit delimiters, descriptors,
+/// and a pack header now and then. Neither has RTP's marks.
+#[test]
+fn files_of_other_muxers() {
+    let (h264, h265) = (clip(H264_FILE), clip(H265_FILE));
+    let cases: [(&str, &Clip, &[u8], bool); 4] = [
+        ("ffmpeg, vob", &h264, include_bytes!("../../../tests/corpus/ps/ffmpeg_vob_h264"), false),
+        ("ffmpeg, mpeg", &h264, include_bytes!("../../../tests/corpus/ps/ffmpeg_mpeg_h264"), false),
+        ("ffmpeg, vob, H.265", &h265, include_bytes!("../../../tests/corpus/ps/ffmpeg_vob_h265"), false),
+        ("GStreamer", &h264, include_bytes!("../../../tests/corpus/ps/gst_h264_aac"), true),
+    ];
+    for (name, clip, file, has_sound) in cases {
+        for piece in [1, 188, 1_400] {
+            let (mut out, mut demuxer) = demux(&[file.to_vec()], piece, false);
+            demuxer.frame_end(Stamp::ZERO, &mut out);
+            let pictures = frames(&out, VIDEO);
+            assert_eq!(pictures.len(), clip.pictures.len(), "{name}, {piece}");
+            // GStreamer leaves the decoding times of the first two out, which would be negative.
+            let time_of = |frame: &Frame| frame.dts.offset(if has_sound { frame.cts.into() } else { 0 }).as_micros();
+            let time_in = |frame: &Frame, frames: &[&Frame]| time_of(frame) - time_of(frames[0]);
+            let sent: Vec<&Frame> = clip.pictures.iter().collect();
+            for (at, (seen, sent_one)) in pictures.iter().zip(&sent).enumerate() {
+                // Without a map the codec shows with its first parameter set: an SEI message in front of that is not understood.
+                // ffmpeg repeats that of H.265's set-up record at key pictures.
+                let (seen_data, sent_data) = (&seen.data, &sent_one.data);
+                let is_nearly = (at == 0 && sent_data.ends_with(seen_data)) || (seen.key && seen_data.ends_with(sent_data));
+                let is_same = seen_data == sent_data || (!has_sound && is_nearly);
+                assert!(
+                    is_same && seen.key == sent_one.key,
+                    "{name}, {piece}: picture {at}: {} bytes of {}",
+                    seen.data.len(),
+                    sent_one.data.len()
+                );
+                let (time, due) = (time_in(seen, &pictures), time_in(sent_one, &sent));
+                // ffmpeg puts small pictures into one packet, with a time for the first: the others' are counted on.
+                let off_max = if has_sound { 1_000 } else { 41_000 };
+                assert!((time - due).abs() <= off_max, "{name}, {piece}: {time} µs, sent at {due}");
+            }
+            if has_sound {
+                let sounds = frames(&out, AUDIO);
+                let is_same = sounds.iter().zip(&clip.sounds).all(|(seen, sent)| seen.data == sent.data);
+                assert!(
+                    is_same && sounds.len() == clip.sounds.len(),
+                    "{name}, {piece}: {} of {}",
+                    sounds.len(),
+                    clip.sounds.len()
+                );
+            }
+            assert_eq!(discards(&out), 0, "{name}, {piece}");
+        }
+    }
+}
+
 /// As of any publisher: whoever gives a stream out waits for sound that is announced, so players know of it from the start.
 #[test]
 fn sound_that_the_map_names_is_announced_with_the_first_picture() {
@@ -370,9 +423,7 @@ fn broken_streams_are_survived() {
             }
             assert!(demuxer.held_bytes() <= HELD_BYTES_MAX, "seed {seed}");
         }
-        if seed % 8 == 0 {
-            assert_in_step_again(demuxer, &clips[*of], seed % 16 == 0, seed);
-        }
+        assert_in_step_again(demuxer, &clips[*of], seed % 2 == 0, seed);
     }
 }
 
@@ -386,15 +437,15 @@ fn assert_in_step_again(mut demuxer: PsDemuxer, clip: &Clip, is_told: bool, seed
     let style = Style { map: Some((if clip.codec == Codec::H265 { H265 } else { H264 }, G711A)), ..PLAIN };
     let unit = annex_b(&clip.sets, &clip.pictures[0].data);
     out.clear();
-    for number in 0..4 {
+    for number in 0..5 {
         let time = START + 3_600 * number;
         demuxer.push(Stamp::from_millis(10_000), &style.picture(true, time, time, &unit), &mut out);
         demuxer.frame_end(Stamp::from_millis(10_000), &mut out);
     }
-    // The first pack may be taken for the rest of a header that was cut. The last picture goes out when the next begins, if the sender is not
-    // believed any more. What was under way before may come too.
+    // The first pack may be taken for the rest of a header that was cut, and the last picture goes out when the next begins, if the sender is
+    // not believed any more: the three between are there. What was under way before may come too.
     let good = frames(&out, VIDEO).iter().filter(|frame| frame.data == clip.pictures[0].data).count();
-    assert!(good >= 2, "seed {seed}: {good}");
+    assert!(good >= 3, "seed {seed}: {good}");
 }
 
 /// As ffmpeg's muxer does: packs of 2,048 bytes, pictures begin anywhere in them, and their times are with the first that does.

@@ -67,6 +67,8 @@ pub struct Receiver {
     /// `None`: nobody is told.
     reports: Option<Reports>,
     tracks: Tracks,
+    /// Names of codecs that came and are not carried.
+    left_out: Vec<&'static str>,
     new: Received,
     total: Received,
     /// Of packets that were taken.
@@ -99,6 +101,7 @@ impl Receiver {
             health: Health::default(),
             reports: (is_udp && request.receiver_reports).then(Reports::default),
             tracks: Tracks::default(),
+            left_out: Vec::new(),
             new: Received::default(),
             total: Received::default(),
             bytes: 0,
@@ -290,6 +293,9 @@ impl Receiver {
         add(&mut self.new, self.payloads.take_counts());
         if let Some(name) = self.payloads.program_stream().and_then(|ps| ps.take_left_out()) {
             self.note(Some("unknown_codec"), format!("left out: {name}"), out);
+            if !self.left_out.contains(&name) {
+                self.left_out.push(name);
+            }
         }
     }
 
@@ -332,7 +338,7 @@ impl Receiver {
             }
         }
         if now.millis_since(self.last_media) < self.request.timeout_ms {
-            return Ok(());
+            return self.refuse_codecs(now);
         }
         self.count(out);
         let Request { key, timeout_ms, .. } = &self.request;
@@ -340,6 +346,18 @@ impl Receiver {
         let message = format!("{key}: {was}, over after {timeout_ms} ms");
         self.end(&format!("{was}, over after {timeout_ms} ms"));
         Err(SessionError { fault: Fault::TimedOut, reason: "no_media", message })
+    }
+
+    /// Whoever sends nothing that is carried is told so by name, and does not stay for ever.
+    fn refuse_codecs(&mut self, now: Stamp) -> Result<(), SessionError> {
+        let is_late = self.health.media_age_ms(now).is_some_and(|age_ms| age_ms >= self.request.timeout_ms);
+        if self.state != ReceptionState::MediaSeen || self.left_out.is_empty() || !is_late {
+            return Ok(());
+        }
+        let words = format!("nothing came that is carried, but {}", self.left_out.join(", "));
+        let message = format!("{}: {words}", self.request.key);
+        self.end(&words);
+        Err(SessionError { fault: Fault::Unsupported, reason: "unknown_codec", message })
     }
 
     fn report(&mut self, now: Stamp, out: &mut Vec<Output>) {
@@ -404,7 +422,8 @@ impl Receiver {
         }
         let odd = self.odd_type.map(|odd| format!("payload type {odd} is not known: ignored"));
         let health = self.health.remarks(self.now, self.last_media, self.payloads.has_video(), self.payloads.map());
-        for remark in self.sources.remark().into_iter().chain(odd).chain(health) {
+        let left_out = (!self.left_out.is_empty()).then(|| format!("left out: {}", self.left_out.join(", ")));
+        for remark in self.sources.remark().into_iter().chain(odd).chain(left_out).chain(health) {
             let _ = write!(words, "; {remark}");
         }
         words

@@ -6,6 +6,7 @@ use super::receiver::*;
 use crate::config::Config;
 use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
 use crate::format::rtp::demux::Received;
+use crate::media::h265::HevcConfig;
 use crate::media::{Discard, MediaEvent, Stamp};
 use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::{
@@ -13,6 +14,7 @@ use crate::session::{
 };
 
 const SPS: &[u8] = include_bytes!("../../../tests/corpus/h264/sps_318x182");
+const HVCC: &[u8] = include_bytes!("../../../tests/corpus/h265/hvcc");
 const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];
 const TIMEOUT_MS: u64 = TIMEOUT_MS_DEFAULT;
 
@@ -217,10 +219,31 @@ fn a_connection_may_break_and_come_again() {
     assert_eq!(run.says().received.lost, 1);
 }
 
+/// One packet of several NAL units (RFC 6184 §5.7.1, RFC 7798 §4.4.2).
+fn aggregate(header: &[u8], nals: &[&[u8]]) -> Vec<u8> {
+    let mut out = header.to_vec();
+    for nal in nals {
+        out.extend_from_slice(&(nal.len() as u16).to_be_bytes());
+        out.extend_from_slice(nal);
+    }
+    out
+}
+
 #[test]
 fn payloads_without_a_program_stream() {
-    let cases: [(&str, u8, &[u8], &str); 4] = [
-        ("H.264", 98, &[0x65, 0x88, 0x80, 1], "media seen, from 192.0.2.1:5000 (SSRC 7)"),
+    let config = HevcConfig::parse(&bytes::Bytes::from_static(HVCC)).unwrap();
+    let sets = [config.vps, config.sps, config.pps].concat();
+    let h265: Vec<&[u8]> = sets.iter().map(|set| &set[..]).chain([&[0x26, 0x01, 0xAF, 1][..]]).collect();
+    let cases: [(&str, u8, &[u8], &str); 7] = [
+        ("H.264, its slice alone", 98, &[0x65, 0x88, 0x80, 1], "media seen, from 192.0.2.1:5000 (SSRC 7)"),
+        (
+            "H.264, whole",
+            98,
+            &aggregate(&[24], &[SPS, PPS, &[0x65, 0x88, 0x80, 1]]),
+            "playing H264, from 192.0.2.1:5000 (SSRC 7)",
+        ),
+        ("H.265 of 2022", 100, &aggregate(&[48 << 1, 1], &h265), "playing H265, from 192.0.2.1:5000 (SSRC 7)"),
+        ("H.265 as before", 99, &aggregate(&[48 << 1, 1], &h265), "playing H265, from 192.0.2.1:5000 (SSRC 7)"),
         ("G.711 A-law", 8, &[0xD5; 160], "playing G711A, from 192.0.2.1:5000 (SSRC 7)"),
         ("G.711 µ-law", 0, &[0xD5; 160], "playing G711U, from 192.0.2.1:5000 (SSRC 7)"),
         ("a program stream all the same", 98, &picture(0), "playing H264, from 192.0.2.1:5000 (SSRC 7)"),
@@ -243,6 +266,23 @@ fn codecs_that_are_not_carried_are_named() {
     assert!(out.contains(&note) && out.contains(&Output::Discarded(Discard::UnknownCodec)), "{out:?}");
     let again = run.datagram(5_000, 7, &pes(VIDEO_ID, None, &[1], Lengths::Right));
     assert!(!again.contains(&note));
+    assert!(run.says().detail.contains("; left out: SVAC video"), "{}", run.says().detail);
+    // Who sends nothing else is refused by name, however long it goes on.
+    run.pass(TIMEOUT_MS - 1);
+    run.datagram(5_000, 7, &svac);
+    assert_eq!(run.try_input(Input::Timeout).map(|_| ()), Ok(()));
+    run.pass(1);
+    let error = run.try_input(Input::Timeout).unwrap_err();
+    assert_eq!((error.reason, run.says().state), ("unknown_codec", ReceptionState::Ended));
+    assert_eq!(run.says().detail, "nothing came that is carried, but SVAC video");
+    // Who has something that is carried goes on without the rest.
+    let mut run = Run::open(Transport::Udp, None);
+    run.datagram(5_000, 7, &ps_writer::Style { map: Some((ps_writer::H264, 0x9B)), ..PLAIN }.sound(0, &[1, 2, 3]));
+    run.datagram(5_000, 7, &picture(0));
+    run.pass(TIMEOUT_MS - 1);
+    run.datagram(5_000, 7, &picture(1));
+    run.pass(1);
+    assert_eq!(run.try_input(Input::Timeout).map(|_| ()), Ok(()));
 }
 
 #[test]

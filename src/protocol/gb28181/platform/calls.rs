@@ -16,11 +16,12 @@
 //! | `invite` | calls that receive, up to their media |
 //! | `requests` | what devices want in a call, and their calls |
 //! | `talk` | calls that send |
+//! | `probe` | whether the device still knows a call that sends |
 //! | `playing` | pause, seek and the like |
 //! | `demand` | wishes of viewers, and how often a device is asked that fails |
 //! | `end`, `finish` | why calls end, and what is done then |
 //!
-//! Limits: [`CALLS_MAX`] calls, [`ENDED_MAX`] of those that are over. Not here: devices, SIP itself, media.
+//! Limits: [`CALLS_MAX`] calls, [`ON_DEMAND_PER_DEVICE_MAX`] of a device that viewers have begun, [`ENDED_MAX`] of those that are over. Not here: devices, SIP itself, media.
 
 mod call;
 mod demand;
@@ -29,6 +30,7 @@ mod finish;
 mod invite;
 mod names;
 mod playing;
+mod probe;
 mod requests;
 mod ssrc;
 mod talk;
@@ -37,6 +39,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+pub use self::demand::ON_DEMAND_PER_DEVICE_MAX;
 pub use self::requests::ALLOWED;
 
 use self::call::{Call, Ended, Phase};
@@ -53,9 +56,9 @@ use crate::config::Gb28181;
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::Charset;
 use crate::protocol::gb28181::sip::Hop;
-use crate::protocol::gb28181::sip::dialog::Dialog;
+use crate::protocol::gb28181::sip::dialog::{Dialog, DialogKey};
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
-use crate::protocol::gb28181::sip::transaction::{ClientId, Failure, ServerId};
+use crate::protocol::gb28181::sip::transaction::{ClientId, Failure, LIMIT_MS, ServerId};
 use crate::session::{Reception, ReceptionState, StreamKey};
 
 /// More are refused.
@@ -68,18 +71,27 @@ const OPEN_MS: u64 = 10_000;
 const DRAIN_MS: u64 = 500;
 /// Packets are counted each second: a pause in media must be longer to be seen.
 const PAUSE_SEEN_MS_MIN: u64 = 3_000;
-/// A device that is at it (100, 180) has so many times the time of one that says nothing.
-const PROVISIONAL_FACTOR: u64 = 3;
+/// The answer to an INVITE, and the call of a device that is asked to, have so many times `answer_ms`: recorders wake cameras first.
+const CALL_FACTOR: u64 = 3;
 
 /// What calls must know of devices.
 pub trait Registry {
     /// How a device that is there is reached.
     fn hop(&self, device: &str) -> Result<Hop, Refused>;
     /// Whether a viewer may make a device be asked for that channel.
-    fn has_camera(&self, of: &Channel) -> bool;
+    fn camera(&self, of: &Channel) -> Camera;
     fn charset(&self, device: &str) -> Charset;
     /// For a message that is answered with another one.
     fn next_sn(&mut self) -> u64;
+}
+
+/// Whether a device has a camera.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Camera {
+    No,
+    /// The catalog of the device has not come.
+    MayBe,
+    Listed,
 }
 
 /// Who waits for an answer to a request of ours.
@@ -93,6 +105,8 @@ enum Sent {
     },
     Playing(Asked),
     Announcement(CallId),
+    /// Whether the device still knows the call.
+    Probe(CallId),
 }
 
 #[derive(Debug)]
@@ -100,8 +114,9 @@ pub struct Calls {
     calls: BTreeMap<CallId, Call>,
     /// Of calls that receive.
     by_key: HashMap<StreamKey, CallId>,
-    /// By the Call-ID of the dialog.
-    by_dialog: HashMap<String, CallId>,
+    /// By device: those that run.
+    by_device: HashMap<String, BTreeSet<CallId>>,
+    by_dialog: HashMap<DialogKey, CallId>,
     sent: HashMap<ClientId, Sent>,
     /// Calls of devices that were accepted, as long as their ACK may be missing.
     accepted: HashMap<ServerId, CallId>,
@@ -119,6 +134,7 @@ impl Calls {
         Calls {
             calls: BTreeMap::new(),
             by_key: HashMap::new(),
+            by_device: HashMap::new(),
             by_dialog: HashMap::new(),
             sent: HashMap::new(),
             accepted: HashMap::new(),
@@ -242,6 +258,7 @@ impl Calls {
             Sent::Late { invite, hop } => end_late(context, id, hop, &invite, response),
             Sent::Playing(asked) => self.playing_answered(context, &asked, response),
             Sent::Announcement(call) => self.announcement_answered(context, registry, call, response),
+            Sent::Probe(call) => self.probe_answered(context, registry, call, response),
         }
         true
     }
@@ -249,12 +266,15 @@ impl Calls {
     /// A request of ours that is not answered. `false`: it is none of these.
     pub fn failed(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: ClientId, failure: Failure) -> bool {
         let Some(sent) = self.sent.remove(&id) else { return false };
+        let limit_ms = if matches!(sent, Sent::Invite(_)) { silence_ms(context) } else { context.settings.answer_ms };
         let end = match failure {
-            Failure::Silence => End::silence(context.settings.answer_ms),
+            Failure::Silence => End::silence(limit_ms),
             Failure::Closed => End::new(Cause::Gone, failure.to_string()),
         };
         match sent {
-            Sent::Invite(call) | Sent::Announcement(call) => self.end(context, registry, call, end),
+            Sent::Invite(call) => self.end(context, registry, call, end),
+            Sent::Announcement(call) => self.announcement_failed(context, registry, call, end),
+            Sent::Probe(call) => self.probe_failed(context, registry, call, &end),
             Sent::Playing(asked) => context.answer(asked.ticket, Answer::refused(RefusedKind::Silent, end.words)),
             Sent::Late { .. } => {}
         }
@@ -282,16 +302,17 @@ impl Calls {
             Phase::Opening => End::new(Cause::NoReceiver, format!("no port was opened in {waited}")),
             Phase::Connecting => End::new(Cause::NoReceiver, format!("no connection to the device was made in {waited}")),
             Phase::Accepting { .. } => End::new(Cause::NoReceiver, format!("no sender was started in {waited}")),
-            Phase::Inviting { has_provisional: false, .. } => End::silence(context.settings.answer_ms),
+            Phase::Inviting { has_provisional: false, .. } => End::silence(silence_ms(context)),
             Phase::Inviting { .. } => {
-                let waited = seconds(PROVISIONAL_FACTOR * context.settings.answer_ms);
+                let waited = seconds(CALL_FACTOR * context.settings.answer_ms);
                 End::new(Cause::Silence, format!("no final SIP answer in {waited}, though the device was at it"))
             }
             Phase::Announced { .. } => {
-                let waited = seconds(PROVISIONAL_FACTOR * context.settings.answer_ms);
+                let waited = seconds(CALL_FACTOR * context.settings.answer_ms);
                 End::new(Cause::Silence, format!("the device has not called in {waited}"))
             }
             Phase::Draining(end) => end.clone(),
+            Phase::Running if call.kind == CallKind::Talk => return self.probe(context, registry, id),
             Phase::Running => match self.media_end(context, id) {
                 Some(end) => end,
                 None => return,
@@ -335,10 +356,37 @@ impl Calls {
         }
     }
 
+    /// A call begins.
+    fn add(&mut self, call: Call) {
+        self.by_device.entry(call.of.device.clone()).or_default().insert(call.id);
+        self.calls.insert(call.id, call);
+    }
+
+    fn take_off(&mut self, id: CallId) -> Option<Call> {
+        let call = self.calls.remove(&id)?;
+        if let Some(ids) = self.by_device.get_mut(&call.of.device) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_device.remove(&call.of.device);
+            }
+        }
+        Some(call)
+    }
+
+    /// The calls of a device that run, the oldest first.
+    fn of_device(&self, device: &str) -> impl Iterator<Item = &Call> {
+        self.by_device.get(device).into_iter().flatten().filter_map(|id| self.calls.get(id))
+    }
+
     fn next_id(&mut self) -> CallId {
         self.last_id += 1;
         CallId(self.last_id)
     }
+}
+
+/// How long an INVITE is waited for of which nothing is heard.
+fn silence_ms(context: &Context<'_>) -> u64 {
+    (CALL_FACTOR * context.settings.answer_ms).min(LIMIT_MS)
 }
 
 /// A late answer to an INVITE that was given up.

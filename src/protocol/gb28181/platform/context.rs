@@ -30,6 +30,11 @@ impl Context<'_> {
         self.transactions.respond(self.clock.now, id, response);
     }
 
+    /// Answers a request of which nothing is to be kept, as its source may be another's: sent once.
+    pub fn respond_once(&mut self, id: ServerId, response: &Response) {
+        self.transactions.respond_once(id, response);
+    }
+
     /// Sends a request other than INVITE, which is waited for as long as configured. `None`: too many are under way.
     pub fn send(&mut self, hop: Hop, request: Request) -> Option<ClientId> {
         self.transactions.request(self.clock.now, hop, request, self.settings.answer_ms)

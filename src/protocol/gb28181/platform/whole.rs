@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ask::{Answer, Channel, Refused, RefusedKind};
-use super::calls::{ALLOWED, Calls, Registry};
+use super::calls::{ALLOWED, Calls, Camera, Registry};
 use super::context::Context;
 use super::devices::{Devices, News, Saved, kind_of};
 use super::{Clock, Input, Output};
@@ -161,12 +161,15 @@ fn request_of_device(
         Method::Register => devices.register(context, id, hop, &request),
         Method::Message => devices.message(context, id, hop, &request),
         Method::Notify => devices.notify(context, id, hop, &request),
-        Method::Invite if !is_in_dialog && !calls.has(&request) => match devices.sender(context, hop, &request) {
+        Method::Invite if !is_in_dialog && !calls.has(devices, hop, &request) => match devices.sender(context, hop, &request) {
             Ok(device) => calls.called(context, devices, &device, (id, hop), request),
-            Err(stranger) => devices.refuse(context, id, &request, stranger),
+            Err(stranger) => {
+                context.respond_once(id, &request.response(403));
+                devices.note_fault(context, stranger.reason, stranger.message);
+            }
         },
-        Method::Invite | Method::Bye | Method::Info => calls.request(context, devices, id, &request),
-        Method::Other(name) if &**name == "UPDATE" => calls.request(context, devices, id, &request),
+        Method::Invite | Method::Bye | Method::Info => calls.request(context, devices, (id, hop), &request),
+        Method::Other(name) if &**name == "UPDATE" => calls.request(context, devices, (id, hop), &request),
         method => {
             let mut response = request.response(if *method == Method::Options { 200 } else { 405 });
             response.headers.push("Allow", ALLOWED);
@@ -194,12 +197,19 @@ impl Registry for Devices {
         Devices::hop(self, device)
     }
 
-    fn has_camera(&self, of: &Channel) -> bool {
+    fn camera(&self, of: &Channel) -> Camera {
         let is_known = !matches!(Devices::hop(self, &of.device), Err(Refused { kind: RefusedKind::NotFound, .. }));
+        let may_show = of.device == of.channel || matches!(kind_of(&of.channel), "camera" | "ip_camera" | "other");
+        if !is_known || !may_show {
+            return Camera::No;
+        }
         let is_listed = self.item(&of.device, &of.channel).is_some() || of.device == of.channel;
-        // Of a device whose catalog has not come, any channel may be one.
-        let may_be = is_listed || self.items(&of.device).next().is_none();
-        is_known && may_be && (of.device == of.channel || matches!(kind_of(&of.channel), "camera" | "ip_camera" | "other"))
+        match is_listed {
+            true => Camera::Listed,
+            // Of a device whose catalog has not come, any channel may be one.
+            false if self.items(&of.device).next().is_none() => Camera::MayBe,
+            false => Camera::No,
+        }
     }
 
     fn charset(&self, device: &str) -> Charset {

@@ -6,6 +6,9 @@
 use super::headers::{Address, CSeq};
 use super::message::{Method, Request, Response};
 
+/// By which a dialog is found: its Call-ID, and our tag where the other side has chosen the Call-ID, which may be another's as well.
+pub type DialogKey = (String, Option<String>);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialog {
     pub call_id: String,
@@ -91,6 +94,19 @@ impl Dialog {
         request
     }
 
+    pub fn key(&self) -> DialogKey {
+        let is_theirs = self.first_number == 0;
+        (self.call_id.clone(), tag_of(&self.local).filter(|_| is_theirs).map(str::to_owned))
+    }
+
+    /// The keys of the dialogs that a request may belong to, if one of them [`Dialog::has`] it.
+    pub fn keys_of(request: &Request) -> Option<[DialogKey; 2]> {
+        let identity = request.identity()?;
+        let call_id = identity.call_id.to_owned();
+        let tag = identity.to.tag().unwrap_or_default().to_owned();
+        Some([(call_id.clone(), Some(tag)), (call_id, None)])
+    }
+
     /// Whether a request of the other side belongs to it. A tag that the other side has left out is no sign against it.
     pub fn has(&self, request: &Request) -> bool {
         let Some(identity) = request.identity() else { return false };
@@ -174,6 +190,21 @@ mod tests {
         assert_eq!(Dialog::of_answer(&invite(), &lost), None);
         lost.headers.remove("CSeq");
         assert_eq!(Dialog::of_answer(&invite(), &lost), None);
+    }
+
+    #[test]
+    fn a_dialog_is_found_by_our_tag_where_its_name_is_not_ours() {
+        let (ours, theirs) =
+            (Dialog::of_answer(&invite(), &answer()).unwrap(), Dialog::of_request(&invite(), &answer()).unwrap());
+        let bye = |to: &str| {
+            let mut bye = invite();
+            bye.headers.set("To", to);
+            Dialog::keys_of(&bye).unwrap()
+        };
+        let cases = [("<sip:a@b>;tag=d9", true, true), ("<sip:a@b>", true, false), ("<sip:a@b>;tag=d8", true, false)];
+        for (to, finds_ours, finds_theirs) in cases {
+            assert_eq!((bye(to).contains(&ours.key()), bye(to).contains(&theirs.key())), (finds_ours, finds_theirs), "{to}");
+        }
     }
 
     #[test]

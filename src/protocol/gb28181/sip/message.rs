@@ -19,6 +19,7 @@ use bytes::Bytes;
 
 use super::Hop;
 use super::headers::{Address, CSeq, Headers, Via, via_received};
+use super::tokens::Tokens;
 
 /// The largest message head, from the first line to the empty one, in bytes.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -147,6 +148,8 @@ pub struct Request {
     pub uri: String,
     pub headers: Headers,
     pub body: Bytes,
+    /// The tag of our answers, where it came from the network.
+    answer_tag: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,7 +268,7 @@ fn first_line(line: &str) -> Result<Message, MessageError> {
     if uri.is_empty() || uri.contains(char::is_whitespace) {
         return Err(MessageError::BadFirstLine);
     }
-    Ok(Message::Request(Request { method, uri: printable(uri), headers, body }))
+    Ok(Message::Request(Request { method, uri: printable(uri), headers, body, answer_tag: None }))
 }
 
 fn check_version(version: &str) -> Result<(), MessageError> {
@@ -332,7 +335,7 @@ impl<'a> Identity<'a> {
 impl Request {
     /// Without headers and body.
     pub fn new(method: Method, uri: &str) -> Self {
-        Request { method, uri: printable(uri), headers: Headers::default(), body: Bytes::new() }
+        Request { method, uri: printable(uri), headers: Headers::default(), body: Bytes::new(), answer_tag: None }
     }
 
     pub fn identity(&self) -> Option<Identity<'_>> {
@@ -377,14 +380,22 @@ impl Request {
         }
         let to = headers.get("To").unwrap_or_default();
         if status > 100 && Address::parse(to).is_some_and(|to| to.tag().is_none()) {
-            let to = format!("{to};tag={}", self.tag());
+            let to = format!("{to};tag={}", self.answer_tag.clone().unwrap_or_else(|| self.plain_tag()));
             headers.set("To", &to);
         }
         Response { status, reason: reason_of(status).to_owned(), headers, body: Bytes::new() }
     }
 
-    /// The tag that our side has in answers to it: made of what is the same in all repetitions (FNV-1a).
-    fn tag(&self) -> String {
+    /// Sets the tag of our answers, made of what is the same in all repetitions, and in a CANCEL. RFC 3261 §19.3: nobody can guess it, as
+    /// whoever knows it may speak in the dialog.
+    pub(super) fn set_answer_tag(&mut self, tokens: &Tokens) {
+        let [call_id, from, cseq] = ["Call-ID", "From", "CSeq"].map(|name| self.headers.get(name).unwrap_or_default());
+        let number = cseq.split_ascii_whitespace().next().unwrap_or_default();
+        self.answer_tag = Some(tokens.of(&[call_id, from, number]));
+    }
+
+    /// The tag in answers to a request that has not come through transactions, of which nothing follows (FNV-1a).
+    fn plain_tag(&self) -> String {
         let parts = ["Call-ID", "From", "CSeq"].map(|name| self.headers.get(name).unwrap_or_default());
         let bytes = parts.iter().flat_map(|part| part.bytes());
         let hash = bytes.fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));

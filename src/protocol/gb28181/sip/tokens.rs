@@ -25,6 +25,16 @@ impl Tokens {
         Tokens { keyed: Keyed::new(secret), made: 0 }
     }
 
+    /// 16 hex digits that are the same for the same parts.
+    pub fn of(&self, parts: &[&str]) -> String {
+        let mut whole = Vec::new();
+        for part in parts {
+            whole.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            whole.extend_from_slice(part.as_bytes());
+        }
+        hex::lower(&self.keyed.hash("sip answer", &[&whole])[..TOKEN_BYTES])
+    }
+
     /// 16 hex digits.
     pub fn make(&mut self) -> String {
         self.made += 1;

@@ -72,6 +72,10 @@ pub struct Call {
     pub tickets: Vec<Ticket>,
     /// Numbers of MANSRTSP requests.
     pub controls: u32,
+    /// A viewer has begun it.
+    pub is_on_demand: bool,
+    /// Since when it is asked whether the device still knows it.
+    pub probed: Option<Stamp>,
 }
 
 impl Call {
@@ -105,6 +109,8 @@ impl Call {
             due: None,
             tickets: Vec::new(),
             controls: 0,
+            is_on_demand: false,
+            probed: None,
         }
     }
 

@@ -14,7 +14,7 @@ impl Calls {
     /// Ends a call wherever it is.
     pub(super) fn end(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId, end: End) {
         self.wait_no_more(id);
-        let Some(mut call) = self.calls.remove(&id) else { return };
+        let Some(mut call) = self.take_off(id) else { return };
         self.say_goodbye(context, registry, &mut call);
         if call.has_media_session {
             context.out.push(match call.kind {
@@ -70,7 +70,7 @@ impl Calls {
             _ => {}
         }
         if let Some(mut dialog) = call.dialog.take() {
-            self.by_dialog.remove(&dialog.call_id);
+            self.by_dialog.remove(&dialog.key());
             let way = way(registry, call);
             let bye = dialog.request(Method::Bye);
             context.send(way, bye);
@@ -80,15 +80,14 @@ impl Calls {
     /// The other side has hung up: it needs no BYE.
     pub(super) fn forget_dialog(&mut self, id: CallId) {
         if let Some(dialog) = self.calls.get_mut(&id).and_then(|call| call.dialog.take()) {
-            self.by_dialog.remove(&dialog.call_id);
+            self.by_dialog.remove(&dialog.key());
         }
     }
 
     /// A device is not there any more.
     pub fn device_gone(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, device: &str) {
         let why = registry.hop(device).err().map_or_else(|| format!("device {device} is gone"), |refused| refused.why);
-        let calls = self.calls.values().filter(|call| call.of.device == device).map(|call| call.id);
-        for id in calls.collect::<Vec<_>>() {
+        for id in self.of_device(device).map(|call| call.id).collect::<Vec<_>>() {
             self.end(context, registry, id, End::new(Cause::Gone, why.clone()));
         }
     }
@@ -103,11 +102,14 @@ impl Calls {
         call_id: &str,
     ) {
         let ours = |call: &&Call| call.of.device == device && call.is_recorded() && matches!(call.phase, Phase::Running);
-        let by_dialog = self.by_dialog.get(call_id).and_then(|id| self.calls.get(id)).filter(ours).map(|call| call.id);
+        let by_dialog =
+            self.by_dialog.get(&(call_id.to_owned(), None)).and_then(|id| self.calls.get(id)).filter(ours).map(|call| call.id);
         let is_named = |call: &&Call| call.of.channel == channel || device == channel;
-        let mut named = self.calls.values().filter(ours).filter(is_named).map(|call| call.id);
+        let mut named = self.of_device(device).filter(ours).filter(is_named).map(|call| call.id);
         // Of several that may be meant none is, unless the message says which.
-        let Some(id) = by_dialog.or_else(|| named.next().filter(|_| named.next().is_none())) else { return };
+        let only = named.next().filter(|_| named.next().is_none());
+        drop(named);
+        let Some(id) = by_dialog.or(only) else { return };
         self.drain(context, registry, id, End::new(Cause::Wish, "all that was recorded has been sent"));
     }
 

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::call::{Call, Phase};
 use super::end::{Cause, End};
-use super::{CALLS_MAX, Calls, OPEN_MS, PROVISIONAL_FACTOR, Registry, Sent, names, refused};
+use super::probe::PROBE_MS;
+use super::{CALL_FACTOR, CALLS_MAX, Calls, OPEN_MS, Registry, Sent, names, refused, silence_ms};
 use crate::config::MediaTransport;
 use crate::protocol::gb28181::platform::ask::{Answer, CallOptions, Channel, Refused, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
@@ -125,7 +126,7 @@ impl Calls {
             ..Call::new(id, wish.kind, wish.of, key.clone(), hop, context.now())
         };
         let transport = call.transport;
-        self.calls.insert(id, call);
+        self.add(call);
         self.by_key.insert(key, id);
         match transport {
             MediaTransport::Udp => self.open(context, id, receiver::Transport::Udp),
@@ -143,7 +144,7 @@ impl Calls {
         let timeout_ms = match call.is_recorded() {
             true => RECORDED_MS,
             // The device has not been asked yet.
-            false => settings.media_ms + (PROVISIONAL_FACTOR + 1) * settings.answer_ms,
+            false => settings.media_ms + (CALL_FACTOR + 1) * settings.answer_ms,
         };
         let request = receiver::Request {
             key: call.key.clone(),
@@ -216,7 +217,7 @@ impl Calls {
         call.phase = Phase::Inviting { client, invite: Box::new(invite), has_provisional: false };
         call.invited = Some(now);
         self.sent.insert(client, Sent::Invite(id));
-        self.wait(id, now.after_millis(context.settings.answer_ms));
+        self.wait(id, now.after_millis(silence_ms(context)));
     }
 
     /// The device is at it.
@@ -226,7 +227,7 @@ impl Calls {
             && !std::mem::replace(has_provisional, true)
             && let Some(invited) = call.invited
         {
-            self.wait(id, invited.after_millis(PROVISIONAL_FACTOR * context.settings.answer_ms));
+            self.wait(id, invited.after_millis(CALL_FACTOR * context.settings.answer_ms));
         }
     }
 
@@ -246,7 +247,7 @@ impl Calls {
             return self.end(context, registry, id, End::new(Cause::BadAnswer, "the device's answer is of another call"));
         };
         context.transactions.ack(call.hop, client, dialog.ack());
-        self.by_dialog.insert(dialog.call_id.clone(), id);
+        self.by_dialog.insert(dialog.key(), id);
         call.dialog = Some(dialog);
         call.answered = Some(context.now());
         match read_answer(response) {
@@ -293,7 +294,7 @@ impl Calls {
             context.answer(ticket, Answer::Call(Box::new(call.view(context.now()))));
         }
         if call.kind == CallKind::Talk {
-            return self.wait_no_more(id);
+            return self.wait(id, context.now().after_millis(PROBE_MS));
         }
         self.wait(id, context.now().after_millis(context.settings.media_ms));
     }

@@ -3,7 +3,8 @@
 //! | name | stream |
 //! |---|---|
 //! | `gb/{device}/{channel}` | live, the main stream |
-//! | `gb/{device}/{channel}/sub` | live, stream number 1; `sub2` for number 2, and so on |
+//! | `gb/{device}/{channel}/sub` | live, stream number 1 |
+//! | `gb/{device}/{channel}/sub2` | live, stream number 2, and so on; not on demand, as viewers would call one camera 255 times |
 //! | `gb/{device}/{channel}/playback-{call}`, `…/download-{call}` | recorded; not on demand |
 
 use crate::protocol::gb28181::platform::CallId;
@@ -36,7 +37,7 @@ pub fn wanted(key: &StreamKey) -> Option<(Channel, Option<u8>)> {
     let number = match segments.next() {
         None => None,
         Some(SUB) => Some(1),
-        Some(name) => Some(name.strip_prefix(SUB)?.parse().ok().filter(|number| *number > 1)?),
+        Some(_) => return None,
     };
     let is_name = folder == FOLDER && segments.next().is_none();
     is_name.then(|| (Channel { device: device.to_owned(), channel: channel.to_owned() }, number))
@@ -50,8 +51,11 @@ mod tests {
     fn names_and_what_they_stand_for() {
         let of = Channel { device: "d".to_owned(), channel: "c".to_owned() };
         let key = |kind, number| stream_key(kind, &of, number, CallId(7)).unwrap();
-        for number in [None, Some(1), Some(2), Some(255)] {
+        for number in [None, Some(1)] {
             assert_eq!(wanted(&key(CallKind::Play, number)), Some((of.clone(), number)));
+        }
+        for number in 2..=255 {
+            assert_eq!(wanted(&key(CallKind::Play, Some(number))), None, "viewers do not call one camera {number} times");
         }
         assert_eq!(key(CallKind::Play, Some(0)).as_str(), "gb/d/c");
         assert_eq!(key(CallKind::Playback, Some(1)).as_str(), "gb/d/c/playback-7");

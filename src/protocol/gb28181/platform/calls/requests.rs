@@ -2,31 +2,49 @@
 
 use super::call::Phase;
 use super::end::{Cause, End};
+use super::finish::way;
 use super::{Calls, Registry};
 use crate::protocol::gb28181::platform::CallId;
 use crate::protocol::gb28181::platform::context::Context;
+use crate::protocol::gb28181::sip::dialog::Dialog;
 use crate::protocol::gb28181::sip::message::{Method, Request};
 use crate::protocol::gb28181::sip::transaction::ServerId;
+use crate::protocol::gb28181::sip::{Carrier, Hop};
 
 /// What can be asked of us, for a device that asks for anything else.
 pub const ALLOWED: &str = "REGISTER, MESSAGE, INVITE, ACK, BYE, CANCEL, INFO, OPTIONS, NOTIFY";
 
 impl Calls {
-    /// Whether a request belongs to a call.
-    pub fn has(&self, request: &Request) -> bool {
-        self.call_of(request).is_some()
+    /// Whether a request that has come the way `hop` belongs to a call.
+    pub fn has(&self, registry: &dyn Registry, hop: Hop, request: &Request) -> bool {
+        self.call_of(registry, hop, request).is_some()
     }
 
-    fn call_of(&self, request: &Request) -> Option<CallId> {
-        let id = *self.by_dialog.get(request.headers.get("Call-ID")?)?;
-        self.calls.get(&id)?.dialog.as_ref()?.has(request).then_some(id)
+    /// The call of a dialog, if the request has come from its device: Call-IDs and tags are read by whoever is on the way.
+    fn call_of(&self, registry: &dyn Registry, hop: Hop, request: &Request) -> Option<CallId> {
+        let id = *Dialog::keys_of(request)?.iter().find_map(|key| self.by_dialog.get(key))?;
+        let call = self.calls.get(&id)?;
+        let way = way(registry, call);
+        let is_connection = hop.carrier != Carrier::Udp && hop.carrier == way.carrier;
+        let is_device = is_connection || hop.peer.ip().to_canonical() == way.peer.ip().to_canonical();
+        (is_device && call.dialog.as_ref()?.has(request)).then_some(id)
     }
 
     /// A request in a call, or one that looks so: BYE, INFO, INVITE once more.
-    pub fn request(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: ServerId, request: &Request) {
-        let Some(call_id) = self.call_of(request) else { return context.respond(id, &request.response(481)) };
+    pub fn request(
+        &mut self,
+        context: &mut Context<'_>,
+        registry: &mut dyn Registry,
+        (id, hop): (ServerId, Hop),
+        request: &Request,
+    ) {
+        let Some(call_id) = self.call_of(registry, hop, request) else {
+            return context.respond_once(id, &request.response(481));
+        };
         let Some(call) = self.calls.get_mut(&call_id) else { return };
-        if !call.dialog.as_mut().is_some_and(|dialog| dialog.take_number(request)) {
+        let is_new = call.dialog.as_mut().is_some_and(|dialog| dialog.take_number(request));
+        // Devices that count anew for it hang up all the same.
+        if !is_new && request.method != Method::Bye {
             return context.respond(id, &request.response(500));
         }
         match &request.method {

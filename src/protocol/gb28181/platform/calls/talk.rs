@@ -6,7 +6,7 @@ use super::call::{Call, Phase};
 use super::end::{Cause, End};
 use super::finish::way;
 use super::invite::{SDP_TYPE, reachable};
-use super::{CALLS_MAX, Calls, OPEN_MS, PROVISIONAL_FACTOR, Registry, Sent, refused};
+use super::{CALL_FACTOR, CALLS_MAX, Calls, OPEN_MS, Registry, Sent, refused};
 use crate::config::MediaTransport;
 use crate::format::rtp::SourceContent;
 use crate::protocol::gb28181::manscdp::{Body, Message, Notify};
@@ -22,6 +22,9 @@ use crate::protocol::gb28181::sip::message::{Request, Response};
 use crate::protocol::gb28181::sip::transaction::ServerId;
 use crate::session::{Sending, SendingState, StreamKey};
 
+/// Where nothing listens: the port of who connects by itself, RFC 4145 §4.1.
+const DISCARD_PORT: u16 = 9;
+
 impl Calls {
     pub(super) fn talk_asked(
         &mut self,
@@ -35,9 +38,7 @@ impl Calls {
         if self.calls.len() >= CALLS_MAX {
             return Err(refused(RefusedKind::Full, format!("{CALLS_MAX} calls are under way")));
         }
-        if let Some(other) = self.calls.values().find(|call| call.kind == CallKind::Talk && call.of == of) {
-            return Err(refused(RefusedKind::Conflict, format!("call {} talks to it", other.id.0)));
-        }
+        self.make_way(context, registry, &of)?;
         let (id, sn) = (self.next_id(), registry.next_sn());
         let source = context.settings.id.clone();
         let body = Body::Notify(Notify::Broadcast { source, target: of.channel.clone() });
@@ -52,8 +53,8 @@ impl Calls {
             tickets: vec![ticket],
             ..Call::new(id, CallKind::Talk, of, stream, hop, now)
         };
-        self.calls.insert(id, call);
-        self.wait(id, now.after_millis(PROVISIONAL_FACTOR * context.settings.answer_ms));
+        self.add(call);
+        self.wait(id, now.after_millis(CALL_FACTOR * context.settings.answer_ms));
         Ok(())
     }
 
@@ -65,14 +66,21 @@ impl Calls {
         response: &Response,
     ) {
         if !response.is_success() {
-            self.end(context, registry, id, End::refused(response));
+            self.announcement_failed(context, registry, id, End::refused(response));
+        }
+    }
+
+    /// A device that has called already does not take back by that what it asked for.
+    pub(super) fn announcement_failed(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId, end: End) {
+        if self.calls.get(&id).is_some_and(|call| matches!(call.phase, Phase::Announced { .. })) {
+            self.end(context, registry, id, end);
         }
     }
 
     /// Whether the device wants to hear what was announced with that number.
     pub fn agreed(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, device: &str, sn: u64, agreed: bool) {
-        let is_it = |call: &&Call| call.of.device == device && matches!(call.phase, Phase::Announced { sn: of } if of == sn);
-        let id = self.calls.values().find(is_it).map(|call| call.id);
+        let is_it = |call: &&Call| matches!(call.phase, Phase::Announced { sn: of } if of == sn);
+        let id = self.of_device(device).find(is_it).map(|call| call.id);
         if let Some(id) = id.filter(|_| !agreed) {
             self.end(context, registry, id, End::new(Cause::Refused, "the device does not want to hear it"));
         }
@@ -87,13 +95,13 @@ impl Calls {
         (id, hop): (ServerId, Hop),
         request: Request,
     ) {
-        let is_expected = |call: &&Call| call.of.device == device && matches!(call.phase, Phase::Announced { .. });
-        let mut expected = self.calls.values().filter(is_expected);
+        let is_expected = |call: &&Call| matches!(call.phase, Phase::Announced { .. });
+        let expected: Vec<&Call> = self.of_device(device).filter(is_expected).collect();
         // Of several announcements the one to who calls is meant.
         let caller = request.from_user().unwrap_or_default();
-        let call = expected.clone().find(|call| call.of.channel == caller).or_else(|| expected.next()).map(|call| call.id);
+        let call = expected.iter().find(|call| call.of.channel == caller).or(expected.first()).map(|call| call.id);
         let Some(call) = call else {
-            context.respond(id, &request.response(403));
+            context.respond_once(id, &request.response(403));
             let message = format!("device {device} calls, and nothing was announced to it");
             return context.note(log::Level::Warn, Some("call_not_expected"), message);
         };
@@ -156,7 +164,8 @@ impl Calls {
         let answer = offer.answer(&Answer {
             owner: &context.settings.id,
             address: context.settings.address.unwrap_or_else(|| call.hop.local_ip()),
-            port,
+            // RFC 3264 §6: 0 would refuse what is offered.
+            port: if port == 0 { DISCARD_PORT } else { port },
             payload_type: payload_type(content),
             ssrc: call.ssrc,
             file_size: None,
@@ -166,7 +175,7 @@ impl Calls {
         response.set_body(SDP_TYPE, answer.to_string());
         let dialog = Dialog::of_request(&invite, &response);
         if let Some(dialog) = &dialog {
-            self.by_dialog.insert(dialog.call_id.clone(), id);
+            self.by_dialog.insert(dialog.key(), id);
         }
         call.dialog = dialog;
         call.answered = Some(context.now());

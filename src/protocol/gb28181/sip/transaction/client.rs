@@ -8,8 +8,8 @@ use super::{
     ClientId, Event, Failure, HELD_BYTES_MAX, LIMIT_MS, PROCEEDING_MS, Shared, T1_MS, T2_MS, T4_MS, TRANSACTIONS_MAX, is_udp,
 };
 use crate::media::Stamp;
+use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::message::{Identity, Method, Request, Response};
-use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 
 const BRANCH_COOKIE: &str = "z9hG4bK";
 const MAX_FORWARDS: &str = "70";
@@ -116,6 +116,7 @@ impl Clients {
         let due = if is_udp(hop) { now.after_millis(T1_MS).min(ends) } else { ends };
         let id = shared.id();
         shared.due.insert((due, id));
+        shared.enlist(hop, id);
         shared.send(hop, &bytes);
         let (state, wish, ack, tag) = (State::Trying, Wish::Answer, None, None);
         let client =
@@ -252,17 +253,13 @@ impl Clients {
         true
     }
 
-    pub fn closed(&mut self, shared: &mut Shared, connection: ConnectionId, events: &mut Vec<Event>) {
-        let of_it = |client: &Client| client.hop.carrier == Carrier::Tcp(connection);
-        let mut gone: Vec<u64> = self.by_id.iter().filter(|(_, client)| of_it(client)).map(|(id, _)| *id).collect();
-        gone.sort_unstable();
-        for id in gone {
-            let waits = |client: &Client| matches!(client.state, State::Trying | State::Proceeding) && !client.is_quiet;
-            if self.by_id.get(&id).is_some_and(waits) {
-                events.push(Event::Failed { id: ClientId(id), failure: Failure::Closed });
-            }
-            self.remove(shared, id);
+    /// The connection of one of these is over, or of another one.
+    pub fn closed(&mut self, shared: &mut Shared, id: u64, events: &mut Vec<Event>) {
+        let waits = |client: &Client| matches!(client.state, State::Trying | State::Proceeding) && !client.is_quiet;
+        if self.by_id.get(&id).is_some_and(waits) {
+            events.push(Event::Failed { id: ClientId(id), failure: Failure::Closed });
         }
+        self.remove(shared, id);
     }
 
     fn remove(&mut self, shared: &mut Shared, id: u64) {
@@ -270,6 +267,7 @@ impl Clients {
             self.held_bytes -= client.held_bytes();
             self.by_key.remove(&client.key);
             shared.due.remove(&(client.due, id));
+            shared.delist(client.hop, id);
         }
     }
 }

@@ -12,15 +12,16 @@
 //! | `client` | requests of ours |
 //! | `server` | requests of the other side |
 //!
-//! At most [`TRANSACTIONS_MAX`] of each kind with [`HELD_BYTES_MAX`] bytes; answered requests of the other side give way first, then requests
-//! are answered 503 and counted. Not here: dialogs, and how long an INVITE is waited for.
+//! At most [`TRANSACTIONS_MAX`] of each kind with [`HELD_BYTES_MAX`] bytes; INVITEs that were refused give way first, then other answered requests
+//! of the other side, then requests are answered 503 and counted. The answers to strangers are sent once, and nothing of them is kept
+//! (RFC 3261 §8.2.7): a source address may be another's. Not here: dialogs, and how long an INVITE is waited for.
 
 mod client;
 mod server;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
@@ -56,7 +57,7 @@ pub struct ClientId(u64);
 
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    /// A new request, which must be answered. INVITE has been answered with 100.
+    /// A new request, which must be answered. INVITE is answered with 100 unless it is answered before `take_sends`.
     Request { id: ServerId, hop: Hop, request: Request },
     /// The ACK of a 2xx to the INVITE `invite`.
     Ack { invite: ServerId, hop: Hop, request: Request },
@@ -84,6 +85,8 @@ pub enum Failure {
 #[derive(Debug)]
 struct Shared {
     due: BTreeSet<(Stamp, u64)>,
+    /// Those that would end with their connection.
+    by_connection: HashMap<ConnectionId, BTreeSet<u64>>,
     sends: Vec<(Hop, Bytes)>,
     next_id: u64,
     tokens: Tokens,
@@ -97,6 +100,22 @@ impl Shared {
 
     fn send(&mut self, hop: Hop, bytes: &Bytes) {
         self.sends.push((hop, bytes.clone()));
+    }
+
+    fn enlist(&mut self, hop: Hop, id: u64) {
+        if let Carrier::Tcp(connection) = hop.carrier {
+            self.by_connection.entry(connection).or_default().insert(id);
+        }
+    }
+
+    fn delist(&mut self, hop: Hop, id: u64) {
+        let Carrier::Tcp(connection) = hop.carrier else { return };
+        if let Some(ids) = self.by_connection.get_mut(&connection) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_connection.remove(&connection);
+            }
+        }
     }
 
     /// Moves what is due at `old` to `new`.
@@ -115,9 +134,10 @@ pub struct Transactions {
 }
 
 impl Transactions {
-    /// `secret`: random, of this process alone; branches are made with it.
+    /// `secret`: random, of this process alone; branches and the tags of answers are made with it.
     pub fn new(secret: &[u8; 32]) -> Self {
-        let shared = Shared { due: BTreeSet::new(), sends: Vec::new(), next_id: 0, tokens: Tokens::new(secret) };
+        let (due, by_connection, sends) = (BTreeSet::new(), HashMap::new(), Vec::new());
+        let shared = Shared { due, by_connection, sends, next_id: 0, tokens: Tokens::new(secret) };
         Transactions { shared, clients: Clients::default(), servers: Servers::default() }
     }
 
@@ -139,6 +159,7 @@ impl Transactions {
 
     fn request_received(&mut self, now: Stamp, hop: Hop, mut request: Request, events: &mut Vec<Event>) {
         request.note_source(&hop);
+        request.set_answer_tag(&self.shared.tokens);
         match request.identity() {
             Some(identity) if identity.cseq.method == request.method => {}
             _ => {
@@ -158,6 +179,7 @@ impl Transactions {
     fn answer_broken(&mut self, hop: Hop, bytes: &[u8], error: MessageError) {
         if let Some(Message::Request(mut request)) = Message::parse_without_body(bytes) {
             request.note_source(&hop);
+            request.set_answer_tag(&self.shared.tokens);
             self.answer_stateless(hop, &request, error.status());
         }
     }
@@ -171,6 +193,11 @@ impl Transactions {
     /// Answers a request; nothing is sent if it has been answered or is forgotten.
     pub fn respond(&mut self, now: Stamp, id: ServerId, response: &Response) {
         self.servers.respond(&mut self.shared, now, id.0, response);
+    }
+
+    /// As [`Transactions::respond`], with a final answer that is sent once: nothing of the request is kept, and its repetition is a new one.
+    pub fn respond_once(&mut self, id: ServerId, response: &Response) {
+        self.servers.respond_once(&mut self.shared, id.0, response);
     }
 
     /// Sends a request other than INVITE, which is waited for `limit_ms` at most. `None`: too many are under way; counted.
@@ -212,13 +239,19 @@ impl Transactions {
 
     /// Nothing more comes from a connection, and nothing can be sent there.
     pub fn closed(&mut self, connection: ConnectionId, events: &mut Vec<Event>) {
-        self.clients.closed(&mut self.shared, connection, events);
-        self.servers.closed(&mut self.shared, connection, events);
+        let ids = self.shared.by_connection.remove(&connection).unwrap_or_default();
+        for id in &ids {
+            self.clients.closed(&mut self.shared, *id, events);
+        }
+        for id in ids {
+            self.servers.closed(&mut self.shared, id, events);
+        }
         self.shared.sends.retain(|(hop, _)| hop.carrier != Carrier::Tcp(connection));
     }
 
     /// What is to be sent, in order.
     pub fn take_sends(&mut self) -> impl Iterator<Item = (Hop, Bytes)> + use<> {
+        self.servers.try_new(&mut self.shared);
         std::mem::take(&mut self.shared.sends).into_iter()
     }
 

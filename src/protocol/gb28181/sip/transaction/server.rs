@@ -9,8 +9,8 @@ use super::{
     Event, HELD_BYTES_MAX, LIMIT_MS, PROCEEDING_MS, ServerId, Shared, T1_MS, T2_MS, T4_MS, TRANSACTIONS_MAX, identity, is_udp,
 };
 use crate::media::Stamp;
+use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
-use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 
 /// What a transaction costs besides its answer.
 const OVERHEAD_BYTES: usize = 256;
@@ -63,6 +63,10 @@ pub(super) struct Servers {
     by_ack: HashMap<Key, u64>,
     /// Answered requests that only absorb repetitions, in order; some are gone already.
     answered: VecDeque<u64>,
+    /// INVITEs that were refused, which give way before those.
+    refused_invites: VecDeque<u64>,
+    /// INVITEs that are answered with 100 unless they are answered at once.
+    new_invites: Vec<u64>,
     pub held_bytes: usize,
     pub refused: u64,
 }
@@ -70,8 +74,9 @@ pub(super) struct Servers {
 impl Default for Servers {
     fn default() -> Self {
         let (by_id, by_key, by_ack) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let answered = VecDeque::new();
-        Servers { room: TRANSACTIONS_MAX, by_id, by_key, by_ack, answered, held_bytes: 0, refused: 0 }
+        let (answered, refused_invites, new_invites) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        let (room, held_bytes, refused) = (TRANSACTIONS_MAX, 0, 0);
+        Servers { room, by_id, by_key, by_ack, answered, refused_invites, new_invites, held_bytes, refused }
     }
 }
 
@@ -82,8 +87,11 @@ impl Servers {
 
     pub fn request(&mut self, shared: &mut Shared, now: Stamp, hop: Hop, request: Request, events: &mut Vec<Event>) {
         let key = key_of(&request, &request.method);
-        if let Some(server) = self.by_key.get(&key).and_then(|id| self.by_id.get_mut(id)) {
+        let known = self.by_key.get(&key).copied();
+        if let Some((id, server)) = known.and_then(|id| Some((id, self.by_id.get_mut(&id)?))) {
             // The device may have got another address since.
+            shared.delist(server.hop, id);
+            shared.enlist(hop, id);
             server.hop = hop;
             if let Some(response) =
                 server.response.as_ref().filter(|_| matches!(server.state, State::Proceeding | State::Completed))
@@ -104,7 +112,7 @@ impl Servers {
         let is_invite = request.method == Method::Invite;
         let due = now.after_millis(if is_invite { PROCEEDING_MS } else { LIMIT_MS });
         let id = shared.id();
-        let mut server = Server {
+        let server = Server {
             key,
             ack_key: None,
             hop,
@@ -117,24 +125,42 @@ impl Servers {
             due,
         };
         if is_invite {
-            let trying = request.response(100).to_bytes();
-            shared.send(hop, &trying);
-            server.response = Some(trying);
+            self.new_invites.push(id);
         }
         shared.due.insert((due, id));
+        shared.enlist(hop, id);
         self.held_bytes += server.held_bytes();
         self.by_key.insert(key, id);
         self.by_id.insert(id, server);
         id
     }
 
-    /// Forgets answered requests, the oldest first.
+    /// Answers INVITEs that are not answered yet with 100: RFC 3261 §17.2.1.
+    pub fn try_new(&mut self, shared: &mut Shared) {
+        for id in std::mem::take(&mut self.new_invites) {
+            let is_open = |server: &&mut Server| server.state == State::Proceeding && server.response.is_none();
+            let Some(server) = self.by_id.get_mut(&id).filter(is_open) else { continue };
+            let Some(trying) = server.invite.as_ref().map(|invite| invite.response(100).to_bytes()) else { continue };
+            shared.send(server.hop, &trying);
+            self.held_bytes += trying.len();
+            server.response = Some(trying);
+        }
+    }
+
+    /// Forgets answered requests: INVITEs that were refused, then others, the oldest first.
     fn make_room(&mut self, shared: &mut Shared) -> bool {
         while self.len() >= self.room || self.held_bytes >= HELD_BYTES_MAX / 2 {
-            let Some(id) = self.answered.pop_front() else { return false };
+            let Some(id) = self.refused_invites.pop_front().or_else(|| self.answered.pop_front()) else { return false };
             self.remove(shared, id);
         }
         true
+    }
+
+    pub fn respond_once(&mut self, shared: &mut Shared, id: u64, response: &Response) {
+        if let Some(server) = self.by_id.get(&id).filter(|server| server.state == State::Proceeding) {
+            shared.send(server.hop, &response.to_bytes());
+            self.remove(shared, id);
+        }
     }
 
     pub fn respond(&mut self, shared: &mut Shared, now: Stamp, id: u64, response: &Response) {
@@ -161,7 +187,9 @@ impl Servers {
             let ack_key = ack_key(response);
             server.ack_key = ack_key;
             self.by_ack.extend(ack_key.map(|key| (key, id)));
-        } else if !server.is_invite {
+        } else if server.is_invite {
+            note_answered(&mut self.refused_invites, &self.by_id, id);
+        } else {
             self.answered(shared, id);
         }
     }
@@ -170,10 +198,7 @@ impl Servers {
         if self.by_id.get(&id).is_some_and(|server| !is_udp(server.hop)) {
             return self.remove(shared, id);
         }
-        while self.answered.front().is_some_and(|oldest| !self.by_id.contains_key(oldest)) {
-            self.answered.pop_front();
-        }
-        self.answered.push_back(id);
+        note_answered(&mut self.answered, &self.by_id, id);
     }
 
     pub fn ack(&mut self, shared: &mut Shared, now: Stamp, hop: Hop, request: Request, events: &mut Vec<Event>) {
@@ -233,21 +258,18 @@ impl Servers {
         true
     }
 
-    pub fn closed(&mut self, shared: &mut Shared, connection: ConnectionId, events: &mut Vec<Event>) {
-        let of_it = |server: &Server| server.hop.carrier == Carrier::Tcp(connection);
-        let mut gone: Vec<u64> = self.by_id.iter().filter(|(_, server)| of_it(server)).map(|(id, _)| *id).collect();
-        gone.sort_unstable();
-        for id in gone {
-            if self.by_id.get(&id).is_some_and(|server| server.state == State::Accepted) {
-                events.push(Event::Unacknowledged { invite: ServerId(id) });
-            }
-            self.remove(shared, id);
+    /// The connection of one of these is over, or of another one.
+    pub fn closed(&mut self, shared: &mut Shared, id: u64, events: &mut Vec<Event>) {
+        if self.by_id.get(&id).is_some_and(|server| server.state == State::Accepted) {
+            events.push(Event::Unacknowledged { invite: ServerId(id) });
         }
+        self.remove(shared, id);
     }
 
     fn remove(&mut self, shared: &mut Shared, id: u64) {
         if let Some(server) = self.by_id.remove(&id) {
             shared.due.remove(&(server.due, id));
+            shared.delist(server.hop, id);
             self.forget(&server);
         }
     }
@@ -259,6 +281,14 @@ impl Servers {
             self.by_ack.remove(&key);
         }
     }
+}
+
+/// Notes that a request only absorbs repetitions, and forgets of the oldest ones those that are gone.
+fn note_answered(answered: &mut VecDeque<u64>, by_id: &HashMap<u64, Server>, id: u64) {
+    while answered.front().is_some_and(|oldest| !by_id.contains_key(oldest)) {
+        answered.pop_front();
+    }
+    answered.push_back(id);
 }
 
 /// By which repetitions of a request are known, and with `method` INVITE its ACK and CANCEL.

@@ -436,3 +436,77 @@ fn nothing_is_lost_for_good() {
         assert!(us.transactions.is_empty() && them.transactions.is_empty(), "seed {seed}");
     }
 }
+
+#[test]
+fn the_tag_of_answers_is_one_that_nobody_else_can_make() {
+    let tag = |secret: u8, bytes: &[u8]| {
+        let mut side = Side { transactions: Transactions::new(&[secret; 32]), ..Side::new() };
+        let mut events = side.receive(Carrier::Udp, bytes);
+        let Some(Event::Request { request, .. }) = events.pop() else { panic!() };
+        let to = request.response(403).headers.get("To").unwrap().to_owned();
+        to.split_once(";tag=").unwrap().1.to_owned()
+    };
+    let bytes = wire(Method::Invite, "c", "z9hG4bK1");
+    assert_eq!(tag(1, &bytes), tag(1, &wire(Method::Invite, "c", "z9hG4bK2")), "of the same request the same");
+    assert_ne!(tag(1, &bytes), tag(2, &bytes), "of another process another one");
+    assert_ne!(tag(1, &bytes), tag(1, &wire(Method::Invite, "d", "z9hG4bK1")), "of another call another one");
+}
+
+#[test]
+fn what_is_refused_once_leaves_nothing() {
+    for method in [Method::Invite, Method::Bye] {
+        let mut side = Side::new();
+        let bytes = wire(method.clone(), "c", "z9hG4bK1");
+        for _ in 0..2 {
+            let id = server_id(&side.receive(Carrier::Udp, &bytes));
+            let Ok(Message::Request(request)) = Message::parse(&bytes) else { panic!() };
+            side.transactions.respond_once(id, &request.response(403));
+            assert_eq!(side.words(), ["403"], "{method}: no 100 before");
+            assert!(side.transactions.is_empty() && side.transactions.held_bytes() == 0);
+        }
+        assert_eq!(side.run(LIMIT_MS), (vec![], vec![]), "{method}");
+        assert_eq!(side.receive(Carrier::Udp, &wire(Method::Ack, "c", "z9hG4bK1")), []);
+    }
+}
+
+#[test]
+fn refused_calls_give_way_first() {
+    let mut side = Side::new();
+    side.transactions.servers.room = 4;
+    let answer = |side: &mut Side, method: Method, call_id: &str, status: u16| {
+        let bytes = wire(method, call_id, "z9hG4bK1");
+        let id = server_id(&side.receive(Carrier::Udp, &bytes));
+        let Ok(Message::Request(request)) = Message::parse(&bytes) else { panic!() };
+        side.transactions.respond(side.now, id, &request.response(status));
+    };
+    answer(&mut side, Method::Message, "a", 200);
+    answer(&mut side, Method::Invite, "b", 488);
+    answer(&mut side, Method::Invite, "c", 200);
+    answer(&mut side, Method::Invite, "d", 488);
+    answer(&mut side, Method::Message, "e", 200);
+    answer(&mut side, Method::Message, "f", 200);
+    side.sends();
+    let known =
+        |side: &mut Side, method, call_id: &str| side.receive(Carrier::Udp, &wire(method, call_id, "z9hG4bK1")).is_empty();
+    assert!(known(&mut side, Method::Message, "a") && known(&mut side, Method::Invite, "c"));
+    assert!(!known(&mut side, Method::Invite, "b"), "it has given way");
+}
+
+#[test]
+fn a_closed_connection_ends_what_is_its_own() {
+    let mut side = Side::new();
+    let other = Carrier::Tcp(ConnectionId(5));
+    let ended = side.transactions.request(side.now, hop(TCP), request(Method::Message, "a"), 5_000).unwrap();
+    side.transactions.request(side.now, hop(other), request(Method::Message, "b"), 5_000).unwrap();
+    // A request that comes again over another connection moves there.
+    side.receive(TCP, &wire(Method::Message, "c", "z9hG4bK1"));
+    side.receive(other, &wire(Method::Message, "c", "z9hG4bK1"));
+    side.receive(TCP, &wire(Method::Message, "d", "z9hG4bK2"));
+    let mut events = Vec::new();
+    side.transactions.closed(ConnectionId(4), &mut events);
+    assert_eq!(events, [Event::Failed { id: ended, failure: Failure::Closed }]);
+    assert_eq!(side.transactions.len(), 2);
+    side.transactions.closed(ConnectionId(5), &mut events);
+    assert!(side.transactions.is_empty() && side.transactions.held_bytes() == 0);
+    assert!(side.transactions.shared.by_connection.is_empty());
+}

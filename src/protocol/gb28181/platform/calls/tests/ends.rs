@@ -35,11 +35,11 @@ fn before_the_answer() {
         (
             "silence",
             |world, _| {
-                world.pass(4_999);
+                world.pass(14_999);
                 world.words();
                 world.pass(1);
             },
-            Over { words: "no SIP answer in 5 s", reason: "call_silence", sent: &[], closed: true },
+            Over { words: "no SIP answer in 15 s", reason: "call_silence", sent: &[], closed: true },
         ),
         (
             "a device that is at it and no more",
@@ -205,8 +205,8 @@ fn after_the_answer() {
 fn a_late_answer_is_acknowledged_and_ended() {
     let mut world = World::new();
     let (_, invite) = world.invited();
-    world.pass(5_000);
-    assert_eq!(world.state().1, "no SIP answer in 5 s");
+    world.pass(15_000);
+    assert_eq!(world.state().1, "no SIP answer in 15 s");
     world.words();
     world.pass(3_000);
     assert_eq!(world.words(), [""; 0], "the INVITE is not repeated");
@@ -215,6 +215,25 @@ fn a_late_answer_is_acknowledged_and_ended() {
     world.receive(&answer_of(&invite, 200, ANSWER).to_bytes());
     assert_eq!(world.words(), ["ACK"]);
     assert_eq!((world.calls().len(), world.media()), (1, vec!["close 1".to_owned()]));
+}
+
+#[test]
+fn a_recorder_may_wake_its_camera_first() {
+    for (answer_ms, waited_ms, words) in [
+        (5_000, 15_000, "no SIP answer in 15 s"),
+        (100, 300, "no SIP answer in 300 ms"),
+        (60_000, 32_000, "no SIP answer in 32 s"),
+    ] {
+        let mut world = World::with(|settings| settings.answer_ms = answer_ms);
+        let (ticket, invite) = world.invited();
+        world.pass(waited_ms - 1);
+        world.receive(&answer_of(&invite, 200, ANSWER).to_bytes());
+        assert!(matches!(world.answer_to(ticket), Some(Answer::Call(_))), "{answer_ms}");
+        let mut world = World::with(|settings| settings.answer_ms = answer_ms);
+        world.invited();
+        world.pass(waited_ms);
+        assert_eq!(world.state(), (CallState::Failed, words.to_owned()), "{answer_ms}");
+    }
 }
 
 #[test]
@@ -241,11 +260,43 @@ fn a_stranger_ends_no_call() {
     let bye = world.request_of(CAMERA, Method::Bye, |_| ());
     world.receive_from(udp("203.0.113.9:5060"), &bye.to_bytes());
     assert_eq!(world.words(), ["481"]);
+    // Who has read the names of the call, from elsewhere: in vain, and answered once.
+    for method in [Method::Bye, Method::Info, Method::Invite] {
+        let request = world.request_of(CAMERA, method.clone(), |request| {
+            request.headers.set("From", answer_of(&invite, 200, "").headers.get("To").unwrap());
+            request.headers.set("To", invite.headers.get("From").unwrap());
+            request.headers.set("Call-ID", invite.headers.get("Call-ID").unwrap());
+        });
+        world.receive_from(udp("203.0.113.9:5060"), &request.to_bytes());
+        assert_eq!(world.words(), ["481"], "{method}");
+        world.pass(1_000);
+        assert_eq!(world.words(), [""; 0], "{method}");
+    }
     let unregister = world.request_of(NVR, Method::Register, |request| request.headers.push("Expires", "0"));
     world.receive_from(udp("203.0.113.9:5060"), &unregister.to_bytes());
     assert_eq!(world.words(), ["401"]);
     world.receive_from(here(), &forged.to_bytes());
     assert_eq!(world.state().0, CallState::Answered);
+}
+
+#[test]
+fn the_calls_of_strangers_are_refused_once() {
+    let mut world = World::new();
+    world.sent.clear();
+    let stranger = "34020000001110000009";
+    for round in 0..3 {
+        let invite = world.request_of(stranger, Method::Invite, |_| ());
+        world.receive_from(udp("203.0.113.9:5060"), &invite.to_bytes());
+        assert_eq!(world.words(), ["403"], "{round}");
+        world.receive_from(udp("203.0.113.9:5060"), &invite.to_bytes());
+        assert_eq!(world.words(), ["403"], "one answer for each message");
+    }
+    // A device that is known, to which nothing was announced.
+    let invite = world.request_of(NVR, Method::Invite, |_| ());
+    world.receive(&invite.to_bytes());
+    assert_eq!(world.words(), ["403"]);
+    world.pass(32_000);
+    assert_eq!(world.words(), [""; 0]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::gb28181::platform::ask::RefusedKind;
+use crate::protocol::gb28181::platform::calls::ON_DEMAND_PER_DEVICE_MAX;
 use crate::protocol::gb28181::platform::tests::{LOUDSPEAKER, here};
 use crate::session::ReceptionState;
 
@@ -155,9 +156,11 @@ fn a_repeated_answer_is_acknowledged_again() {
 #[test]
 fn streams_of_a_camera_are_calls_of_their_own() {
     let mut world = World::new();
-    for name in [KEY, &format!("{KEY}/sub"), &format!("{KEY}/sub2")] {
+    for name in [KEY, &format!("{KEY}/sub"), &format!("{KEY}/sub2"), &format!("{KEY}/sub255")] {
         world.tell(Input::Wanted(key(name)));
     }
+    assert_eq!(world.media().len(), 2, "viewers begin two calls of a camera and no more");
+    world.ask(Ask::Play { of: camera(), options: CallOptions { stream_number: Some(2), ..CallOptions::default() } });
     world.media();
     world.tell(Input::ReceiverOpened { call: CallId(2), port: Ok(30_000) });
     let invite = world.sent_request(Method::Invite);
@@ -196,6 +199,54 @@ fn viewers_cannot_make_a_device_be_asked_for_anything() {
 }
 
 #[test]
+fn of_a_device_without_a_catalog_one_channel_at_a_time_is_tried() {
+    let mut world = World::empty(|_| ());
+    world.register_for(3_600);
+    world.sent.clear();
+    let name = |number: u32| format!("gb/{NVR}/3402000000131000{number:04}");
+    for number in 1..100 {
+        world.tell(Input::Wanted(key(&name(number))));
+    }
+    assert_eq!(world.media(), [format!("open 1 {} TcpPassive", name(1))]);
+    assert_eq!(world.reason(), Some("call_unlisted_channel"));
+    world.tell(Input::Wanted(key(&format!("{}/sub", name(1)))));
+    assert_eq!(world.media().len(), 1, "both streams of it");
+    assert_eq!(stop(&mut world, 1), Answer::Done);
+    assert_eq!(stop(&mut world, 2), Answer::Done);
+    world.media();
+    world.tell(Input::Wanted(key(&name(2))));
+    assert_eq!(world.media().len(), 1, "then the next one");
+}
+
+#[test]
+fn viewers_begin_so_many_calls_of_a_device_and_no_more() {
+    let mut world = World::empty(|_| ());
+    world.register_for(3_600);
+    let name = |number: usize| format!("3402000000131000{number:04}");
+    let items: String =
+        (0..=ON_DEMAND_PER_DEVICE_MAX).map(|number| format!("<Item><DeviceID>{}</DeviceID></Item>", name(number))).collect();
+    let sent = std::mem::take(&mut world.sent);
+    let question = sent.into_iter().find_map(|(_, message)| match message {
+        Message::Request(request) if request.body.windows(7).any(|part| part == b"Catalog") => Some(request),
+        _ => None,
+    });
+    let sn = text(&question.unwrap().body).split("<SN>").nth(1).and_then(|rest| rest.split('<').next()).unwrap().to_owned();
+    let sum = ON_DEMAND_PER_DEVICE_MAX + 1;
+    world.message(&format!(
+        "<Response><CmdType>Catalog</CmdType><SN>{sn}</SN><DeviceID>{NVR}</DeviceID><SumNum>{sum}</SumNum>\
+        <DeviceList Num=\"{sum}\">{items}</DeviceList></Response>"
+    ));
+    for number in 0..=ON_DEMAND_PER_DEVICE_MAX {
+        world.tell(Input::Wanted(key(&format!("gb/{NVR}/{}", name(number)))));
+    }
+    assert_eq!((world.media().len(), world.reason()), (ON_DEMAND_PER_DEVICE_MAX, Some("call_device_limit")));
+    // The operator may.
+    let of = Channel { channel: name(ON_DEMAND_PER_DEVICE_MAX), ..camera() };
+    world.ask(Ask::Play { of, options: CallOptions::default() });
+    assert_eq!(world.media().len(), 1);
+}
+
+#[test]
 fn who_plays_what_runs_joins() {
     let mut world = World::new();
     let (first, invite) = world.invited();
@@ -224,7 +275,7 @@ fn what_a_device_wants_in_a_call() {
         assert_eq!(world.in_call(&invite, method.clone(), number).status, status, "{method} {number}");
     }
     assert_eq!(world.calls()[0].state, CallState::Answered);
-    assert_eq!(world.in_call(&invite, Method::Bye, 6).status, 200);
+    assert_eq!(world.in_call(&invite, Method::Bye, 1).status, 200, "whatever its number");
     assert_eq!(world.in_call(&invite, Method::Bye, 7).status, 481);
     assert_eq!(world.state(), (CallState::Failed, "the device has hung up".to_owned()));
     assert_eq!(world.media(), [""; 0], "what is on its way is still taken");

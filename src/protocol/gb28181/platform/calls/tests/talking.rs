@@ -59,6 +59,11 @@ fn sending(world: &mut World, state: SendingState, detail: &str) {
     world.tell(Input::Sending { call: CallId(1), sending });
 }
 
+/// The OPTIONS that was sent.
+fn probed(world: &mut World) -> Request {
+    world.sent_request(Method::Options)
+}
+
 /// Answered by us: the INVITE and our answer.
 fn accepted(world: &mut World) -> (Request, Response) {
     announced(world);
@@ -134,9 +139,15 @@ fn how_a_device_wants_to_hear() {
         announced(&mut world);
         called(&mut world, &offer);
         match expected {
-            Some(how) => assert_eq!(world.media(), [format!("send 1 live/mic {how}")], "{name}"),
+            Some(how) => {
+                assert_eq!(world.media(), [format!("send 1 live/mic {how}")], "{name}");
+                let (port, said) = if how.starts_with("TcpActive") { (0, 9) } else { (30_000, 30_000) };
+                world.tell(Input::SenderOpened { call: CallId(1), port: Ok(port) });
+                let body = String::from_utf8(world.sent_response().body.to_vec()).unwrap();
+                assert!(body.contains(&format!("m=audio {said} ")), "{name}: {body}");
+            }
             None => {
-                assert_eq!(world.words(), ["100", "488"], "{name}");
+                assert_eq!(world.words(), ["488"], "{name}");
                 assert_eq!((world.state().0, world.reason()), (CallState::Failed, Some("call_bad_answer")), "{name}");
             }
         }
@@ -169,6 +180,102 @@ fn what_comes_of_nothing() {
     assert_eq!(world.state(), (CallState::Failed, "the device has not called in 15 s".to_owned()));
     called(&mut world, OFFER);
     assert_eq!((world.sent_response().status, world.reason()), (403, Some("call_not_expected")));
+}
+
+#[test]
+fn a_device_that_has_called_need_not_take_the_announcement() {
+    for status in [Some(403), None] {
+        let mut world = World::new();
+        world.sent.clear();
+        world.ask(talk());
+        let message = world.sent_request(Method::Message);
+        let invite = called(&mut world, OFFER);
+        world.tell(Input::SenderOpened { call: CallId(1), port: Ok(30_000) });
+        let answer = world.sent_response();
+        in_talk(&mut world, &invite, &answer, Method::Ack);
+        match status {
+            Some(status) => world.receive(&message.response(status).to_bytes()),
+            None => world.pass(6_000),
+        }
+        assert_eq!(world.state().0, CallState::Answered, "{status:?}");
+    }
+}
+
+#[test]
+fn a_device_is_asked_whether_it_still_knows_the_talk() {
+    type Answered = fn(&mut World, &Request);
+    let cases: [(&str, Answered, Option<&str>); 5] = [
+        ("it does", |world, probe| world.receive(&probe.response(200).to_bytes()), None),
+        ("it knows no OPTIONS", |world, probe| world.receive(&probe.response(405).to_bytes()), None),
+        (
+            "it does not",
+            |world, probe| world.receive(&probe.response(481).to_bytes()),
+            Some("the device does not know the call any more: 481 Call/Transaction Does Not Exist"),
+        ),
+        (
+            "it cannot",
+            |world, probe| world.receive(&probe.response(408).to_bytes()),
+            Some("the device does not know the call any more: 408 Request Timeout"),
+        ),
+        ("silence", |_, _| (), Some("the device was asked whether it still knows the call: no SIP answer in 5 s")),
+    ];
+    for (name, act, over) in cases {
+        let mut world = World::new();
+        let (invite, answer) = accepted(&mut world);
+        in_talk(&mut world, &invite, &answer, Method::Ack);
+        for _ in 0..if over.is_none() { 2 } else { 1 } {
+            world.pass(59_000);
+            world.sent.clear();
+            world.pass(1_000);
+            let probe = probed(&mut world);
+            assert_eq!(probe.headers.get("Call-ID"), invite.headers.get("Call-ID"), "{name}");
+            act(&mut world, &probe);
+        }
+        world.pass(5_000);
+        match over {
+            None => assert_eq!(world.state().0, CallState::Answered, "{name}"),
+            Some(words) => {
+                assert_eq!(world.state(), (CallState::Failed, words.to_owned()), "{name}");
+                assert_eq!(world.media(), ["close sender 1"], "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_talk_that_its_device_does_not_answer_for_gives_way() {
+    let mut world = World::new();
+    let (invite, answer) = accepted(&mut world);
+    in_talk(&mut world, &invite, &answer, Method::Ack);
+    world.sent.clear();
+    assert_eq!(world.refusal(talk()).why, "call 1 talks to it");
+    let probe = probed(&mut world);
+    world.receive(&probe.response(200).to_bytes());
+    world.pass(3_000);
+    assert_eq!(world.refusal(talk()).why, "call 1 talks to it", "it lives");
+    world.pass(2_000);
+    world.ask(talk());
+    let states: Vec<CallState> = world.calls().into_iter().map(|call| call.state).collect();
+    assert_eq!(states, [CallState::Invited, CallState::Failed]);
+    assert_eq!(world.media(), ["close sender 1"]);
+}
+
+#[test]
+fn a_talk_is_ended_by_who_knows_its_tag() {
+    let mut world = World::new();
+    let (invite, answer) = accepted(&mut world);
+    in_talk(&mut world, &invite, &answer, Method::Ack);
+    world.sent.clear();
+    let mut without = answer.clone();
+    without.headers.set("To", invite.headers.get("To").unwrap());
+    in_talk(&mut world, &invite, &without, Method::Bye);
+    assert_eq!(world.words(), ["481"]);
+    let mut other = answer.clone();
+    other.headers.set("To", &format!("{};tag=0123456789abcdef", invite.headers.get("To").unwrap()));
+    in_talk(&mut world, &invite, &other, Method::Bye);
+    assert_eq!((world.words(), world.state().0), (vec!["481".to_owned()], CallState::Answered));
+    // Another process would have given another tag.
+    assert_ne!(invite.response(200).headers.get("To"), answer.headers.get("To"));
 }
 
 #[test]
