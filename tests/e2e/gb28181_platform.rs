@@ -257,7 +257,9 @@ fn a_restart_keeps_devices(runtime: Runtime) {
     let options = || platform(runtime).set("server.data", folder.display());
     let mut server = Server::start(options());
     let device = Device::start(&server, "--channels 2");
+    let by_tcp = Device::start(&server, &format!("--sip tcp --id {} --channel-id {}", nth(DEVICE, 4), nth(CHANNEL, 4)));
     let channels = server.wait_channels(DEVICE, 2);
+    server.wait_channels(&nth(DEVICE, 4), 1);
     let address = server.address("gb28181 udp");
     server.signal(libc::SIGTERM);
     assert!(server.wait_exit().success());
@@ -270,6 +272,10 @@ fn a_restart_keeps_devices(runtime: Runtime) {
     let viewer = Viewer::open(&server, Over::HttpFlv, STREAM);
     viewer.wait_frames(VIDEO, 5);
     assert_eq!(device.events("registered").len(), 1);
+    // Over TCP nobody but the device can connect, and a device that has connected registers.
+    by_tcp.wait_times("registered", 2);
+    let viewer = Viewer::open(&server, Over::HttpFlv, &format!("gb/{}/{}", nth(DEVICE, 4), nth(CHANNEL, 4)));
+    viewer.wait_frames(VIDEO, 5);
     let _ = std::fs::remove_dir_all(folder);
 }
 
@@ -304,7 +310,7 @@ fn passwords_and_goodbyes(runtime: Runtime) {
     assert_eq!(gone.status, 404);
 }
 
-/// The server's requests go over the connection that the device made; a connection that is lost is made anew.
+/// The server's requests go over the connection that the devices made.
 fn sip_over_tcp(runtime: Runtime) {
     let server = Server::start_platform(platform(runtime));
     let device = Device::start(&server, "--sip tcp --devices 2 --channels 2 --shared-socket --rate 500k");
