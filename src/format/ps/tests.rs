@@ -506,6 +506,25 @@ fn pictures_without_a_time_follow_the_clock_of_rtp_or_their_arrival() {
     }
 }
 
+/// As where the start code of a picture is in two packets, on a busy sender.
+#[test]
+fn one_picture_without_a_time_keeps_step_with_its_neighbours() {
+    let clip = clip(H264_FILE);
+    let unit = annex_b(&clip.sets, &clip.pictures[0].data);
+    let (mut demuxer, mut out) = (PsDemuxer::new(OnLoss::Pass), Vec::new());
+    for number in 0..20u64 {
+        let late_ms = if number % 7 == 5 { 60 } else { 0 };
+        let (now, ticks) = (Stamp::from_millis(10_000 + number * 40 + late_ms), START + number * 3_600);
+        demuxer.timestamp(((number * 40 + late_ms) * 90) as u32);
+        let times = (number % 7 != 5).then_some((ticks, ticks));
+        demuxer.push(now, &PLAIN.picture(false, ticks, ticks, &[]), &mut out);
+        demuxer.push(now, &pes(ps_writer::VIDEO_ID, times, &unit, Lengths::Right), &mut out);
+        demuxer.frame_end(now, &mut out);
+    }
+    let times: Vec<i64> = frames(&out, VIDEO).iter().map(|frame| frame.dts.as_micros()).collect();
+    assert!(times.len() == 20 && times.windows(2).all(|pair| pair[1] - pair[0] == 40_000), "{times:?}");
+}
+
 #[test]
 fn sound_that_changes_inside_a_packet_is_told_in_its_place() {
     let mut out = Vec::new();

@@ -25,6 +25,8 @@ const LATE_MICROS: i64 = 30_000;
 const EARLY_MICROS: i64 = 1_000_000;
 /// A longer interval is not one of frames.
 const INTERVAL_MICROS_MAX: i64 = 500_000;
+/// A picture without a time is taken to come a frame interval behind the last one, unless clocks say that it is further off than this.
+const ALONE_OFF_MICROS_MAX: i64 = 500_000;
 
 /// Presentation and decoding time in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub struct Video {
     /// The last unit that said its time, or the first; and when it came.
     anchor: Option<(i64, Moment)>,
     is_rtp_useless: bool,
+    /// Units in a row that begin in a packet without a time.
+    untimed: u32,
     /// Units in a row of which only the next one told that they had ended.
     pub unmarked: u32,
     /// A unit was said to be over, and nothing has come since.
@@ -147,6 +151,7 @@ impl Video {
             interval_micros: INTERVAL_MICROS,
             anchor: None,
             is_rtp_useless: false,
+            untimed: 0,
             unmarked: 0,
             is_over: false,
             was_cut: None,
@@ -360,6 +365,7 @@ impl Video {
         self.begins_inside |= !at_front;
         let own = times.filter(|_| packet != self.used_packet);
         let times = own.unwrap_or_else(|| self.guess(packet, moment));
+        self.untimed = if own.is_some() { 0 } else { self.untimed + u32::from(packet != self.used_packet) };
         if let Some(last) = self.last
             && own.is_some()
             && !self.has_frame_rate()
@@ -383,7 +389,13 @@ impl Video {
     fn guess(&mut self, packet: u64, moment: Moment) -> Times {
         let time = match self.last {
             Some(last) if packet == self.used_packet => last.dts + self.interval_micros,
-            Some(last) => self.by_clock(moment).unwrap_or(last.dts + self.interval_micros).max(last.dts + STEP_MICROS),
+            Some(last) => {
+                let next = last.dts + self.interval_micros;
+                let time = self.by_clock(moment).unwrap_or(next);
+                // One alone, whose start code is in two packets for example: clocks are no better, because large pictures take their time.
+                let is_alone = self.untimed == 0 && (time - next).abs() <= ALONE_OFF_MICROS_MAX;
+                if is_alone { next } else { time.max(last.dts + STEP_MICROS) }
+            }
             None => self.began.map_or(0, |began| self.arrival.since(began).as_micros() as i64),
         };
         Times { pts: time, dts: time }

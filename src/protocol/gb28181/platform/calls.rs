@@ -44,7 +44,7 @@ pub use self::requests::ALLOWED;
 
 use self::call::{Call, Ended, Phase};
 use self::demand::Demand;
-use self::end::{Cause, End, seconds};
+use self::end::{ALL_SENT, Cause, End, seconds};
 use self::invite::Wish;
 use self::playing::Asked;
 use self::ssrc::Ssrcs;
@@ -338,9 +338,12 @@ impl Calls {
             self.wait(id, from.after_millis(limit_ms));
             return None;
         }
+        if call.end_told {
+            return Some(End::new(Cause::Wish, ALL_SENT));
+        }
         let says = call.reception.as_ref().map_or("waiting for media", |reception| &reception.detail);
         let words = match call.plays() {
-            true => format!("no media for {}, {says}", seconds(limit_ms)),
+            true => format!("no media for {}, before that: {says}", seconds(limit_ms)),
             false => format!("the device has answered and sent nothing in {}, {says}", seconds(limit_ms)),
         };
         Some(End::new(Cause::NoMedia, words))

@@ -78,6 +78,8 @@ pub struct Call {
     pub probed: Option<Stamp>,
     /// It has answered that before: its silence says something.
     pub answers_probes: bool,
+    /// The device has said that records are at their end: of this call, or of another one with the same channel.
+    pub end_told: bool,
 }
 
 impl Call {
@@ -114,6 +116,7 @@ impl Call {
             is_on_demand: false,
             probed: None,
             answers_probes: false,
+            end_told: false,
         }
     }
 

@@ -2,6 +2,9 @@
 
 use crate::protocol::gb28181::sip::message::Response;
 
+/// Of records.
+pub const ALL_SENT: &str = "all that was recorded has been sent";
+
 /// The kind of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {

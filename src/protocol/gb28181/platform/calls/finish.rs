@@ -1,7 +1,7 @@
 //! What is done when a call ends: the other side is told, ports are closed, whoever waits is answered, and the reason is kept.
 
 use super::call::{Call, Ended, Phase};
-use super::end::{Cause, End};
+use super::end::{ALL_SENT, Cause, End};
 use super::{Calls, DRAIN_MS, ENDED_MAX, Registry, Sent};
 use crate::protocol::gb28181::platform::ask::{Answer, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
@@ -106,11 +106,17 @@ impl Calls {
             self.by_dialog.get(&(call_id.to_owned(), None)).and_then(|id| self.calls.get(id)).filter(ours).map(|call| call.id);
         let is_named = |call: &&Call| call.of.channel == channel || device == channel;
         let mut named = self.of_device(device).filter(ours).filter(is_named).map(|call| call.id);
-        // Of several that may be meant none is, unless the message says which.
-        let only = named.next().filter(|_| named.next().is_none());
-        drop(named);
-        let Some(id) = by_dialog.or(only) else { return };
-        self.drain(context, registry, id, End::new(Cause::Wish, "all that was recorded has been sent"));
+        // Of several that may be meant none is at once, unless the message says which.
+        let first = named.next();
+        let others: Vec<CallId> = named.collect();
+        let Some(id) = by_dialog.or(first.filter(|_| others.is_empty())) else {
+            // It is the one that brings nothing from now on.
+            for id in first.into_iter().chain(others) {
+                self.calls.entry(id).and_modify(|call| call.end_told = true);
+            }
+            return;
+        };
+        self.drain(context, registry, id, End::new(Cause::Wish, ALL_SENT));
     }
 
     /// The process is about to end.

@@ -177,7 +177,7 @@ fn after_the_answer() {
                 world.sent.clear();
                 world.pass(1);
             },
-            Over { words: "no media for 10 s, playing H264", reason: "call_no_media", sent: &["BYE"], closed: true },
+            Over { words: "no media for 10 s, before that: playing H264", reason: "call_no_media", sent: &["BYE"], closed: true },
         ),
         (
             "the device unregisters",

@@ -139,7 +139,7 @@ fn a_pause_is_no_loss_of_media() {
     world.pass(9_000);
     assert_eq!(world.state().0, CallState::Playing);
     world.pass(11_000);
-    assert_eq!(world.state(), (CallState::Failed, "no media for 10 s, playing H264".to_owned()));
+    assert_eq!(world.state(), (CallState::Failed, "no media for 10 s, before that: playing H264".to_owned()));
 }
 
 #[test]
@@ -171,6 +171,10 @@ fn the_end_of_a_recording_ends_the_call_when_all_has_come() {
     world.pass(500);
     let states: Vec<CallState> = world.calls().into_iter().map(|call| call.state).collect();
     assert_eq!(states, [CallState::Playing, CallState::Ended]);
+    // The other one has been told of as well: it has only to fall silent.
+    world.pass(20_000);
+    let states: Vec<CallState> = world.calls().into_iter().map(|call| call.state).collect();
+    assert_eq!(states, [CallState::Ended, CallState::Ended]);
     // Of a live call it means nothing.
     let mut world = World::new();
     world.answered();
