@@ -2,7 +2,8 @@
 //!
 //! Messages, connections and news wait in one queue of [`SIP_EVENTS_MAX`] events, the operator's questions in one of [`ERRANDS_MAX`], tasks
 //! in [`Jobs`]. Questions and news of media come before messages, so a flood of messages keeps no operator out. What survives a restart is
-//! written at most once in [`SAVE_EVERY`]. Not here: what is done about anything (`protocol/gb28181/platform`).
+//! written at most once in [`SAVE_EVERY`], and so seldom that it takes one part in [`SAVE_PAUSES`] of the time; where only times
+//! have changed, once in [`SAVE_TIMES_EVERY`]. Not here: what is done about anything (`protocol/gb28181/platform`).
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use log::Level;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -23,7 +25,7 @@ use super::counters::Counters;
 use super::file::StateFile;
 use super::media::{self, Media};
 use super::notes::Notes;
-use super::tcp::{Held, TcpConnections};
+use super::tcp::{self, Held, TcpConnections};
 use super::udp::UdpSockets;
 use crate::media::Stamp;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
@@ -36,6 +38,9 @@ pub const ERRANDS_MAX: usize = 64;
 /// Questions that have been asked and not answered; more are refused.
 const TICKETS_MAX: usize = 1_024;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// The pause behind a writing, in times that it took: 2 % of the time is for it.
+const SAVE_PAUSES: u32 = 50;
+const SAVE_TIMES_EVERY: Duration = Duration::from_secs(60);
 /// The platform may want to be told at once that its time has come, but not more often than this.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 /// How long a connection to another platform may take.
@@ -139,10 +144,22 @@ pub struct Inlets {
 struct Saving {
     file: StateFile,
     is_due: bool,
+    /// When it is due though only times have changed.
+    times_due: Option<Instant>,
     running: bool,
+    /// Of the last writing.
+    began: Instant,
     next: Instant,
     /// Who waits for the last word.
     finished: Option<oneshot::Sender<()>>,
+}
+
+impl Saving {
+    /// When it is to be written next.
+    fn due(&self) -> Option<Instant> {
+        let due = if self.is_due { Some(self.next) } else { self.times_due.map(|due| due.max(self.next)) };
+        due.filter(|_| !self.running)
+    }
 }
 
 pub struct Host<P: Brain> {
@@ -180,7 +197,7 @@ impl<P: Brain> Host<P> {
             udp,
             tcp,
             media,
-            saving: Saving { file, is_due: false, running: false, next: now, finished: None },
+            saving: Saving { file, is_due: false, times_due: None, running: false, began: now, next: now, finished: None },
             tickets: HashMap::new(),
             next_ticket: 1,
             jobs: Jobs::default(),
@@ -218,8 +235,7 @@ impl<P: Brain> Host<P> {
             let due = self.started + Duration::from_nanos(stamp.as_nanos()).min(self.started.elapsed() + FAR);
             due.max(self.last_timeout + TIMER_STEP)
         });
-        let of_file = (self.saving.is_due && !self.saving.running).then_some(self.saving.next);
-        let all = [of_platform, of_file, self.media.next_ask(), self.notes.due()];
+        let all = [of_platform, self.saving.due(), self.media.next_ask(), self.notes.due()];
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
@@ -230,7 +246,7 @@ impl<P: Brain> Host<P> {
             self.tell(Input::Timeout);
         }
         self.media.ask(now, &mut self.jobs);
-        if self.saving.is_due && !self.saving.running && now >= self.saving.next {
+        if self.saving.due().is_some_and(|due| now >= due) {
             self.save();
         }
         if let Some(line) = self.notes.left_out(now) {
@@ -285,14 +301,14 @@ impl<P: Brain> Host<P> {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Message { hop, bytes, held } => {
-                if let Carrier::Tcp(id) = hop.carrier {
-                    self.tcp.heard(id);
-                }
                 self.tell(Input::Message { hop, bytes: &bytes });
                 drop(held);
             }
             Event::Accepted { stream, peer } => {
-                let gone = self.tcp.accepted(stream, peer);
+                let (gone, taken) = self.tcp.accepted(stream, peer);
+                if let Err(why) = taken {
+                    self.note(Level::Warn, &why);
+                }
                 self.tell_closed(gone);
             }
             Event::Closed(id) => {
@@ -344,6 +360,9 @@ impl<P: Brain> Host<P> {
         match output {
             Output::Send { hop: Hop { carrier: Carrier::Udp, peer, local }, bytes } => self.udp.send(local, peer, &bytes),
             Output::Send { hop: Hop { carrier: Carrier::Tcp(id), .. }, bytes } => {
+                if tcp::is_welcome(&bytes) {
+                    self.tcp.welcome(id);
+                }
                 if !self.tcp.send(id, bytes) {
                     self.news.push_back(Input::Closed(id));
                 }
@@ -369,21 +388,29 @@ impl<P: Brain> Host<P> {
                 }
             }
             Output::Save => self.saving.is_due = true,
+            Output::SaveLater => {
+                self.saving.times_due.get_or_insert_with(|| Instant::now() + SAVE_TIMES_EVERY);
+            }
             Output::Note { level, reason, message } => {
                 if let Some(reason) = reason {
                     self.counters.refused(reason);
                 }
-                if self.notes.may(Instant::now(), level) {
-                    log::log!(level, "{message}");
-                } else {
-                    self.counters.note_left_out();
-                }
+                self.note(level, &message);
             }
         }
     }
 
+    fn note(&mut self, level: Level, message: &str) {
+        if self.notes.may(Instant::now(), level) {
+            log::log!(level, "{message}");
+        } else {
+            self.counters.note_left_out();
+        }
+    }
+
     fn save(&mut self) {
-        (self.saving.is_due, self.saving.running) = (false, true);
+        (self.saving.is_due, self.saving.times_due, self.saving.running) = (false, None, true);
+        self.saving.began = Instant::now();
         let (file, state) = (self.saving.file.clone(), self.platform.saved());
         self.jobs.0.spawn(async move {
             let written = tokio::task::spawn_blocking(move || file.write(&state)).await;
@@ -392,7 +419,8 @@ impl<P: Brain> Host<P> {
     }
 
     fn saved(&mut self, result: io::Result<()>) {
-        (self.saving.running, self.saving.next) = (false, Instant::now() + SAVE_EVERY);
+        let pause = (self.saving.began.elapsed() * SAVE_PAUSES).max(SAVE_EVERY);
+        (self.saving.running, self.saving.next) = (false, Instant::now() + pause);
         if let Err(error) = result {
             self.counters.dropped("not_saved");
             log::error!("{} cannot be written: {error}", self.saving.file.path().display());

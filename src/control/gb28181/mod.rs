@@ -34,7 +34,7 @@ use self::file::{Found, StateFile};
 use self::host::{Brain, ERRANDS_MAX, Errand, Host, Inlets};
 use self::media::Media;
 use self::station::Station;
-use self::tcp::TcpConnections;
+use self::tcp::{STRANGERS_MAX, TcpConnections};
 use self::udp::{Locals, UdpSockets};
 use super::ControlError;
 use super::shards::Shards;
@@ -51,7 +51,7 @@ pub const TCP: &str = "gb28181 tcp";
 const BACKLOG: i32 = 1_024;
 /// How many ports are tried where any will do: it has to be free for UDP and TCP.
 const PORTS_TRIED_MAX: usize = 16;
-/// Connections beside those of devices.
+/// Connections beside those of devices and strangers.
 const SPARE_CONNECTIONS: usize = 64;
 /// The shortest time that a connection may say nothing.
 const IDLE_MS_MIN: u64 = 180_000;
@@ -162,7 +162,8 @@ impl Sockets {
             tokio::spawn(tcp::accept(tokio::net::TcpListener::from_std(listener)?, events.clone()));
         }
         let idle = Duration::from_millis(IDLE_MS_MIN.max(section.keepalive_ms * (section.keepalive_count + 1)));
-        let tcp = TcpConnections::new(section.devices_max + SPARE_CONNECTIONS, idle, locals, events, counters.clone());
+        let tcp =
+            TcpConnections::new(section.devices_max + STRANGERS_MAX + SPARE_CONNECTIONS, idle, locals, events, counters.clone());
         let host = Host::new(platform, udp, tcp, Media::new(shards, config.clone()), file, counters.clone());
         tokio::spawn(host.run(Inlets { events: event_ends, errands: errand_ends, reports }));
         Ok(Desk { errands, counters })

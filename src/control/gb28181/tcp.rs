@@ -1,13 +1,14 @@
 //! The TCP connections that carry SIP: bytes in, cut into messages; messages out, in order.
 //!
 //! Each has a task of its own that reads and writes; the host of the platform owns the table. Limits, and what happens there: so many
-//! connections (more are closed at once); [`STRANGERS_MAX`] of them that have not yet said anything (the oldest goes); a message must be
+//! connections (more are closed at once); [`STRANGERS_MAX`] of them, and [`STRANGERS_OF_ONE_MAX`] of one address, to which the platform has not
+//! yet said anything good (the oldest goes); a message must be
 //! whole within [`WHOLE_MESSAGE`]; [`UNSENT_BYTES_MAX`] wait for one that takes nothing (it is closed); all together hold
 //! [`SIP_HELD_BYTES_MAX`] (the largest holder goes). Each is counted. Not here: what the messages say, and connections that carry media.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,8 +26,10 @@ use crate::config::SIP_HELD_BYTES_MAX;
 use crate::protocol::gb28181::sip::framing::{Framing, FramingError};
 use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 
-/// Connections that have not sent a whole message.
-const STRANGERS_MAX: usize = 256;
+/// Connections of which nothing has come that the platform takes for a device's: whoever may not register stays a stranger.
+pub const STRANGERS_MAX: usize = 256;
+/// Of one address. Devices behind one router are no strangers once they have registered.
+const STRANGERS_OF_ONE_MAX: usize = 64;
 /// How long the first message, and the rest of one that has begun, is waited for.
 const WHOLE_MESSAGE: Duration = Duration::from_secs(10);
 /// How long a connection may take nothing while something waits for it.
@@ -125,8 +128,8 @@ struct Connection {
 #[derive(Debug)]
 pub struct TcpConnections {
     open: HashMap<ConnectionId, Connection>,
-    /// Those that have said nothing yet, the oldest first, and some that have meanwhile.
-    strangers: VecDeque<ConnectionId>,
+    /// The oldest first.
+    strangers: VecDeque<(ConnectionId, IpAddr)>,
     next: u64,
     max: usize,
     idle: Duration,
@@ -142,14 +145,17 @@ impl TcpConnections {
         TcpConnections { open: HashMap::new(), strangers: VecDeque::new(), next: 1, max, idle, held, locals, events, counters }
     }
 
-    /// Takes a new connection in. Returns those that had to go for it.
-    pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) -> Vec<ConnectionId> {
-        match self.begin(stream, peer) {
-            Ok(Hop { carrier: Carrier::Tcp(id), .. }) => self.strangers.push_back(id),
-            Ok(_) => {}
-            Err(why) => log::warn!("SIP over TCP from {peer} is refused: {why}"),
-        }
-        self.replace_strangers()
+    /// Takes a new connection in, or says why not. Returns those that had to go for it, too.
+    pub fn accepted(&mut self, stream: TcpStream, peer: SocketAddr) -> (Vec<ConnectionId>, Result<(), String>) {
+        let refusal = match self.begin(stream, peer) {
+            Ok(Hop { carrier: Carrier::Tcp(id), .. }) => {
+                self.strangers.push_back((id, peer.ip().to_canonical()));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(why) => Err(format!("SIP over TCP from {peer} is refused: {why}")),
+        };
+        (self.replace_strangers(peer.ip().to_canonical()), refusal)
     }
 
     /// Takes a connection in that has been made to another platform.
@@ -179,21 +185,31 @@ impl TcpConnections {
         Ok(hop)
     }
 
-    fn replace_strangers(&mut self) -> Vec<ConnectionId> {
+    /// `newest`: the address of the one that has come last.
+    fn replace_strangers(&mut self, newest: IpAddr) -> Vec<ConnectionId> {
         let mut gone = Vec::new();
-        while self.strangers.len() > STRANGERS_MAX {
-            if let Some(oldest) = self.strangers.pop_front().filter(|oldest| self.close(*oldest)) {
+        loop {
+            let is_of_newest = |(_, ip): &&(ConnectionId, IpAddr)| *ip == newest;
+            let oldest = if self.strangers.iter().filter(is_of_newest).count() > STRANGERS_OF_ONE_MAX {
+                self.strangers.iter().find(is_of_newest)
+            } else if self.strangers.len() > STRANGERS_MAX {
+                self.strangers.front()
+            } else {
+                return gone;
+            };
+            let Some((oldest, _)) = oldest.copied() else { return gone };
+            self.welcome(oldest);
+            if self.close(oldest) {
                 self.counters.dropped("stranger_replaced");
                 gone.push(oldest);
             }
         }
-        gone
     }
 
-    /// It has sent a whole message.
-    pub fn heard(&mut self, id: ConnectionId) {
+    /// The platform takes it for a device's.
+    pub fn welcome(&mut self, id: ConnectionId) {
         // Connections that have proven themselves were strangers a short while ago.
-        if let Some(at) = self.strangers.iter().rposition(|stranger| *stranger == id) {
+        if let Some(at) = self.strangers.iter().rposition(|(stranger, _)| *stranger == id) {
             self.strangers.remove(at);
         }
     }
@@ -211,7 +227,7 @@ impl TcpConnections {
         }
         self.counters.dropped("connection_stalled");
         connection.task.abort();
-        self.close(id);
+        self.ended(id);
         false
     }
 
@@ -224,7 +240,7 @@ impl TcpConnections {
 
     /// A connection has ended by itself. Returns whether it was there.
     pub fn ended(&mut self, id: ConnectionId) -> bool {
-        self.heard(id);
+        self.welcome(id);
         self.close(id)
     }
 
@@ -242,6 +258,18 @@ impl TcpConnections {
         }
         gone
     }
+}
+
+/// Whether what the platform sends on a connection shows that it takes it for a device's: a request, or an answer that accepts one. Anybody's
+/// OPTIONS are accepted, which shows nothing.
+pub fn is_welcome(sent: &[u8]) -> bool {
+    let Some(status) = sent.strip_prefix(b"SIP/2.0 ") else { return true };
+    let is_of_options = || sent.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"CSeq:") && has_options(line));
+    status.first() == Some(&b'2') && !is_of_options()
+}
+
+fn has_options(line: &[u8]) -> bool {
+    line.trim_ascii_end().ends_with(b"OPTIONS")
 }
 
 /// What serves one connection.

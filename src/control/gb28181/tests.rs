@@ -369,19 +369,43 @@ fn whoever_takes_nothing_is_closed() {
 
 #[test]
 fn whoever_says_nothing_makes_room_for_others() {
-    let rig = Rig::start("strangers", echo);
-    let mut known = connect(&rig);
-    let text = options("a", "");
-    known.write_all(text.as_bytes()).unwrap();
-    read_exactly(&mut known, text.len());
-    let mut strangers: Vec<_> = (0..300).map(|_| connect(&rig)).collect();
-    rig.wait("the oldest are closed", || rig.counted("stranger_replaced") == 44);
-    assert!(is_closed(&mut strangers[0]));
-    let last = strangers.last_mut().unwrap();
-    for socket in [&mut known, last] {
-        socket.write_all(text.as_bytes()).unwrap();
-        assert_eq!(read_exactly(socket, text.len()), text);
+    let rig = Rig::start("strangers", |told: &Told, _: Clock, out: &mut Vec<Output>| {
+        if let Told::Message(hop, text) = told {
+            let (status, method) = if text.starts_with("REGISTER") { (200, "REGISTER") } else { (200, "OPTIONS") };
+            let text = format!("SIP/2.0 {status} OK\r\nCSeq: 1 {method}\r\n\r\n");
+            out.push(Output::Send { hop: *hop, bytes: Bytes::from(text) });
+        }
+    });
+    let say = |socket: &mut TcpStream, method: &str| {
+        let expected = format!("SIP/2.0 200 OK\r\nCSeq: 1 {method}\r\n\r\n");
+        socket.write_all(options("a", "").replace("OPTIONS", method).as_bytes()).unwrap();
+        assert_eq!(read_exactly(socket, expected.len()), expected);
+    };
+    // A hundred devices behind one router, and one that asks for nothing but OPTIONS.
+    let mut devices: Vec<_> = (0..100)
+        .map(|_| {
+            let mut device = connect(&rig);
+            say(&mut device, "REGISTER");
+            device
+        })
+        .collect();
+    let mut stranger = connect(&rig);
+    say(&mut stranger, "OPTIONS");
+    let mut strangers: Vec<_> = (0..70).map(|_| connect(&rig)).collect();
+    rig.wait("the oldest are closed", || rig.counted("stranger_replaced") == 7);
+    assert!(is_closed(&mut stranger) && is_closed(&mut strangers[0]));
+    for socket in devices.iter_mut().chain(strangers.last_mut()) {
+        say(socket, "OPTIONS");
     }
+}
+
+/// A connection on which the platform, here an echo, has asked something.
+fn no_stranger(rig: &Rig) -> TcpStream {
+    let mut socket = connect(rig);
+    let text = options("a", "");
+    socket.write_all(text.as_bytes()).unwrap();
+    assert_eq!(read_exactly(&mut socket, text.len()), text);
+    socket
 }
 
 #[test]
@@ -389,15 +413,15 @@ fn connections_have_a_number_and_bytes_at_most() {
     let mut setup = Setup::default();
     setup.config.gb28181.devices_max = 1;
     let rig = Rig::with("full", setup, echo);
-    let mut open: Vec<_> = (0..65).map(|_| connect(&rig)).collect();
-    rig.wait("all are there", || rig.desk.counters().connections == 65);
+    let mut open: Vec<_> = (0..321).map(|_| no_stranger(&rig)).collect();
+    rig.wait("all are there", || rig.desk.counters().connections == 321);
     assert!(is_closed(&mut connect(&rig)));
     assert_eq!(rig.counted("connections_full"), 1);
     drop(open.split_off(1));
 
     let rig = Rig::start("held", echo);
     let half = options("a", "").replace("Content-Length: 0", "Content-Length: 262000") + &"x".repeat(261_000);
-    let mut holders: Vec<_> = (0..140).map(|_| connect(&rig)).collect();
+    let mut holders: Vec<_> = (0..140).map(|_| no_stranger(&rig)).collect();
     for holder in &mut holders {
         // Those that are closed meanwhile cannot take all.
         let _ = holder.write_all(half.as_bytes());
@@ -692,6 +716,28 @@ fn what_survives_is_written_now_and_then_and_at_the_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(rig.desk.goodbye());
     assert_eq!(saved(), 21);
+}
+
+#[test]
+fn changed_times_are_written_in_no_hurry() {
+    let rig = Rig::start("times", |told, _, out| match told {
+        Told::Message(_, text) if text == "times" => out.push(Output::SaveLater),
+        Told::Message(..) => out.push(Output::Save),
+        _ => {}
+    });
+    let file = StateFile::new(rig.folder.path(), "state.json");
+    rig.poke("times");
+    rig.next();
+    assert!(rig.told.recv_timeout(Duration::from_millis(300)).is_err());
+    assert!(matches!(file.read::<u32>(), Found::Nothing), "only times");
+    rig.poke("more");
+    rig.wait("with what is more than that", || matches!(file.read::<u32>(), Found::Whole(2)));
+    rig.next();
+    rig.poke("times");
+    rig.until(|told| matches!(told, Told::Message(_, text) if text == "times"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(rig.desk.goodbye());
+    assert!(matches!(file.read::<u32>(), Found::Whole(3)), "and at the end");
 }
 
 #[test]

@@ -2,30 +2,31 @@
 //!
 //! GB/T 28181-2016 §9.3, §9.5, Annex A and N. A question is answered 200 at once, or refused: 404 for what it is not shown, 503 where too
 //! much waits to be told already. The answer is a message of its own, or several with one number, each [`PART_BYTES_MAX`] at most over UDP,
-//! because larger ones are lost too easily. Not here: subscriptions, calls.
+//! because larger ones are lost too easily. The parts of a catalog are made one by one when their turn comes, after all other answers. Not here: subscriptions, calls.
 
 use bytes::Bytes;
 
 use super::channels::{Shown, Source};
+use super::link::CatalogAnswer;
 use super::questions::Question;
 use super::{Cascade, Clock, Output};
 use crate::protocol::gb28181::manscdp::device::Online;
 use crate::protocol::gb28181::manscdp::{
-    Body, Catalog, Command, Control, DeviceInfo, DeviceStatus, Outcome, Query, Record, RecordQuery, RecordType, Records,
-    Response, StatusFields,
+    Body, Command, Control, DeviceInfo, DeviceStatus, Outcome, Query, Record, RecordQuery, RecordType, Records, Response,
+    StatusFields,
 };
 use crate::protocol::gb28181::moment::{self, Moment};
 use crate::protocol::gb28181::platform::ask::{self, Ask, DeviceControl, RecordKind};
 use crate::protocol::gb28181::platform::view::RecordView;
 use crate::protocol::gb28181::ptz::{CruiseAction, Instruction, PresetAction, ScanAction};
+use crate::protocol::gb28181::sip::message;
 use crate::protocol::gb28181::sip::message::Request;
 use crate::protocol::gb28181::sip::transaction::ServerId;
-use crate::protocol::gb28181::sip::{Carrier, message};
 
 /// About as much as a datagram holds, with the head.
 pub const PART_BYTES_MAX: usize = 1_000;
 /// Over a connection.
-const CONNECTION_PART_BYTES_MAX: usize = 32 * 1024;
+pub const CONNECTION_PART_BYTES_MAX: usize = 32 * 1024;
 /// What the elements around an item take.
 const ITEM_MARKUP_BYTES: usize = 250;
 const NAME: &str = "Shardcast";
@@ -45,12 +46,12 @@ impl Cascade {
         let shown = self.channels.find(&self.links[asked.at].config, &asked.device);
         match (query, shown) {
             (Query::Catalog { .. }, None) if is_own => {
-                let shown = self.channels.shown(&self.links[asked.at].config);
-                self.answer_catalog(clock, asked, &shown, out);
+                let ids = self.channels.ids_shown(&self.links[asked.at].config);
+                self.answer_catalog(clock, asked, ids, out);
             }
-            (Query::Catalog { .. }, Some(shown)) => self.answer_catalog(clock, asked, &[shown], out),
+            (Query::Catalog { .. }, Some(shown)) => self.answer_catalog(clock, asked, vec![shown.id], out),
             (Query::DeviceInfo, shown) if is_own || shown.is_some() => {
-                let channel = self.channels.shown(&self.links[asked.at].config).len() as u32;
+                let channel = self.channels.count(&self.links[asked.at].config).0 as u32;
                 let info = DeviceInfo {
                     device_name: shown.map_or_else(|| NAME.to_owned(), |shown| shown.name),
                     result: Some(Outcome::Ok),
@@ -113,18 +114,17 @@ impl Cascade {
         parts.into_iter().map(|part| link.body(device.to_owned(), Some(sn), Body::Response(part))).collect()
     }
 
-    fn answer_catalog(&mut self, clock: Clock, asked: &Asked<'_>, shown: &[Shown], out: &mut Vec<Output>) {
-        let sum = Some(shown.len() as u32);
-        let items: Vec<_> = shown.iter().map(|shown| self.channels.item(shown)).collect();
-        let bytes_max = self.part_bytes_max(asked.at);
-        let parts = in_parts(items, bytes_max, |item| item.bytes());
-        let parts = parts.into_iter().map(|items| Response::Catalog(Catalog { sum, items })).collect();
-        self.answer(clock, asked, parts, out);
+    fn answer_catalog(&mut self, clock: Clock, asked: &Asked<'_>, ids: Vec<String>, out: &mut Vec<Output>) {
+        if !self.links[asked.at].has_room_for_catalog() {
+            return self.refuse(clock, asked, 503, out);
+        }
+        self.accept(clock, asked, out);
+        let (link, mut world) = self.parts(clock, asked.at, out);
+        link.tell_catalog(&mut world, CatalogAnswer::new(asked.sn, asked.device.clone(), ids));
     }
 
     pub(super) fn part_bytes_max(&self, at: usize) -> usize {
-        let is_udp = self.links[at].hop.is_none_or(|hop| hop.carrier == Carrier::Udp);
-        if is_udp { PART_BYTES_MAX } else { CONNECTION_PART_BYTES_MAX }
+        self.links[at].part_bytes_max()
     }
 
     fn ask_records(&mut self, clock: Clock, asked: &Asked<'_>, shown: &Shown, query: &RecordQuery, out: &mut Vec<Output>) {
@@ -198,12 +198,17 @@ impl Cascade {
     }
 }
 
+/// About how long an item is that holds so many bytes.
+pub(super) const fn written_bytes<T>(held: usize) -> usize {
+    // What is counted has more than the texts.
+    held.saturating_sub(size_of::<T>()) + ITEM_MARKUP_BYTES
+}
+
 /// Items in lists that are not larger than that, or have one item; one empty list if there are none.
 pub(super) fn in_parts<T>(items: Vec<T>, bytes_max: usize, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let (mut parts, mut sum) = (vec![Vec::new()], 0);
     for item in items {
-        // What is counted has more than the texts.
-        let size = bytes(&item).saturating_sub(size_of::<T>()) + ITEM_MARKUP_BYTES;
+        let size = written_bytes::<T>(bytes(&item));
         let last = parts.len() - 1;
         if sum + size > bytes_max && !parts[last].is_empty() {
             parts.push(vec![item]);

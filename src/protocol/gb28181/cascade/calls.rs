@@ -1,8 +1,11 @@
 //! Calls of platforms above: an INVITE becomes a sender, and everything that happens to either is told to the other.
 //!
 //! GB/T 28181-2016 §9.2, §9.8, §9.9. Of a device the platform below is asked first, so that its refusal is the answer; a stream has to be
-//! there. Media goes by UDP, or by TCP with either side connecting. Answers: 404 for what it is not shown, 480 for what is offline, 486
+//! there. Media goes by UDP, once the answer is acknowledged, or by TCP with either side connecting. Answers: 404 for what it is not shown, 480 for what is offline, 486
 //! above `calls_max`, 488 for an offer without a program stream. A call is over with BYE of either side: ours where the source is lost.
+//!
+//! While a call runs, the platform above is asked each [`PROBE_MS`] whether it knows it still (OPTIONS, RFC 3261 §12.2.1.2): 408, 481, and
+//! silence where it has answered before or has registered us anew, end it.
 //!
 //! Limits: `calls_max`, [`ASK_MS`], [`STREAM_WAIT_MS`]. Not here: how media is sent (`sender`).
 
@@ -10,6 +13,7 @@ use std::net::SocketAddr;
 
 use super::channels::{Shown, Source};
 use super::questions::{Question, status_of};
+use super::subscriptions::Subscription;
 use super::view::UpstreamCallView;
 use super::{CALLS_OVER_MAX, Cascade, Clock, Output, Wish, link};
 use crate::format::rtp::SourceContent;
@@ -21,8 +25,8 @@ use crate::protocol::gb28181::sdp::{self, Description, Kind, Setup};
 use crate::protocol::gb28181::sender::{Request as SenderRequest, Transport};
 use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::dialog::Dialog;
-use crate::protocol::gb28181::sip::message::{Method, Request, reason_of};
-use crate::protocol::gb28181::sip::transaction::ServerId;
+use crate::protocol::gb28181::sip::message::{Method, Request, Response, reason_of};
+use crate::protocol::gb28181::sip::transaction::{ClientId, ServerId};
 use crate::protocol::gb28181::{mansrtsp, sip};
 use crate::session::{Sending, SendingState, StreamKey};
 
@@ -32,6 +36,8 @@ pub const ASK_MS: u64 = 30_000;
 pub const STREAM_WAIT_MS: u64 = 15_000;
 /// How long the end of a playback waits for the platform above to hang up.
 const END_MS: u64 = 5_000;
+/// How often a platform above is asked whether it still knows a call.
+pub const PROBE_MS: u64 = 60_000;
 const SDP: &str = "APPLICATION/SDP";
 const MANSRTSP: &str = "Application/MANSRTSP";
 /// Where nothing listens: the port of who connects.
@@ -43,6 +49,8 @@ enum Phase {
     Invited(Stamp),
     /// The answer is sent.
     Answered,
+    /// The answer is acknowledged, and a sender is opened, until the stamp.
+    Starting(Stamp),
     Confirmed,
     /// The platform above has been told of the end, and has until the stamp to hang up.
     Ending(Stamp),
@@ -72,12 +80,17 @@ pub(super) struct Call {
     to: Option<SocketAddr>,
     bytes: u64,
     sends: bool,
+    probe: Option<ClientId>,
+    next_probe: Stamp,
+    /// The platform above may have begun anew since it made the call.
+    is_doubted: bool,
 }
 
 impl Call {
     pub fn next_timeout(&self) -> Option<Stamp> {
         match self.phase {
-            Phase::Invited(until) | Phase::Ending(until) => Some(until),
+            Phase::Invited(until) | Phase::Starting(until) | Phase::Ending(until) => Some(until),
+            Phase::Confirmed if self.probe.is_none() => Some(self.next_probe),
             Phase::Answered | Phase::Confirmed => None,
         }
     }
@@ -86,8 +99,8 @@ impl Call {
         let state = match self.phase {
             Phase::Invited(_) => "invited",
             Phase::Ending(_) => "ended",
-            Phase::Answered | Phase::Confirmed if self.sends => "sending",
-            Phase::Answered | Phase::Confirmed => "answered",
+            Phase::Answered | Phase::Starting(_) | Phase::Confirmed if self.sends => "sending",
+            Phase::Answered | Phase::Starting(_) | Phase::Confirmed => "answered",
         };
         UpstreamCallView {
             kind: self.kind,
@@ -214,11 +227,14 @@ impl Cascade {
                 detail: "invited".to_owned(),
                 bytes: 0,
                 sends: false,
+                probe: None,
+                next_probe: clock.now.after_millis(PROBE_MS),
+                is_doubted: false,
             },
         );
         let options = CallOptions::default();
         match (shown.source, wanted.kind) {
-            (Source::Stream, _) => self.open_sender(call, out),
+            (Source::Stream, _) => self.source_is_there(clock, call, out),
             (Source::Device(of), Kind::Playback) => {
                 self.ask(Question::Call(call), Ask::Playback { of, from_unix_s: span.0, to_unix_s: span.1, options }, out);
             }
@@ -235,6 +251,17 @@ impl Cascade {
         let domain: String = self.section.domain.chars().skip(3).take(5).collect();
         let history = u32::from(kind != Kind::Play);
         history * 1_000_000_000 + domain.parse::<u32>().unwrap_or(0) * 10_000 + (call.0 % 10_000) as u32
+    }
+
+    /// There is something to send. Over UDP nothing is sent before the ACK has shown that who calls hears the answer: else anybody could
+    /// have media sent anywhere in the name of a platform above. Over TCP the connection shows it.
+    fn source_is_there(&mut self, clock: Clock, id: CallId, out: &mut Vec<Output>) {
+        match self.calls.get(&id).map(|call| call.transport) {
+            // From which port it will come is not known yet; nothing is received there anyhow.
+            Some(Transport::Udp { .. }) => self.accept_call(clock, id, DISCARD_PORT, out),
+            Some(Transport::TcpActive { .. } | Transport::TcpPassive) => self.open_sender(id, out),
+            None => {}
+        }
     }
 
     fn open_sender(&mut self, id: CallId, out: &mut Vec<Output>) {
@@ -265,7 +292,7 @@ impl Cascade {
                 if let Ok(key) = StreamKey::parse(&view.stream) {
                     call.key = key;
                 }
-                self.open_sender(id, out);
+                self.source_is_there(clock, id, out);
             }
             Answer::Refused(refused) => self.fail(clock, id, status_of(refused.kind), &refused.why, out),
             _ => self.fail(clock, id, 500, "the platform below has answered something else", out),
@@ -274,18 +301,26 @@ impl Cascade {
 
     pub(super) fn sender_opened(&mut self, clock: Clock, id: CallId, port: Result<u16, String>, out: &mut Vec<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return out.push(Output::Wish(Wish::CloseSender(id))) };
-        let port = match port {
-            Ok(port) => port,
+        match port {
+            Ok(_) if matches!(call.phase, Phase::Starting(_)) => call.phase = Phase::Confirmed,
+            Ok(port) => self.accept_call(clock, id, if port == 0 { DISCARD_PORT } else { port }, out),
             Err(why) => {
                 call.has_sender = false;
+                if matches!(call.phase, Phase::Starting(_)) {
+                    return self.hang_up(clock, id, &why, out);
+                }
                 let status = if why.contains("limit") || why.contains("port") { 486 } else { 480 };
-                return self.fail(clock, id, status, &why, out);
+                self.fail(clock, id, status, &why, out);
             }
-        };
+        }
+    }
+
+    fn accept_call(&mut self, clock: Clock, id: CallId, port: u16, out: &mut Vec<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
         let answer = sdp::Answer {
             owner: &call.channel,
             address: self.section.address.unwrap_or_else(|| call.hop.local_ip()),
-            port: if port == 0 { DISCARD_PORT } else { port },
+            port,
             payload_type: call.payload_type,
             ssrc: Some(call.ssrc),
             file_size: None,
@@ -318,11 +353,14 @@ impl Cascade {
         self.tell(clock, at, vec![body], out);
     }
 
-    pub(super) fn acknowledged(&mut self, _clock: Clock, invite: ServerId) {
-        if let Some(call) = self.calls.values_mut().find(|call| call.server == invite)
-            && call.phase == Phase::Answered
-        {
+    pub(super) fn acknowledged(&mut self, clock: Clock, invite: ServerId, out: &mut Vec<Output>) {
+        let Some(id) = self.of_invite(invite) else { return };
+        let Some(call) = self.calls.get_mut(&id).filter(|call| call.phase == Phase::Answered) else { return };
+        if call.has_sender {
             call.phase = Phase::Confirmed;
+        } else {
+            call.phase = Phase::Starting(clock.now.after_millis(ASK_MS));
+            self.open_sender(id, out);
         }
     }
 
@@ -342,6 +380,7 @@ impl Cascade {
         }
     }
 
+    /// Whatever its number: who hangs up and has begun anew may count from the beginning.
     pub(super) fn bye(&mut self, clock: Clock, at: usize, id: ServerId, request: &Request, out: &mut Vec<Output>) {
         let found = self.of_dialog(at, request);
         let status = if found.is_some() { 200 } else { 481 };
@@ -354,6 +393,12 @@ impl Cascade {
     fn of_dialog(&self, at: usize, request: &Request) -> Option<CallId> {
         let is_it = |call: &Call| call.upstream == at && call.dialog.as_ref().is_some_and(|dialog| dialog.has(request));
         self.calls.iter().find(|(_, call)| is_it(call)).map(|(id, _)| *id)
+    }
+
+    /// Whether a request belongs to a call or a subscription.
+    pub(super) fn has_dialog(&self, at: usize, request: &Request) -> bool {
+        let subscribes = |known: &Subscription| known.is_of(at, request);
+        self.of_dialog(at, request).is_some() || self.subscriptions.iter().any(subscribes)
     }
 
     /// How a playback is to go on.
@@ -401,8 +446,56 @@ impl Cascade {
         for id in all {
             match self.calls.get(&id).map(|call| call.phase) {
                 Some(Phase::Invited(_)) => self.fail(clock, id, 408, "nothing came of it", out),
+                Some(Phase::Confirmed) => self.probe(clock, id, out),
+                Some(Phase::Starting(_)) => self.hang_up(clock, id, "no sender has begun", out),
                 _ => self.hang_up(clock, id, "the recording is at its end", out),
             }
+        }
+    }
+
+    /// Asks the platform above whether it still knows a call.
+    fn probe(&mut self, clock: Clock, id: CallId, out: &mut Vec<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.next_probe = clock.now.after_millis(PROBE_MS);
+        // Without a way there the link says when there is one again.
+        let Some(hop) = self.links[call.upstream].hop else { return };
+        let Some(request) = call.dialog.as_mut().map(|dialog| dialog.request(Method::Options)) else { return };
+        let answer_ms = self.section.answer_ms;
+        let world = self.world(clock, out);
+        let probe = world.transactions.request(world.now, hop, request, answer_ms);
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.probe = probe;
+        }
+    }
+
+    pub(super) fn probe_of(&self, client: ClientId) -> Option<CallId> {
+        self.calls.iter().find(|(_, call)| call.probe == Some(client)).map(|(id, _)| *id)
+    }
+
+    pub(super) fn probed(&mut self, clock: Clock, id: CallId, response: Option<&Response>, out: &mut Vec<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let link = &mut self.links[call.upstream];
+        call.probe = None;
+        match response.map(|response| response.status) {
+            Some(408 | 481) => self.hang_up(clock, id, "the platform above does not know it any more", out),
+            Some(_) => (link.answers_options, call.is_doubted) = (true, false),
+            // Not all answer OPTIONS.
+            None if link.answers_options || call.is_doubted => {
+                self.hang_up(clock, id, "the platform above does not say whether it still knows it", out);
+            }
+            None => {}
+        }
+    }
+
+    /// A platform above has registered us anew: perhaps it has forgotten its calls.
+    pub(super) fn doubt_calls(&mut self, clock: Clock, at: usize, out: &mut Vec<Output>) {
+        let is_old = |call: &Call| call.upstream == at && call.phase == Phase::Confirmed;
+        let old: Vec<CallId> = self.calls.iter().filter(|(_, call)| is_old(call)).map(|(id, _)| *id).collect();
+        for id in old {
+            if let Some(call) = self.calls.get_mut(&id) {
+                call.is_doubted = true;
+            }
+            self.probe(clock, id, out);
         }
     }
 

@@ -63,6 +63,8 @@ pub struct Channels {
     civil_code: String,
     ids: Ids,
     taken: HashSet<u32>,
+    /// All that were there when it was told last, shown or not.
+    told: Option<Vec<StreamKey>>,
     /// Whether each is there now.
     streams: BTreeMap<StreamKey, bool>,
     cameras: Vec<Camera>,
@@ -83,6 +85,7 @@ impl Channels {
             civil_code: domain[..6].to_owned(),
             ids,
             taken,
+            told: None,
             streams: BTreeMap::new(),
             cameras: Vec::new(),
             by_id: HashMap::new(),
@@ -103,13 +106,19 @@ impl Channels {
         &self.ids
     }
 
+    /// Whether nothing has changed since it was told last.
+    pub fn are_same(&self, keys: &[StreamKey]) -> bool {
+        self.told.as_deref() == Some(keys)
+    }
+
     /// These can be viewed now, and no others. Returns whether that is news.
     pub fn set_streams(&mut self, keys: Vec<StreamKey>, upstreams: &[Upstream]) -> bool {
         let mut streams: BTreeMap<StreamKey, bool> = self.streams.keys().map(|key| (key.clone(), false)).collect();
         let is_shown = |key: &StreamKey| !is_of_device(key) && upstreams.iter().any(|upstream| shares(upstream, key));
-        for key in keys.into_iter().filter(is_shown) {
-            streams.insert(key, true);
+        for key in keys.iter().filter(|key| is_shown(key)) {
+            streams.insert(key.clone(), true);
         }
+        self.told = Some(keys);
         if streams.len() > STREAMS_MAX {
             streams.retain(|_, live| *live);
         }
@@ -192,6 +201,30 @@ impl Channels {
         shown.iter_mut().for_each(|shown| rename(shown, upstream));
         shown.sort_by(|one, other| one.id.cmp(&other.id));
         shown
+    }
+
+    /// How many channels a platform is shown, and how many of them are online.
+    pub fn count(&self, upstream: &Upstream) -> (usize, usize) {
+        let all = self.by_id.values().map(|(shown, _)| shown).filter(|shown| shares(upstream, &shown.key));
+        all.fold((0, 0), |(all, online), shown| (all + 1, online + usize::from(shown.online)))
+    }
+
+    /// The ids of what a platform is shown, in order.
+    pub fn ids_shown(&self, upstream: &Upstream) -> Vec<String> {
+        let all = self.by_id.iter().filter(|(_, (shown, _))| shares(upstream, &shown.key));
+        let mut ids: Vec<String> = all.map(|(id, _)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// As it stands in a catalog, offline if it has gone meanwhile.
+    pub fn item_of(&self, upstream: &Upstream, id: &str) -> Item {
+        if let Some(shown) = self.find(upstream, id) {
+            return self.item(&shown);
+        }
+        let (device_id, name, parent_id) = (id.to_owned(), id.to_owned(), self.own_id.clone());
+        let fields = ItemFields { device_id, name, parent_id, status: Some(ItemStatus::Off), ..ItemFields::default() };
+        Item { fields, info: ItemInfo::default() }
     }
 
     pub fn find(&self, upstream: &Upstream, id: &str) -> Option<Shown> {

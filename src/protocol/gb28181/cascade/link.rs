@@ -5,14 +5,17 @@
 //! without an answer, or one that is refused, and it registers anew. Not here: what is said in between (`answers`, `calls`).
 
 use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::World;
+use super::answers::{CONNECTION_PART_BYTES_MAX, PART_BYTES_MAX, written_bytes};
+use super::channels::Channels;
 use crate::config::{Gb28181, SipTransport, Upstream};
 use crate::media::Stamp;
-use crate::protocol::gb28181::manscdp::{self, Body, Charset, Keepalive, Notify};
+use crate::protocol::gb28181::manscdp::{self, Body, Catalog, Charset, Item, Keepalive, Notify};
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::sip::digest::Challenge;
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
@@ -22,8 +25,12 @@ use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
 pub const RETRY_MS: u64 = 5_000;
 pub const REFUSED_RETRY_MS: u64 = 60_000;
 pub const KEEPALIVES_MISSED_MAX: u32 = 3;
+/// Challenges that are answered one after the other: a second one may say that the first was too old.
+const ROUNDS_MAX: u32 = 2;
 /// What waits to be told to the platform above, one after the other.
 pub const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Catalogs that wait to be told, beside all else.
+pub const CATALOGS_MAX: usize = 4;
 pub const MANSCDP: &str = "Application/MANSCDP+xml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +63,45 @@ impl State {
 #[derive(Debug)]
 struct Register {
     client: ClientId,
-    /// It has a password.
-    is_answer: bool,
+    /// How many challenges have been answered with a password: 0, it has none.
+    rounds: u32,
+}
+
+/// Of a challenge: the header that brings it, and that of its answer.
+type Names = (&'static str, &'static str);
+const OF_SERVER: Names = ("WWW-Authenticate", "Authorization");
+const OF_PROXY: Names = ("Proxy-Authenticate", "Proxy-Authorization");
+
+/// A catalog that is told part by part. The ids are all that is kept of it: there may be tens of thousands.
+#[derive(Debug)]
+pub struct CatalogAnswer {
+    /// Of the question.
+    sn: u64,
+    device: String,
+    /// How many items all parts have.
+    sum: u32,
+    ids: Peekable<std::vec::IntoIter<String>>,
+}
+
+impl CatalogAnswer {
+    pub fn new(sn: u64, device: String, ids: Vec<String>) -> Self {
+        CatalogAnswer { sn, device, sum: ids.len() as u32, ids: ids.into_iter().peekable() }
+    }
+
+    /// The items of the next part: one at least, if there is one left.
+    fn next_items(&mut self, channels: &Channels, config: &Upstream, bytes_max: usize) -> Vec<Item> {
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        while let Some(id) = self.ids.peek() {
+            let item = channels.item_of(config, id);
+            bytes += written_bytes::<Item>(item.bytes());
+            if bytes > bytes_max && !items.is_empty() {
+                break;
+            }
+            items.push(item);
+            self.ids.next();
+        }
+        items
+    }
 }
 
 #[derive(Debug)]
@@ -75,7 +119,7 @@ pub struct Link {
     /// In which the platform above writes.
     pub charset: Charset,
     register: Option<Register>,
-    challenge: Option<Challenge>,
+    challenge: Option<(Challenge, Names)>,
     /// Of all its registrations.
     call_id: String,
     number: u32,
@@ -91,7 +135,13 @@ pub struct Link {
     sn: u64,
     unsent: VecDeque<Bytes>,
     unsent_bytes: usize,
+    /// Told when nothing else waits.
+    pub catalogs: VecDeque<CatalogAnswer>,
     telling: Option<ClientId>,
+    /// It has come as a device too: the two platforms register with each other.
+    pub is_below: bool,
+    /// It answers OPTIONS, so that silence means that it is gone.
+    pub answers_options: bool,
 }
 
 /// What a change means for others.
@@ -100,6 +150,8 @@ pub enum Change {
     None,
     /// The platform above does not answer any more, or does not know us: its calls and subscriptions are over.
     Lost,
+    /// Registered, after a while of not being: the platform above may have begun anew.
+    Anew,
 }
 
 impl Link {
@@ -133,7 +185,10 @@ impl Link {
             sn: 0,
             unsent: VecDeque::new(),
             unsent_bytes: 0,
+            catalogs: VecDeque::new(),
             telling: None,
+            is_below: false,
+            answers_options: false,
         })
     }
 
@@ -160,7 +215,7 @@ impl Link {
             State::Online => {
                 if self.refresh_at.is_some_and(|at| world.now >= at) {
                     self.refresh_at = None;
-                    self.register(world, self.config.expires_s, false);
+                    self.register(world, self.config.expires_s, 0);
                 }
                 if world.now >= self.next_keepalive {
                     self.keep_alive(world);
@@ -179,7 +234,7 @@ impl Link {
                 self.hop = Some(hop);
                 self.state = State::Registering;
                 "registering".clone_into(&mut self.detail);
-                self.register(world, self.config.expires_s, false);
+                self.register(world, self.config.expires_s, 0);
             }
             Err(why) => self.retry(world, format!("cannot reach {}: {why}", self.address), false),
         }
@@ -203,11 +258,16 @@ impl Link {
         self.state = State::Waiting;
         (self.registered, self.expires, self.refresh_at) = (None, None, None);
         (self.register, self.keepalive, self.telling, self.missed) = (None, None, None, 0);
+        self.forget_unsent();
+    }
+
+    fn forget_unsent(&mut self) {
         self.unsent.clear();
+        self.catalogs.clear();
         self.unsent_bytes = 0;
     }
 
-    fn register(&mut self, world: &mut World<'_>, expires_s: u32, is_answer: bool) {
+    fn register(&mut self, world: &mut World<'_>, expires_s: u32, rounds: u32) {
         let Some(hop) = self.hop else { return };
         let uri = format!("sip:{}@{}", self.config.id, self.domain);
         let mut request = Request::new(Method::Register, &uri);
@@ -219,13 +279,13 @@ impl Link {
         request.headers.push("CSeq", &format!("{} REGISTER", self.number));
         request.headers.push("Contact", &format!("<{}>", self.contact(hop)));
         request.headers.push("Expires", &expires_s.to_string());
-        if let Some(challenge) = self.challenge.as_ref().filter(|_| is_answer) {
+        if let Some((challenge, (_, name))) = self.challenge.as_ref().filter(|_| rounds > 0) {
             let username = if self.config.username.is_empty() { &self.own } else { &self.config.username };
             let value = challenge.answer(username, &self.config.password, "REGISTER", &uri, &world.token());
-            request.headers.push("Authorization", &value);
+            request.headers.push(name, &value);
         }
         let sent = world.transactions.request(world.now, hop, request, self.answer_ms);
-        self.register = sent.map(|client| Register { client, is_answer });
+        self.register = sent.map(|client| Register { client, rounds });
         if self.register.is_none() {
             self.retry(world, "too many SIP requests are under way".to_owned(), false);
         }
@@ -282,20 +342,55 @@ impl Link {
         true
     }
 
+    pub fn has_room_for_catalog(&self) -> bool {
+        self.catalogs.len() < CATALOGS_MAX
+    }
+
+    /// Tells the platform above a catalog, part by part, after everything else that waits.
+    pub fn tell_catalog(&mut self, world: &mut World<'_>, answer: CatalogAnswer) {
+        self.catalogs.push_back(answer);
+        self.tell_next(world);
+    }
+
     fn tell_next(&mut self, world: &mut World<'_>) {
-        if self.telling.is_none()
-            && let Some(body) = self.unsent.pop_front()
-        {
-            self.unsent_bytes -= body.len();
+        if self.telling.is_some() {
+            return;
+        }
+        let body = match self.unsent.pop_front() {
+            Some(body) => {
+                self.unsent_bytes -= body.len();
+                Some(body)
+            }
+            None => self.next_part(world.channels),
+        };
+        if let Some(body) = body {
             self.telling = self.send(world, body);
         }
+    }
+
+    fn next_part(&mut self, channels: &Channels) -> Option<Bytes> {
+        let bytes_max = self.part_bytes_max();
+        let mut answer = self.catalogs.pop_front()?;
+        let items = answer.next_items(channels, &self.config, bytes_max);
+        let (sn, device) = (answer.sn, answer.device.clone());
+        let catalog = Catalog { sum: Some(answer.sum), items };
+        if answer.ids.peek().is_some() {
+            self.catalogs.push_front(answer);
+        }
+        Some(self.body(device, Some(sn), Body::Response(manscdp::Response::Catalog(catalog))))
+    }
+
+    /// How long a part of an answer may be.
+    pub fn part_bytes_max(&self) -> usize {
+        let is_udp = self.hop.is_none_or(|hop| hop.carrier == Carrier::Udp);
+        if is_udp { PART_BYTES_MAX } else { CONNECTION_PART_BYTES_MAX }
     }
 
     /// Whether the answer was to a request of this link; `response`: `None` if there is none.
     pub fn answered(&mut self, world: &mut World<'_>, id: ClientId, response: Option<&Response>) -> Option<Change> {
         if self.register.as_ref().is_some_and(|register| register.client == id) {
-            let Register { is_answer, .. } = self.register.take()?;
-            return Some(self.registered(world, is_answer, response));
+            let Register { rounds, .. } = self.register.take()?;
+            return Some(self.registered(world, rounds, response));
         }
         if self.keepalive == Some(id) {
             self.keepalive = None;
@@ -305,8 +400,7 @@ impl Link {
             self.telling = None;
             if response.is_none() {
                 // What is left of the answer would find nobody either.
-                self.unsent.clear();
-                self.unsent_bytes = 0;
+                self.forget_unsent();
             }
             self.tell_next(world);
             return Some(Change::None);
@@ -314,7 +408,7 @@ impl Link {
         None
     }
 
-    fn registered(&mut self, world: &mut World<'_>, is_answer: bool, response: Option<&Response>) -> Change {
+    fn registered(&mut self, world: &mut World<'_>, rounds: u32, response: Option<&Response>) -> Change {
         let was_online = self.state == State::Online;
         let lost = if was_online { Change::Lost } else { Change::None };
         let Some(response) = response else {
@@ -323,15 +417,23 @@ impl Link {
         };
         match response.status {
             401 | 407 => {
-                let header = ["WWW-Authenticate", "Proxy-Authenticate"].iter().find_map(|name| response.headers.get(name));
-                self.challenge = header.and_then(Challenge::parse);
-                let may_answer = self.challenge.as_ref().is_some_and(|challenge| !is_answer || challenge.is_stale);
+                let names = if response.status == 407 { [OF_PROXY, OF_SERVER] } else { [OF_SERVER, OF_PROXY] };
+                let found = names.iter().find_map(|names| Some((response.headers.get(names.0)?, *names)));
+                self.challenge = found.and_then(|(header, names)| Some((Challenge::parse(header)?, names)));
+                let may_answer = self.challenge.as_ref().is_some_and(|(challenge, _)| {
+                    // A password that is wrong does not get right.
+                    rounds == 0 || challenge.is_stale && rounds < ROUNDS_MAX
+                });
                 if may_answer {
                     let expires_s = if self.state == State::Leaving { 0 } else { self.config.expires_s };
-                    self.register(world, expires_s, true);
+                    self.register(world, expires_s, rounds + 1);
                     return Change::None;
                 }
-                let why = if is_answer { "the password is refused" } else { "the challenge is of a kind that is not known" };
+                let why = match (&self.challenge, rounds) {
+                    (None, 0) => "the challenge is of a kind that is not known",
+                    (Some((challenge, _)), _) if challenge.is_stale => "each challenge is said to be too old when it is answered",
+                    _ => "the password is refused",
+                };
                 self.retry(world, why.to_owned(), true);
                 lost
             }
@@ -341,10 +443,10 @@ impl Link {
             }
             _ if response.is_success() => {
                 self.online(world, response);
-                Change::None
+                if was_online { Change::None } else { Change::Anew }
             }
             status => {
-                let hint = if status == 403 && is_answer { " (is the password right?)" } else { "" };
+                let hint = if status == 403 && rounds > 0 { " (is the password right?)" } else { "" };
                 self.retry(world, format!("the registration is refused: {}{hint}", response.words()), true);
                 lost
             }
@@ -407,7 +509,7 @@ impl Link {
         if was_online {
             self.next_try = world.now.after_millis(RETRY_MS / 5);
         }
-        // Calls are heard of again on the next connection.
+        // Calls go on; whether the platform above still knows them is asked on the next connection.
         Change::None
     }
 
@@ -419,7 +521,8 @@ impl Link {
         }
         self.state = State::Leaving;
         "leaving".clone_into(&mut self.detail);
-        self.register(world, 0, self.challenge.is_some());
+        // A nonce that was used before may not be taken again.
+        self.register(world, 0, 0);
     }
 
     pub fn is_leaving(&self) -> bool {

@@ -10,6 +10,7 @@ mod calls;
 mod channels;
 mod link;
 mod questions;
+mod routing;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use self::channels::Channels;
 pub use self::channels::Ids;
 use self::link::{Change, Link};
 use self::questions::Question;
+use self::routing::Recent;
 use self::subscriptions::Subscription;
 use self::view::{UpstreamCallView, UpstreamView};
 use super::manscdp::{self, Body, Charset};
@@ -90,6 +92,7 @@ pub enum Output {
 /// What one step needs beside what it is about.
 pub(super) struct World<'a> {
     now: Stamp,
+    channels: &'a Channels,
     transactions: &'a mut Transactions,
     tokens: &'a mut Tokens,
     out: &'a mut Vec<Output>,
@@ -134,8 +137,12 @@ pub struct Cascade {
     /// When it registers: not before it is known which streams there are, because the catalog is asked for at once. `None`: not yet settled.
     begin_at: Option<Stamp>,
     looks_at_devices: bool,
-    /// Of devices that are asked for their channels: how many answers are missing, and what has come.
     look: Option<questions::Look>,
+    /// What was found by the looks before.
+    below: questions::Below,
+    /// Branches of requests that went to platforms above, and Call-IDs of requests that came from there.
+    branches: Recent,
+    call_ids: Recent,
     events: Vec<Event>,
     finishing: bool,
 }
@@ -163,6 +170,9 @@ impl Cascade {
             looks_at_devices: links.iter().any(|link| channels::shares_devices(&link.config)),
             begin_at: None,
             look: None,
+            below: questions::Below::default(),
+            branches: Recent::default(),
+            call_ids: Recent::default(),
             events: Vec::new(),
             finishing: false,
             links,
@@ -173,17 +183,6 @@ impl Cascade {
     /// What survives a restart.
     pub fn ids(&self) -> &Ids {
         self.channels.ids()
-    }
-
-    /// Whether a message is of a platform above: it comes from where that is, and, where it comes from another port, says its id.
-    pub fn is_for(&self, hop: Hop, bytes: &[u8]) -> bool {
-        self.links.iter().any(|link| match hop.carrier {
-            Carrier::Tcp(connection) => link.has_connection(connection),
-            Carrier::Udp => {
-                let is_there = hop.peer.ip().to_canonical() == link.address.ip().to_canonical();
-                is_there && (hop.peer.port() == link.address.port() || says(bytes, &link.config.id))
-            }
-        })
     }
 
     pub fn has_connection(&self, connection: ConnectionId) -> bool {
@@ -200,7 +199,7 @@ impl Cascade {
         }
         let begin_at = self.begin_at.unwrap_or_default();
         let links = self.links.iter().filter_map(Link::next_timeout).map(|due| due.max(begin_at));
-        let subscriptions = self.subscriptions.iter().map(Subscription::next_timeout);
+        let subscriptions = self.subscriptions.iter().filter_map(Subscription::next_timeout);
         let calls = self.calls.values().filter_map(Call::next_timeout);
         let look = (self.looks_at_devices && self.look.is_none()).then_some(self.next_look);
         let list = (!self.lists_streams).then_some(Stamp::ZERO);
@@ -236,13 +235,8 @@ impl Cascade {
                 });
             }
             Input::Streams(keys) => {
-                let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
-                let is_news = self.channels.set_streams(keys, &upstreams);
-                if self.channels.take_new() {
-                    out.push(Output::Wish(Wish::Save));
-                }
-                if is_news {
-                    self.channels_changed(clock, out);
+                if !self.channels.are_same(&keys) {
+                    self.streams_changed(clock, keys, out);
                 }
                 if self.begin_at.replace(Stamp::ZERO) != Some(Stamp::ZERO) {
                     self.timeout(clock, out);
@@ -257,7 +251,12 @@ impl Cascade {
             self.event(clock, event, out);
         }
         self.events = events;
-        out.extend(self.transactions.take_sends().map(|(hop, bytes)| Output::Wish(Wish::Send { hop, bytes })));
+        for (hop, bytes) in self.transactions.take_sends() {
+            if let Some(branch) = routing::branch_of(&bytes) {
+                self.branches.add(branch);
+            }
+            out.push(Output::Wish(Wish::Send { hop, bytes }));
+        }
     }
 
     /// Lets one link do something, and follows what that means for its calls.
@@ -270,19 +269,26 @@ impl Cascade {
     ) {
         let Some(at) = self.links.iter().position(is_it) else { return };
         let (link, mut world) = self.parts(clock, at, out);
-        if act(link, &mut world) == Change::Lost {
-            self.lost(clock, at, out);
+        let change = act(link, &mut world);
+        self.changed(clock, at, change, out);
+    }
+
+    fn changed(&mut self, clock: Clock, at: usize, change: Change, out: &mut Vec<Output>) {
+        match change {
+            Change::None => {}
+            Change::Lost => self.lost(clock, at, out),
+            Change::Anew => self.doubt_calls(clock, at, out),
         }
     }
 
     fn parts<'a>(&'a mut self, clock: Clock, at: usize, out: &'a mut Vec<Output>) -> (&'a mut Link, World<'a>) {
-        let Cascade { links, transactions, tokens, .. } = self;
-        (&mut links[at], World { now: clock.now, transactions, tokens, out })
+        let Cascade { links, channels, transactions, tokens, .. } = self;
+        (&mut links[at], World { now: clock.now, channels, transactions, tokens, out })
     }
 
     fn world<'a>(&'a mut self, clock: Clock, out: &'a mut Vec<Output>) -> World<'a> {
-        let Cascade { transactions, tokens, .. } = self;
-        World { now: clock.now, transactions, tokens, out }
+        let Cascade { channels, transactions, tokens, .. } = self;
+        World { now: clock.now, channels, transactions, tokens, out }
     }
 
     /// A platform above does not answer any more.
@@ -306,10 +312,21 @@ impl Cascade {
         }
         if self.looks_at_devices && self.look.is_none() && clock.now >= self.next_look {
             self.next_look = clock.now.after_millis(LOOK_MS);
-            self.look_at_devices(out);
+            self.look_at_devices(clock.now, out);
         }
-        self.expire_subscriptions(clock);
+        self.expire_subscriptions(clock, out);
         self.expire_calls(clock, out);
+    }
+
+    fn streams_changed(&mut self, clock: Clock, keys: Vec<StreamKey>, out: &mut Vec<Output>) {
+        let upstreams: Vec<Upstream> = self.links.iter().map(|link| link.config.clone()).collect();
+        let is_news = self.channels.set_streams(keys, &upstreams);
+        if self.channels.take_new() {
+            out.push(Output::Wish(Wish::Save));
+        }
+        if is_news {
+            self.channels_changed(clock, out);
+        }
     }
 
     fn finish(&mut self, clock: Clock, out: &mut Vec<Output>) {
@@ -327,7 +344,7 @@ impl Cascade {
     fn event(&mut self, clock: Clock, event: Event, out: &mut Vec<Output>) {
         match event {
             Event::Request { id, hop, request } => self.request(clock, id, hop, request, out),
-            Event::Ack { invite, .. } => self.acknowledged(clock, invite),
+            Event::Ack { invite, .. } => self.acknowledged(clock, invite, out),
             Event::Cancelled { invite } => self.cancelled(clock, invite, out),
             Event::Unacknowledged { invite } => self.unacknowledged(clock, invite, out),
             Event::Response { id, response, .. } => self.response(clock, id, Some(&response), out),
@@ -342,23 +359,21 @@ impl Cascade {
     fn response(&mut self, clock: Clock, id: ClientId, response: Option<&Response>, out: &mut Vec<Output>) {
         for at in 0..self.links.len() {
             let (link, mut world) = self.parts(clock, at, out);
-            match link.answered(&mut world, id, response) {
-                Some(Change::Lost) => return self.lost(clock, at, out),
-                Some(Change::None) => return,
-                None => {}
+            if let Some(change) = link.answered(&mut world, id, response) {
+                return self.changed(clock, at, change, out);
             }
+        }
+        if let Some(call) = self.probe_of(id) {
+            return self.probed(clock, call, response, out);
         }
         self.notified(clock, id, response, out);
     }
 
     fn request(&mut self, clock: Clock, id: ServerId, hop: Hop, request: Request, out: &mut Vec<Output>) {
-        let from = request.from_user().unwrap_or_default();
-        let is_it = |link: &Link| match hop.carrier {
-            Carrier::Tcp(connection) => link.has_connection(connection),
-            Carrier::Udp => link.address.ip().to_canonical() == hop.peer.ip().to_canonical(),
-        };
-        let at = self.links.iter().position(|link| is_it(link) && link.config.id == from);
-        let Some(at) = at.or_else(|| self.links.iter().position(|link| is_it(link) && link.address == hop.peer)) else {
+        if let Some(identity) = request.identity() {
+            self.call_ids.add(identity.call_id);
+        }
+        let Some(at) = self.link_of(hop, request.from_user().unwrap_or_default()) else {
             return self.world(clock, out).respond_with(id, &request, 403);
         };
         match request.method {
@@ -367,7 +382,11 @@ impl Cascade {
             Method::Bye => self.bye(clock, at, id, &request, out),
             Method::Info => self.info(clock, at, id, &request, out),
             Method::Subscribe => self.subscribe(clock, at, id, hop, &request, out),
-            Method::Options => self.world(clock, out).respond_with(id, &request, 200),
+            Method::Options => {
+                let is_in_dialog = request.identity().is_some_and(|identity| identity.to.tag().is_some());
+                let status = if is_in_dialog && !self.has_dialog(at, &request) { 481 } else { 200 };
+                self.world(clock, out).respond_with(id, &request, status);
+            }
             _ => self.world(clock, out).respond_with(id, &request, 405),
         }
     }
@@ -403,7 +422,7 @@ impl Cascade {
         let view = |(at, link): (usize, &Link)| {
             let running = self.calls.values().rev().filter(|call| call.upstream == at).map(|call| call.view(now));
             let over = self.calls_over.iter().rev().filter(|(of, _)| *of == at).map(|(_, call)| call.clone());
-            let channels = self.channels.shown(&link.config);
+            let (channels, channels_online) = self.channels.count(&link.config);
             UpstreamView {
                 id: link.config.id.clone(),
                 address: link.address.to_string(),
@@ -414,9 +433,9 @@ impl Cascade {
                 expires_ms: link.expires.map(|at| at.millis_since(now)),
                 keepalive_age_ms: link.kept_alive.map(|at| now.millis_since(at)),
                 keepalives_missed: link.missed,
-                channels: channels.len(),
-                channels_online: channels.iter().filter(|shown| shown.online).count(),
-                subscriptions: self.subscriptions.iter().filter(|subscription| subscription.upstream == at).count(),
+                channels,
+                channels_online,
+                subscriptions: self.subscriptions.iter().filter(|known| known.upstream == at && !known.is_over).count(),
                 calls: running.chain(over).collect(),
             }
         };
@@ -428,12 +447,4 @@ impl Cascade {
         let (link, mut world) = self.parts(clock, at, out);
         link.tell(&mut world, bodies)
     }
-}
-
-/// Whether the From of a message has that user: a look, not a reading.
-fn says(bytes: &[u8], id: &str) -> bool {
-    let head = String::from_utf8_lossy(bytes);
-    let mut lines = head.lines().take_while(|line| !line.is_empty());
-    let from = lines.find(|line| ["from:", "f:"].iter().any(|name| line.to_ascii_lowercase().starts_with(name)));
-    from.is_some_and(|line| line.contains(&format!("sip:{id}@")) || line.contains(&format!("sip:{id}>")))
 }

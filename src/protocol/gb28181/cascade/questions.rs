@@ -2,22 +2,30 @@
 //!
 //! Limits: [`QUESTIONS_MAX`] under way; more find nobody. Not here: how the platform above is answered (`answers`, `calls`).
 
+use std::collections::{BTreeMap, HashSet};
+
 use super::{Cascade, Clock, Output};
+use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Outcome, Preset, Presets, Response};
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
 use crate::protocol::gb28181::platform::view::ChannelView;
 use crate::protocol::gb28181::platform::{CallId, Ticket};
-use crate::protocol::gb28181::sip::message::Request;
+use crate::protocol::gb28181::sip::message::{Message, Request};
 use crate::protocol::gb28181::sip::transaction::ServerId;
 
 pub const QUESTIONS_MAX: usize = 4_096;
+/// Devices of which it is remembered that they have news.
+const DEVICES_NEWS_MAX: usize = 1_024;
+const ALL_DEVICES_MS: u64 = 60_000;
+/// What a message about channels has in it.
+const CATALOG: &[u8] = b"Catalog";
 
 /// What is done about an answer. `at`: the link; `sn` and `device`: of what the platform above has asked.
 #[derive(Debug)]
 pub(super) enum Question {
     Devices,
     Channels {
-        online: bool,
+        device: String,
     },
     Records {
         at: usize,
@@ -48,11 +56,34 @@ pub(super) enum Question {
     Nothing,
 }
 
-/// A look at the channels of all devices.
+/// A look at the devices: how many answers of those that are asked for their channels are missing.
 #[derive(Debug, Default)]
 pub(super) struct Look {
     missing: usize,
-    found: Vec<(bool, ChannelView)>,
+    is_news: bool,
+}
+
+/// What is known of devices. Only those are asked again for their channels that have said something about them, or have another number of them.
+#[derive(Debug, Default)]
+pub(super) struct Below {
+    devices: BTreeMap<String, Known>,
+    /// Those that have said something since they were asked; more than [`DEVICES_NEWS_MAX`] are all.
+    news: HashSet<String>,
+    /// When all are asked, in case something was overlooked.
+    next_all: Stamp,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    online: bool,
+    count: usize,
+    channels: Vec<ChannelView>,
+}
+
+impl Below {
+    fn has_news(&self, device: &str) -> bool {
+        self.news.len() > DEVICES_NEWS_MAX || self.news.contains(device)
+    }
 }
 
 impl Cascade {
@@ -66,8 +97,25 @@ impl Cascade {
         out.push(Output::Ask { ticket, ask });
     }
 
-    pub(super) fn look_at_devices(&mut self, out: &mut Vec<Output>) {
+    /// A message of a device has gone to the platform below.
+    pub fn device_has_said(&mut self, bytes: &[u8]) {
+        let is_about_channels = || bytes.windows(CATALOG.len()).any(|window| window == CATALOG);
+        if self.looks_at_devices
+            && self.below.news.len() <= DEVICES_NEWS_MAX
+            && is_about_channels()
+            && let Ok(Message::Request(request)) = Message::parse(bytes)
+            && let Some(device) = request.from_user()
+        {
+            self.below.news.insert(device.to_owned());
+        }
+    }
+
+    pub(super) fn look_at_devices(&mut self, now: Stamp, out: &mut Vec<Output>) {
         self.look = Some(Look::default());
+        if now >= self.below.next_all {
+            self.below.next_all = now.after_millis(ALL_DEVICES_MS);
+            self.below.devices.values_mut().for_each(|known| known.count = 0);
+        }
         self.ask(Question::Devices, Ask::Devices, out);
     }
 
@@ -75,7 +123,7 @@ impl Cascade {
         let Some(question) = self.questions.remove(&ticket) else { return };
         match question {
             Question::Devices => self.devices_found(clock, answer, out),
-            Question::Channels { online } => self.channels_found(clock, online, answer, out),
+            Question::Channels { device } => self.channels_found(clock, &device, answer, out),
             Question::Records { at, sn, device, name } => {
                 let records = match answer {
                     Answer::Records(view) => view.records,
@@ -118,21 +166,34 @@ impl Cascade {
             self.look = None;
             return;
         };
-        let cameras = devices.into_iter().filter(|device| device.channels > 0);
-        let asks: Vec<(bool, String)> = cameras.map(|device| (device.online, device.id)).collect();
-        self.look = Some(Look { missing: asks.len(), found: Vec::new() });
+        let mut before = std::mem::take(&mut self.below.devices);
+        let (mut asks, mut is_news) = (Vec::new(), false);
+        for device in devices.into_iter().filter(|device| device.channels > 0) {
+            let mut known = before.remove(&device.id).unwrap_or_default();
+            is_news |= known.online != device.online;
+            if known.count != device.channels || self.below.has_news(&device.id) {
+                asks.push(device.id.clone());
+            }
+            (known.online, known.count) = (device.online, device.channels);
+            self.below.devices.insert(device.id, known);
+        }
+        self.below.news.clear();
+        self.look = Some(Look { missing: asks.len(), is_news: is_news || !before.is_empty() });
         if asks.is_empty() {
             return self.look_is_over(clock, out);
         }
-        for (online, device) in asks {
-            self.ask(Question::Channels { online }, Ask::Channels(device), out);
+        for device in asks {
+            self.ask(Question::Channels { device: device.clone() }, Ask::Channels(device), out);
         }
     }
 
-    fn channels_found(&mut self, clock: Clock, online: bool, answer: Answer, out: &mut Vec<Output>) {
+    fn channels_found(&mut self, clock: Clock, device: &str, answer: Answer, out: &mut Vec<Output>) {
         let Some(look) = &mut self.look else { return };
-        if let Answer::Channels(channels) = answer {
-            look.found.extend(channels.into_iter().map(|channel| (online, channel)));
+        if let (Answer::Channels(channels), Some(known)) = (answer, self.below.devices.get_mut(device))
+            && known.channels != channels
+        {
+            known.channels = channels;
+            look.is_news = true;
         }
         look.missing = look.missing.saturating_sub(1);
         if look.missing == 0 {
@@ -141,9 +202,12 @@ impl Cascade {
     }
 
     fn look_is_over(&mut self, clock: Clock, out: &mut Vec<Output>) {
-        if let Some(look) = self.look.take()
-            && self.channels.set_cameras(look.found)
-        {
+        if !self.look.take().is_some_and(|look| look.is_news) {
+            return;
+        }
+        let all = self.below.devices.values();
+        let cameras = all.flat_map(|known| known.channels.iter().map(|channel| (known.online, channel.clone())));
+        if self.channels.set_cameras(cameras.collect()) {
             self.channels_changed(clock, out);
         }
     }

@@ -1,7 +1,8 @@
 //! Subscriptions of platforms above to the catalog: what has changed is told as soon as it is known.
 //!
 //! GB/T 28181-2016 §9.11 and Annex P, RFC 6665. The first NOTIFY says what is offline, because everything else is taken to be online; each
-//! later one what has come, gone, or changed its state. One waits for the answer to the one before. Limits: [`SUBSCRIPTIONS_MAX`] of a platform, a
+//! later one what has come, gone, or changed its state. Each refresh is followed by one like the first, and the last one, which may have nothing
+//! to tell, says that the subscription is over. One waits for the answer to the one before. Limits: [`SUBSCRIPTIONS_MAX`] of a platform, a
 //! newer one in the place of the oldest; [`UNSENT_MAX`] notifications, over which the subscription is given up, so that the platform asks anew.
 //! Not here: alarms and positions, which are refused (489).
 
@@ -37,11 +38,18 @@ pub(super) struct Subscription {
     told: BTreeMap<String, bool>,
     unsent: VecDeque<Bytes>,
     under_way: Option<ClientId>,
+    /// The last notification waits, or is under way.
+    pub is_over: bool,
 }
 
 impl Subscription {
-    pub fn next_timeout(&self) -> Stamp {
-        self.expires
+    pub fn next_timeout(&self) -> Option<Stamp> {
+        (!self.is_over).then_some(self.expires)
+    }
+
+    /// Whether a request is about it.
+    pub fn is_of(&self, at: usize, request: &Request) -> bool {
+        self.upstream == at && self.dialog.has(request)
     }
 
     fn notify(&mut self, world: &mut World<'_>, hop: Hop, answer_ms: u64) {
@@ -50,8 +58,10 @@ impl Subscription {
         }
         let Some(body) = self.unsent.pop_front() else { return };
         let left_s = self.expires.millis_since(world.now) / 1_000;
-        let state =
-            if left_s == 0 { "terminated;reason=timeout".to_owned() } else { format!("active;expires={left_s};retry-after=0") };
+        let state = match self.is_over {
+            true => "terminated;reason=timeout".to_owned(),
+            false => format!("active;expires={};retry-after=0", left_s.max(1)),
+        };
         let mut request = self.dialog.request(Method::Notify);
         request.headers.push("Event", &self.event);
         request.headers.push("Subscription-State", &state);
@@ -74,7 +84,7 @@ impl Cascade {
         let decoded = manscdp::decode(&request.body).ok().map(|(message, _)| message);
         let is_catalog = event.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("catalog"));
         let asks_catalog = decoded.as_ref().is_some_and(|message| matches!(message.body, Body::Query(Query::Catalog { .. })));
-        let known = self.subscriptions.iter().position(|known| known.upstream == at && known.dialog.has(request));
+        let known = self.subscriptions.iter().position(|known| !known.is_over && known.is_of(at, request));
         if known.is_none() && !is_catalog && !asks_catalog {
             return self.world(clock, out).respond_with(id, request, 489);
         }
@@ -90,11 +100,11 @@ impl Cascade {
         self.world(clock, out).respond(id, &response);
         let expires = clock.now.after_millis(u64::from(expires_s) * 1_000);
         match known {
-            Some(known) if expires_s == 0 => drop(self.subscriptions.remove(known)),
             Some(known) => {
                 let subscription = &mut self.subscriptions[known];
                 subscription.dialog.take_number(request);
                 subscription.expires = expires;
+                self.refresh_subscription(clock, known, expires_s == 0, out);
             }
             None if expires_s == 0 => {}
             None => self.begin_subscription(clock, at, event, expires, (request, &response), out),
@@ -111,18 +121,51 @@ impl Cascade {
         out: &mut Vec<Output>,
     ) {
         let Some(dialog) = Dialog::of_request(request, response) else { return };
-        if self.subscriptions.iter().filter(|known| known.upstream == at).count() >= SUBSCRIPTIONS_MAX
-            && let Some(oldest) = self.subscriptions.iter().position(|known| known.upstream == at)
+        let mut known = (0..self.subscriptions.len()).filter(|index| {
+            let known = &self.subscriptions[*index];
+            known.upstream == at && !known.is_over
+        });
+        if known.clone().count() >= SUBSCRIPTIONS_MAX
+            && let Some(oldest) = known.next()
         {
-            self.subscriptions.remove(oldest);
+            self.end_subscription(oldest);
         }
         let event = if event.is_empty() { "Catalog".to_owned() } else { event };
-        let shown = self.channels.shown(&self.links[at].config);
-        let told = shown.iter().map(|shown| (shown.id.clone(), shown.online)).collect();
-        let offline = shown.iter().filter(|shown| !shown.online).map(|shown| changed(shown.id.clone(), ItemEvent::Off)).collect();
-        let unsent = self.notifications(at, offline, true);
-        self.subscriptions.push(Subscription { upstream: at, dialog, event, expires, told, unsent, under_way: None });
+        self.subscriptions.push(Subscription {
+            upstream: at,
+            dialog,
+            event,
+            expires,
+            told: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            under_way: None,
+            is_over: false,
+        });
+        self.refresh_subscription(clock, self.subscriptions.len() - 1, false, out);
+    }
+
+    /// RFC 6665 §4.2.1.2: the state of all, or that it is over.
+    fn refresh_subscription(&mut self, clock: Clock, index: usize, is_over: bool, out: &mut Vec<Output>) {
+        if is_over {
+            self.end_subscription(index);
+        } else {
+            let at = self.subscriptions[index].upstream;
+            let shown = self.channels.shown(&self.links[at].config);
+            let told = shown.iter().map(|shown| (shown.id.clone(), shown.online)).collect();
+            let offline = shown.iter().filter(|shown| !shown.online).map(|shown| changed(shown.id.clone(), ItemEvent::Off));
+            let unsent = self.notifications(at, offline.collect(), true);
+            let subscription = &mut self.subscriptions[index];
+            subscription.told = told;
+            subscription.unsent.extend(unsent);
+        }
         self.notify_all(clock, out);
+    }
+
+    /// What waits to be told is not told any more, only that it is over.
+    fn end_subscription(&mut self, index: usize) {
+        let last = self.notifications(self.subscriptions[index].upstream, Vec::new(), true);
+        let subscription = &mut self.subscriptions[index];
+        (subscription.unsent, subscription.is_over) = (last, true);
     }
 
     /// Bodies of notifications; one without items if `always`.
@@ -143,6 +186,9 @@ impl Cascade {
             self.world(clock, out).note(log::Level::Warn, Some("upstream_names_full"), message);
         }
         for index in 0..self.subscriptions.len() {
+            if self.subscriptions[index].is_over {
+                continue;
+            }
             let at = self.subscriptions[index].upstream;
             let shown = self.channels.shown(&self.links[at].config);
             let now: BTreeMap<String, bool> = shown.iter().map(|shown| (shown.id.clone(), shown.online)).collect();
@@ -175,21 +221,25 @@ impl Cascade {
 
     fn notify_all(&mut self, clock: Clock, out: &mut Vec<Output>) {
         let answer_ms = self.section.answer_ms;
-        let Cascade { subscriptions, links, transactions, tokens, .. } = self;
-        let mut world = World { now: clock.now, transactions, tokens, out };
-        for subscription in subscriptions {
+        let Cascade { subscriptions, links, channels, transactions, tokens, .. } = self;
+        let mut world = World { now: clock.now, channels, transactions, tokens, out };
+        for subscription in subscriptions.iter_mut() {
             // Without a way there it waits for the next one.
             if let Some(hop) = links[subscription.upstream].hop {
                 subscription.notify(&mut world, hop, answer_ms);
             }
         }
+        subscriptions.retain(|known| !known.is_over || known.under_way.is_some() || !known.unsent.is_empty());
     }
 
     /// A NOTIFY has an answer, or will have none. Who does not know the subscription, or does not answer, gets no more.
     pub(super) fn notified(&mut self, clock: Clock, id: ClientId, response: Option<&Response>, out: &mut Vec<Output>) {
         let Some(index) = self.subscriptions.iter().position(|known| known.under_way == Some(id)) else { return };
         self.subscriptions[index].under_way = None;
-        if !response.is_some_and(Response::is_success) {
+        let is_last = self.subscriptions[index].is_over && self.subscriptions[index].unsent.is_empty();
+        if is_last {
+            self.subscriptions.remove(index);
+        } else if !response.is_some_and(Response::is_success) {
             let over = self.subscriptions.remove(index);
             let why = response.map_or("no answer to a notification".to_owned(), Response::words);
             let message = format!("upstream {}: a subscription is over: {why}", self.links[over.upstream].config.id);
@@ -198,8 +248,17 @@ impl Cascade {
         self.notify_all(clock, out);
     }
 
-    pub(super) fn expire_subscriptions(&mut self, clock: Clock) {
-        self.subscriptions.retain(|subscription| subscription.expires > clock.now);
+    pub(super) fn expire_subscriptions(&mut self, clock: Clock, out: &mut Vec<Output>) {
+        let mut any = false;
+        for index in 0..self.subscriptions.len() {
+            if self.subscriptions[index].next_timeout().is_some_and(|due| clock.now >= due) {
+                self.end_subscription(index);
+                any = true;
+            }
+        }
+        if any {
+            self.notify_all(clock, out);
+        }
     }
 }
 

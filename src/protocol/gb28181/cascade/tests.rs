@@ -1,5 +1,7 @@
 //! The cascade and a platform above it in virtual time, message by message: the other side is made of the same transactions.
 
+mod calls;
+
 use super::*;
 use crate::config::SipTransport;
 use crate::protocol::gb28181::manscdp::{
@@ -29,6 +31,12 @@ enum Mood {
     Refuses(u16),
     /// Everything else gets this.
     RefusesMessages(u16),
+    /// Registrations get this, with a challenge that ends like that.
+    Challenges(u16, &'static str),
+    /// Messages get no answer until [`Rig::release`].
+    Holds,
+    /// OPTIONS get this, or no answer.
+    Probes(Option<u16>),
 }
 
 struct Rig {
@@ -47,7 +55,10 @@ struct Rig {
     requests: Vec<Request>,
     responses: Vec<Response>,
     wishes: Vec<Output>,
+    held: Vec<(ServerId, Request)>,
     next: u32,
+    /// Whether it acknowledges answers to its calls.
+    acknowledges: bool,
     /// Events of the upper's client transactions.
     dialog: Option<Dialog>,
 }
@@ -93,7 +104,9 @@ impl Rig {
             requests: Vec::new(),
             responses: Vec::new(),
             wishes: Vec::new(),
+            held: Vec::new(),
             next: 0,
+            acknowledges: true,
             dialog: None,
         }
     }
@@ -172,9 +185,12 @@ impl Rig {
         self.above.received(self.now, self.back, bytes, &mut events);
         for event in events {
             match event {
+                Event::Request { id, request, .. } if self.mood == Mood::Holds => self.held.push((id, request)),
                 Event::Request { id, request, .. } => {
                     let response = self.answer(&request);
-                    self.above.respond(self.now, id, &response);
+                    if request.method != Method::Options || self.mood != Mood::Probes(None) {
+                        self.above.respond(self.now, id, &response);
+                    }
                     self.requests.push(request);
                 }
                 Event::Response { response, .. } => self.responses.push(response),
@@ -184,14 +200,38 @@ impl Rig {
         }
     }
 
+    fn release(&mut self) {
+        self.mood = Mood::Good;
+        for (id, request) in std::mem::take(&mut self.held) {
+            let response = self.answer(&request);
+            self.above.respond(self.now, id, &response);
+        }
+        self.carry(Vec::new());
+    }
+
     fn answer(&mut self, request: &Request) -> Response {
         let status = match (&request.method, self.mood) {
-            (Method::Register, Mood::Good | Mood::RefusesMessages(_)) => {
+            (Method::Register, Mood::Challenges(status, end)) => {
+                let mut response = request.response(status);
+                let name = if status == 407 { "Proxy-Authenticate" } else { "WWW-Authenticate" };
+                response.headers.push(name, &format!("Digest realm=\"x\",nonce=\"n{}\"{end}", self.requests.len()));
+                return response;
+            }
+            (Method::Register, Mood::Good | Mood::RefusesMessages(_) | Mood::Probes(_)) => {
                 self.registers.push(request.clone());
-                let verdict = self.challenges.check(self.now, request, OWN, "secret", &mut self.nonce);
+                let verdict = self.challenges.check(
+                    self.now,
+                    request,
+                    (OWN, std::net::Ipv4Addr::LOCALHOST.into()),
+                    "secret",
+                    &mut self.nonce,
+                );
                 if verdict != Verdict::Right {
                     let mut response = request.response(401);
-                    response.headers.push("WWW-Authenticate", &self.challenges.challenge(self.now, OWN, verdict.is_stale()));
+                    response.headers.push(
+                        "WWW-Authenticate",
+                        &self.challenges.challenge(self.now, (OWN, std::net::Ipv4Addr::LOCALHOST.into()), verdict.is_stale()),
+                    );
                     return response;
                 }
                 let mut response = request.response(200);
@@ -199,6 +239,7 @@ impl Rig {
                 return response;
             }
             (Method::Register, Mood::Refuses(status)) | (_, Mood::RefusesMessages(status)) => status,
+            (Method::Options, Mood::Probes(Some(status))) => status,
             _ => 200,
         };
         if let Ok((message, _)) = manscdp::decode(&request.body) {
@@ -266,6 +307,7 @@ impl Rig {
         self.carry(Vec::new());
         if let (true, Some(last)) = (is_invite, self.responses[before..].last())
             && last.is_success()
+            && self.acknowledges
         {
             let dialog = Dialog::of_answer(&request, last).unwrap();
             self.above.ack(self.back, sent.unwrap(), dialog.ack());
@@ -273,6 +315,21 @@ impl Rig {
             self.carry(Vec::new());
         }
         self.responses[before..].last().cloned().unwrap_or_else(|| request.response(100))
+    }
+
+    /// Acknowledges the last answer, which has come later than the call.
+    fn acknowledge(&mut self) {
+        let response = self.responses.last().unwrap().clone();
+        let mut invite = Request::new(Method::Invite, "sip:x@y");
+        for name in ["From", "To", "Call-ID", "CSeq"] {
+            invite.headers.push(name, response.headers.get(name).unwrap());
+        }
+        let dialog = Dialog::of_answer(&invite, &response).unwrap();
+        let sent = self.above.invite(self.now, self.back, invite);
+        self.above.take_sends().for_each(drop);
+        self.above.ack(self.back, sent.unwrap(), dialog.ack());
+        self.dialog = Some(dialog);
+        self.carry(Vec::new());
     }
 
     fn query(&mut self, device: &str, body: Body) -> u16 {
@@ -308,8 +365,8 @@ impl Rig {
         Some((ticket, ask))
     }
 
-    /// One device with one camera.
-    fn look_at_door(&mut self, online: bool) {
+    /// The next look at devices finds this one.
+    fn look(&mut self, device: DeviceView) {
         let is_look = |output: &Output| matches!(output, Output::Ask { ask: Ask::Devices, .. });
         while !self.wishes.iter().any(is_look) {
             self.now = self.cascade.next_timeout().unwrap().max(self.now);
@@ -317,9 +374,14 @@ impl Rig {
         }
         let at = self.wishes.iter().position(is_look).unwrap();
         let Output::Ask { ticket, .. } = self.wishes.remove(at) else { return };
-        let device = DeviceView { id: NVR.to_owned(), online, channels: 1, ..DeviceView::default() };
         self.input(Input::Answered { ticket, answer: Answer::Devices(vec![device]) });
-        let (ticket, ask) = self.asked().unwrap();
+    }
+
+    /// One device with one camera.
+    fn look_at_door(&mut self, online: bool) {
+        self.look(DeviceView { id: NVR.to_owned(), online, channels: 1, ..DeviceView::default() });
+        // It is asked for its channels only once.
+        let Some((ticket, ask)) = self.asked() else { return };
         assert_eq!(ask, Ask::Channels(NVR.to_owned()));
         let door = ChannelView {
             id: DOOR.to_owned(),
@@ -475,6 +537,76 @@ fn the_catalog_comes_in_parts_one_after_the_other() {
 }
 
 #[test]
+fn a_catalog_of_any_size_is_told_and_keeps_no_short_answer_waiting() {
+    let mut rig = Rig::of(Upstream { transport: SipTransport::Tcp, ..upstream(&["gb/*"]) });
+    rig.input(Input::Timeout);
+    let channel = |at: u32| ChannelView {
+        id: format!("3402000000131{at:07}"),
+        device: NVR.to_owned(),
+        stream: Some(format!("gb/{NVR}/3402000000131{at:07}")),
+        name: Some("x".repeat(200)),
+        ..ChannelView::default()
+    };
+    rig.look(DeviceView { id: NVR.to_owned(), online: true, channels: 40_000, ..DeviceView::default() });
+    let (ticket, _) = rig.asked().unwrap();
+    rig.input(Input::Answered { ticket, answer: Answer::Channels((0..40_000).map(channel).collect()) });
+    rig.told.clear();
+    rig.mood = Mood::Holds;
+    let room = link::CATALOGS_MAX;
+    let statuses: Vec<u16> = (0..=room).map(|_| rig.query(OWN, Body::Query(Query::CATALOG))).collect();
+    assert_eq!((statuses[0], statuses[room - 1], statuses[room]), (200, 200, 503));
+    assert_eq!(rig.query(OWN, Body::Query(Query::DeviceInfo)), 200);
+    assert_eq!(rig.held.len(), 1, "one at a time");
+    rig.cascade.links[0].catalogs.truncate(1);
+    rig.release();
+    assert!(matches!(rig.told[1].body, Body::Response(Said::DeviceInfo(_))), "before the second part");
+    let parts = rig.told.iter().filter_map(|message| match &message.body {
+        Body::Response(Said::Catalog(catalog)) => Some((catalog.sum, catalog.items.len())),
+        _ => None,
+    });
+    let (sums, items): (Vec<_>, Vec<_>) = parts.unzip();
+    assert!(sums.iter().all(|sum| *sum == Some(40_000)));
+    assert_eq!(items.iter().sum::<usize>(), 40_000);
+}
+
+#[test]
+fn devices_are_asked_for_their_channels_when_they_have_said_something() {
+    let mut rig = Rig::registered(&["gb/*"]);
+    rig.look_at_door(true);
+    let mut device = DeviceView { id: NVR.to_owned(), online: true, channels: 1, ..DeviceView::default() };
+    let news = |text: &str| {
+        format!(
+            "MESSAGE sip:{OWN}@x SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9;branch=z9hG4bK1\r\nFrom: <sip:{NVR}@x>;tag=1\r\n\
+        To: <sip:{OWN}@x>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\nContent-Length: {}\r\n\r\n{text}",
+            text.len()
+        )
+    };
+    let cases = [
+        (None, 1, false),
+        (Some("<CmdType>Keepalive"), 1, false),
+        (Some("<CmdType>Catalog"), 1, true),
+        (None, 1, false),
+        (None, 2, true),
+    ];
+    for (said, channels, is_asked) in cases {
+        if let Some(said) = said {
+            rig.cascade.device_has_said(news(said).as_bytes());
+        }
+        device.channels = channels;
+        rig.look(device.clone());
+        let asked = rig.asked();
+        assert_eq!(asked.is_some(), is_asked, "{said:?} {channels}");
+        if let Some((ticket, _)) = asked {
+            rig.input(Input::Answered { ticket, answer: Answer::Channels(Vec::new()) });
+        }
+    }
+    // All of them, now and then.
+    rig.now = rig.now.after_millis(60_000);
+    rig.look(device);
+    assert!(rig.asked().is_some());
+}
+
+#[test]
 fn questions_about_itself_and_about_channels() {
     let mut rig = Rig::registered(&["live/*"]);
     rig.input(Input::Streams(vec![key("live/a")]));
@@ -560,7 +692,7 @@ fn a_stream_is_sent_to_where_the_offer_says() {
             "m=video 30000 RTP/AVP 96 98\r\n",
             Transport::Udp { to: ([198, 51, 100, 9], 30_000).into() },
             Ok(20_000),
-            "m=video 20000 RTP/AVP 96\r\n",
+            "m=video 9 RTP/AVP 96\r\n",
             None,
         ),
         (
@@ -582,7 +714,8 @@ fn a_stream_is_sent_to_where_the_offer_says() {
         let mut rig = Rig::registered(&["live/*"]);
         rig.input(Input::Streams(vec![key("live/a")]));
         let id = rig.stream_id("live/a");
-        assert_eq!(rig.offer(&id, media).status, 100);
+        let is_udp = matches!(transport, Transport::Udp { .. });
+        assert_eq!(rig.offer(&id, media).status, if is_udp { 200 } else { 100 });
         let (call, request) = rig.open_senders().remove(0);
         assert_eq!((request.key, request.transport, request.ssrc), (key("live/a"), transport, 200_000_001));
         rig.input(Input::SenderOpened { call, port });
@@ -597,183 +730,6 @@ fn a_stream_is_sent_to_where_the_offer_says() {
         let view = rig.cascade.views(rig.now)[0].calls[0].clone();
         assert_eq!((view.state, view.detail.as_str(), view.bytes), ("sending", "sending H264 to x", 5));
     }
-}
-
-/// A call that runs: its number.
-fn running(rig: &mut Rig) -> CallId {
-    rig.input(Input::Streams(vec![key("live/a")]));
-    let id = rig.stream_id("live/a");
-    rig.offer(&id, "m=video 30000 RTP/AVP 96\r\n");
-    let (call, _) = rig.open_senders().remove(0);
-    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
-    let response = rig.responses.last().unwrap().clone();
-    let mut invite = Request::new(Method::Invite, &format!("sip:{id}@192.0.2.1:5060"));
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        invite.headers.push(name, response.headers.get(name).unwrap());
-    }
-    let dialog = Dialog::of_answer(&invite, &response).unwrap();
-    let sent = rig.above.invite(rig.now, rig.back, invite);
-    rig.above.take_sends().for_each(drop);
-    rig.above.ack(rig.back, sent.unwrap(), dialog.ack());
-    rig.dialog = Some(dialog);
-    rig.carry(Vec::new());
-    call
-}
-
-#[test]
-fn either_side_hangs_up() {
-    let mut rig = Rig::registered(&["live/*"]);
-    let call = running(&mut rig);
-    let bye = rig.dialog.as_mut().unwrap().request(Method::Bye);
-    assert_eq!(rig.send_above(bye.clone()).status, 200);
-    assert_eq!(rig.closed_senders(), [call]);
-    assert_eq!(rig.send_above(rig.dialog.clone().unwrap().request(Method::Bye)).status, 481);
-    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "ended by the platform above");
-
-    let mut rig = Rig::registered(&["live/*"]);
-    let call = running(&mut rig);
-    rig.input(Input::Sending { call, sending: sending(SendingState::Ended, "the stream has ended") });
-    let bye = rig.requests.iter().filter(|request| request.method == Method::Bye).count();
-    assert_eq!((bye, rig.closed_senders().len()), (1, 0), "the sender is over already");
-    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "the stream has ended");
-
-    let mut rig = Rig::registered(&["live/*"]);
-    let call = running(&mut rig);
-    rig.input(Input::Finishing);
-    assert_eq!(rig.requests.iter().filter(|request| request.method == Method::Bye).count(), 1);
-    assert_eq!(rig.closed_senders(), [call]);
-}
-
-#[test]
-fn what_cannot_be_called_has_a_status() {
-    let udp = "m=video 30000 RTP/AVP 96\r\n";
-    let mut rig = Rig::of(Upstream { calls_max: 1, ..upstream(&["live/*", "other/a"]) });
-    rig.input(Input::Timeout);
-    rig.input(Input::Streams(vec![key("live/a")]));
-    let (a, gone) = (rig.stream_id("live/a"), rig.stream_id("other/a"));
-    assert_eq!(rig.offer("34020000001310000099", udp).status, 404);
-    assert_eq!(rig.offer(&gone, udp).status, 480);
-    assert_eq!(rig.offer(&a, "m=video 30000 RTP/AVP 98\r\na=x\r\n".replace("a=x", "a=y").as_str()).status, 488);
-    assert_eq!(rig.ask_above(Method::Invite, &a, &[], None).status, 488);
-    assert_eq!(rig.offer(&a, udp).status, 100);
-    assert_eq!(rig.offer(&a, udp).status, 486);
-    let (call, _) = rig.open_senders().remove(0);
-    rig.input(Input::SenderOpened { call, port: Err("no port is left".to_owned()) });
-    assert_eq!(rig.responses.last().unwrap().status, 486);
-    assert_eq!(rig.offer(&a, udp).status, 100, "there is room again");
-    rig.pass(31_000);
-    assert_eq!(rig.responses.last().unwrap().status, 408, "no shard has answered");
-    // A stranger at another address.
-    let mut stranger = Request::new(Method::Message, "sip:x@y");
-    stranger.headers.push("From", &format!("<sip:{ABOVE}@x>;tag=1"));
-    let hop = Hop { peer: ([203, 0, 113, 1], 5060).into(), ..rig.hop };
-    assert!(!rig.cascade.is_for(hop, &stranger.to_bytes()));
-    let elsewhere = Hop { peer: ([198, 51, 100, 1], 6_000).into(), ..rig.hop };
-    assert!(rig.cascade.is_for(elsewhere, &stranger.to_bytes()));
-    stranger.headers.set("From", "<sip:34020000001110000001@x>;tag=1");
-    assert!(!rig.cascade.is_for(elsewhere, &stranger.to_bytes()), "a device behind the same router");
-}
-
-#[test]
-fn a_call_that_is_cancelled_closes_what_it_has_opened() {
-    let mut rig = Rig::registered(&["live/*"]);
-    rig.input(Input::Streams(vec![key("live/a")]));
-    let id = rig.stream_id("live/a");
-    let mut invite = Request::new(Method::Invite, &format!("sip:{id}@192.0.2.1:5060"));
-    invite.headers.push("From", &format!("<sip:{ABOVE}@3401000000>;tag=z"));
-    invite.headers.push("To", &format!("<sip:{id}@3402000000>"));
-    invite.headers.push("Call-ID", "cancelled");
-    invite.headers.push("CSeq", "1 INVITE");
-    invite.set_body("APPLICATION/SDP", "v=0\r\nc=IN IP4 198.51.100.9\r\nm=video 30000 RTP/AVP 96\r\n");
-    let sent = rig.above.invite(rig.now, rig.back, invite).unwrap();
-    rig.carry(Vec::new());
-    let (call, _) = rig.open_senders().remove(0);
-    rig.above.cancel(rig.now, sent);
-    rig.carry(Vec::new());
-    assert_eq!(rig.closed_senders(), [call]);
-    assert_eq!(rig.responses.last().unwrap().status, 487);
-    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
-    assert_eq!(rig.closed_senders(), [call, call], "it was on its way");
-}
-
-fn call_view(id: u64, stream: &str) -> Answer {
-    Answer::Call(Box::new(CallView {
-        id: CallId(id),
-        kind: CallKind::Playback,
-        device: NVR.to_owned(),
-        channel: DOOR.to_owned(),
-        stream: stream.to_owned(),
-        state: CallState::Playing,
-        detail: String::new(),
-        transport: "udp",
-        port: None,
-        ssrc: None,
-        source: None,
-        tracks: vec![],
-        packets: Default::default(),
-        age_ms: 0,
-        lasted_ms: None,
-        answered_ms: None,
-        media_ms: None,
-    }))
-}
-
-#[test]
-fn a_device_is_called_first_and_its_refusal_is_the_answer() {
-    let udp = "m=video 30000 RTP/AVP 96\r\n";
-    let mut rig = Rig::registered(&["gb/*"]);
-    rig.look_at_door(true);
-    assert_eq!(rig.offer(DOOR, udp).status, 100);
-    let (ticket, ask) = rig.asked().unwrap();
-    assert!(matches!(ask, Ask::Play { of: Channel { ref device, .. }, .. } if device == NVR));
-    rig.input(Input::Answered { ticket, answer: Answer::refused(RefusedKind::Full, "too many calls") });
-    assert_eq!(rig.responses.last().unwrap().status, 486);
-    assert_eq!(rig.cascade.views(rig.now)[0].calls[0].detail, "answered 486: too many calls");
-    rig.offer(DOOR, udp);
-    let (ticket, _) = rig.asked().unwrap();
-    rig.input(Input::Answered { ticket, answer: call_view(4, &format!("gb/{NVR}/{DOOR}")) });
-    assert_eq!(rig.open_senders()[0].1.key, key(&format!("gb/{NVR}/{DOOR}")));
-    rig.look_at_door(false);
-    assert_eq!(rig.offer(DOOR, udp).status, 480);
-}
-
-#[test]
-fn a_recording_is_played_controlled_and_ends() {
-    let mut rig = Rig::registered(&["gb/*"]);
-    rig.look_at_door(true);
-    let text = format!(
-        "v=0\r\no={ABOVE} 0 0 IN IP4 198.51.100.9\r\ns=Playback\r\nu={DOOR}:0\r\nc=IN IP4 198.51.100.9\r\nt=1767283200 1767286800\r\n\
-         m=video 30000 RTP/AVP 96\r\na=recvonly\r\na=rtpmap:96 PS/90000\r\ny=1200000001\r\n"
-    );
-    rig.ask_above(Method::Invite, DOOR, &[], Some(("APPLICATION/SDP", text.into_bytes())));
-    let (ticket, ask) = rig.asked().unwrap();
-    assert!(matches!(ask, Ask::Playback { from_unix_s: 1_767_283_200, to_unix_s: 1_767_286_800, .. }), "{ask:?}");
-    rig.input(Input::Answered { ticket, answer: call_view(4, "gb/playback/4") });
-    let (call, request) = rig.open_senders().remove(0);
-    assert_eq!((request.key, request.ssrc), (key("gb/playback/4"), 1_200_000_001));
-    rig.input(Input::SenderOpened { call, port: Ok(20_000) });
-    let answer = rig.responses.last().unwrap().clone();
-    let mut invite = Request::new(Method::Invite, "sip:x@y");
-    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
-        invite.headers.push(name, answer.headers.get(name).unwrap());
-    }
-    let mut dialog = Dialog::of_answer(&invite, &answer).unwrap();
-    let mut info = dialog.request(Method::Info);
-    info.set_body("Application/MANSRTSP", mansrtsp::Request::Pause.write(4));
-    rig.send_above(info);
-    let (ticket, ask) = rig.asked().unwrap();
-    assert!(matches!(
-        ask,
-        Ask::Playing { call: CallId(4), control: crate::protocol::gb28181::platform::ask::PlayingControl::Pause }
-    ));
-    rig.input(Input::Answered { ticket, answer: Answer::Done });
-    let said = rig.responses.last().unwrap();
-    assert_eq!((said.status, said.body.as_ref()), (200, &b"RTSP/1.0 200 OK\r\nCSeq: 4\r\n"[..]));
-    rig.told.clear();
-    rig.input(Input::Sending { call, sending: sending(SendingState::Ended, "the stream has ended") });
-    assert_eq!(rig.told[0].body, Body::Notify(Notify::MediaStatus(manscdp::END_OF_MEDIA)));
-    rig.send_above(dialog.request(Method::Bye));
-    assert_eq!(rig.asked().unwrap().1, Ask::Stop(CallId(4)));
 }
 
 #[test]
@@ -791,7 +747,7 @@ fn subscribers_are_told_what_changes() {
     let events = |rig: &mut Rig| -> Vec<(String, Option<ItemEvent>)> {
         let all = std::mem::take(&mut rig.notified);
         let items = all.into_iter().flat_map(|(state, message)| {
-            assert!(state.starts_with("active;expires="), "{state}");
+            assert!(state.starts_with("active;expires=") || state == "terminated;reason=timeout", "{state}");
             let Body::Notify(Notify::Catalog(catalog)) = message.body else { panic!("{message:?}") };
             catalog.items
         });
@@ -826,15 +782,61 @@ fn subscribers_are_told_what_changes() {
 }
 
 #[test]
-fn a_connection_that_is_lost_is_made_anew_and_calls_go_on() {
-    let mut rig = Rig::of(Upstream { transport: SipTransport::Tcp, ..upstream(&["live/*"]) });
+fn a_subscription_is_told_of_its_refresh_and_of_its_end() {
+    for is_over_by_time in [false, true] {
+        let mut rig = Rig::registered(&["live/*", "other/gate"]);
+        let query = Message { sn: 3, device: OWN.to_owned(), body: Body::Query(Query::CATALOG) };
+        let body = manscdp::encode(&query, Charset::default());
+        let headers = [("Event", "Catalog;id=1"), ("Expires", "600")];
+        let answer = rig.ask_above(Method::Subscribe, OWN, &headers, Some((link::MANSCDP, body.clone())));
+        let mut request = Request::new(Method::Subscribe, "sip:x@y");
+        for name in ["From", "To", "Call-ID", "CSeq"] {
+            request.headers.push(name, answer.headers.get(name).unwrap());
+        }
+        let mut dialog = Dialog::of_answer(&request, &answer).unwrap();
+        let mut again = |rig: &mut Rig, expires: &str| {
+            let mut request = dialog.request(Method::Subscribe);
+            request.headers.push("Event", "Catalog;id=1");
+            request.headers.push("Expires", expires);
+            assert_eq!(rig.send_above(request).status, 200);
+        };
+        let states =
+            |rig: &mut Rig| -> Vec<String> { std::mem::take(&mut rig.notified).into_iter().map(|(state, _)| state).collect() };
+        assert_eq!(states(&mut rig), ["active;expires=600;retry-after=0"]);
+        again(&mut rig, "300");
+        assert_eq!(states(&mut rig), ["active;expires=300;retry-after=0"]);
+        if is_over_by_time {
+            rig.pass(300_000);
+        } else {
+            again(&mut rig, "0");
+        }
+        assert_eq!(states(&mut rig), ["terminated;reason=timeout"], "{is_over_by_time}");
+        assert!(rig.cascade.subscriptions.is_empty());
+        rig.input(Input::Streams(vec![key("other/gate")]));
+        assert_eq!(states(&mut rig).len(), 0);
+    }
+}
+
+#[test]
+fn challenges_are_answered_twice_at_most_and_each_as_it_is_asked() {
+    let asked = |rig: &Rig, name: &str| rig.requests.iter().filter(|request| request.headers.get(name).is_some()).count();
+    let mut rig = Rig::new(&[]);
+    rig.mood = Mood::Challenges(401, ",stale=true");
     rig.input(Input::Timeout);
-    running(&mut rig);
-    rig.input(Input::Closed(ConnectionId(7)));
-    assert_eq!((rig.state(), rig.closed_senders().len()), ("waiting", 0));
-    assert!(rig.detail().starts_with("the connection was closed"), "{}", rig.detail());
-    rig.pass(1_100);
-    assert_eq!(rig.state(), "online");
-    let bye = rig.dialog.as_mut().unwrap().request(Method::Bye);
-    assert_eq!(rig.send_above(bye).status, 200);
+    assert_eq!((rig.requests.len(), asked(&rig, "Authorization"), rig.state()), (3, 2, "waiting"));
+    let detail = "each challenge is said to be too old when it is answered; tried again 60 s later";
+    assert_eq!(rig.detail(), detail);
+    rig.pass(59_000);
+    assert_eq!(rig.requests.len(), 3);
+
+    let mut rig = Rig::new(&[]);
+    rig.mood = Mood::Challenges(407, "");
+    rig.input(Input::Timeout);
+    assert_eq!((asked(&rig, "Authorization"), asked(&rig, "Proxy-Authorization")), (0, 1));
+
+    // The last nonce is spent: the goodbye begins without one.
+    let mut rig = Rig::registered(&[]);
+    rig.input(Input::Finishing);
+    let last: Vec<bool> = rig.registers[2..].iter().map(|request| request.headers.get("Authorization").is_some()).collect();
+    assert_eq!((last, rig.state()), (vec![false, true], "gone"));
 }

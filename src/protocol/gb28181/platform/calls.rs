@@ -205,6 +205,12 @@ impl Calls {
     }
 
     /// What a receiver says of itself.
+    /// The device of a call, if media of it has come at this moment.
+    pub fn heard_now(&self, now: Stamp, id: CallId) -> Option<&str> {
+        let call = self.calls.get(&id).filter(|call| call.heard.1 == now && call.heard.0 > 0)?;
+        Some(&call.of.device)
+    }
+
     pub fn reception(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId, reception: Reception) {
         let now = context.now();
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.kind != CallKind::Talk) else { return };

@@ -16,8 +16,8 @@
 //! | `asks`, `shown` | what the operator asks and is shown |
 //! | `saved` | what survives a restart |
 //!
-//! **Where a device is**: at the last address from which it has registered or sent from the same IP address. A message from another IP
-//! address is refused, so that it registers again. Limits: `gb28181.devices_max`, of which offline devices give way to new ones, and those
+//! **Where a device is**: at the last address from which it has registered, or has sent a message from the same IP address while it had no
+//! open connection. A message from another IP address is refused, so that it registers again. Limits: `gb28181.devices_max`, of which offline devices give way to new ones, and those
 //! that the files name. Not here: calls, and SIP itself.
 
 mod asks;
@@ -52,7 +52,7 @@ use crate::protocol::gb28181::manscdp::{Charset, DeviceInfo, DeviceStatus, Item}
 use crate::protocol::gb28181::sip::digest::{Challenges, LastNonce};
 use crate::protocol::gb28181::sip::message::Response;
 use crate::protocol::gb28181::sip::transaction::{ClientId, Failure};
-use crate::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
+use crate::protocol::gb28181::sip::{ConnectionId, Hop};
 
 pub use self::saved::{Saved, SavedDevice};
 pub use self::shown::kind_of;
@@ -140,8 +140,12 @@ struct Device {
     channels: Channels,
     subscriptions: Subscriptions,
     /// Questions that are under way, and that for the catalog.
-    queries: usize,
+    queries: BTreeSet<u64>,
     catalog_query: Option<u64>,
+    /// When it was last asked what it is, because it had come.
+    asked: Option<Stamp>,
+    /// It may be another than it was when it was asked.
+    is_unsure: bool,
 }
 
 /// What becomes due.
@@ -156,13 +160,16 @@ enum Timer {
 #[derive(Clone, Debug)]
 enum Sent {
     Query(u64),
-    Subscribe(Id, usize),
+    /// By the Call-ID: it may be over, and another one begun.
+    Subscribe(Id, usize, String),
 }
 
 pub struct Devices {
     by_id: BTreeMap<Id, Device>,
     /// Where devices are, for messages that do not say whose they are.
     by_peer: HashMap<SocketAddr, Id>,
+    /// Who is reached by each connection.
+    by_connection: HashMap<ConnectionId, BTreeSet<Id>>,
     timers: BTreeSet<(Stamp, Timer)>,
     sent: HashMap<ClientId, Sent>,
     queries: BTreeMap<u64, Query>,
@@ -210,6 +217,7 @@ impl Devices {
         Devices {
             by_id: BTreeMap::new(),
             by_peer: HashMap::new(),
+            by_connection: HashMap::new(),
             timers: BTreeSet::new(),
             sent: HashMap::new(),
             queries: BTreeMap::new(),
@@ -272,7 +280,7 @@ impl Devices {
     pub fn response(&mut self, context: &mut Context<'_>, id: ClientId, response: &Response) -> bool {
         match self.sent.remove(&id) {
             Some(Sent::Query(sn)) => self.query_answered(context, sn, response),
-            Some(Sent::Subscribe(id, subject)) => self.subscribe_answered(context, &id, subject, response),
+            Some(Sent::Subscribe(id, subject, call_id)) => self.subscribe_answered(context, (&id, subject), &call_id, response),
             None => return false,
         }
         true
@@ -282,7 +290,7 @@ impl Devices {
     pub fn failed(&mut self, context: &mut Context<'_>, id: ClientId, failure: Failure) -> bool {
         match self.sent.remove(&id) {
             Some(Sent::Query(sn)) => self.query_failed(context, sn, failure),
-            Some(Sent::Subscribe(id, subject)) => self.subscribe_failed(context, &id, subject, failure.to_string()),
+            Some(Sent::Subscribe(id, subject, call_id)) => self.subscribe_unanswered(context, (&id, subject), &call_id, failure),
             None => return false,
         }
         true
@@ -308,8 +316,8 @@ impl Devices {
 
     /// A connection is over: its device stays online until its keepalives are missed, but cannot be reached.
     pub fn closed(&mut self, context: &mut Context<'_>, connection: ConnectionId) {
-        for (id, device) in &mut self.by_id {
-            if device.hop.is_some_and(|hop| hop.carrier == Carrier::Tcp(connection)) {
+        for id in self.by_connection.remove(&connection).unwrap_or_default() {
+            if let Some(device) = self.by_id.get_mut(&id) {
                 device.hop = None;
                 let message = format!("device {id} has closed its connection, and cannot be reached until it opens another");
                 context.note(log::Level::Info, None, message);

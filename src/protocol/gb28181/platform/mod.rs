@@ -113,6 +113,8 @@ pub enum Output {
     },
     /// What survives a restart has changed.
     Save,
+    /// Of what survives a restart only times have changed: there is no hurry.
+    SaveLater,
     /// For the log; counted under `reason` if there is one.
     Note {
         level: log::Level,

@@ -83,7 +83,7 @@ impl World {
                 }
                 Output::Answer { ticket, answer } => self.answers.push((ticket, answer)),
                 Output::Note { level, reason, message } => self.notes.push((level, reason, message)),
-                Output::Save => {}
+                Output::Save | Output::SaveLater => {}
                 other => self.out.push(other),
             }
         }
@@ -332,4 +332,37 @@ fn what_was_saved_is_there_before_anything_comes() {
     world.tell(Input::Timeout);
     let Answer::Channels(channels) = world.answer(Ask::Channels(NVR.to_owned())) else { panic!() };
     assert_eq!(channels.len(), 2);
+}
+
+#[test]
+fn a_device_whose_media_comes_is_not_offline_for_want_of_keepalives() {
+    let mut world = World::new();
+    world.ask(Ask::Play {
+        of: ask::Channel { device: NVR.to_owned(), channel: CAMERA.to_owned() },
+        options: ask::CallOptions::default(),
+    });
+    world.tell(Input::ReceiverOpened { call: CallId(1), port: Ok(30_000) });
+    let is_online = |world: &mut World| match world.answer(Ask::Device(NVR.to_owned())) {
+        Answer::Device(device) => device.online,
+        other => panic!("{other:?}"),
+    };
+    let invite = world.sent_request(Method::Invite);
+    let mut answer = invite.response(200);
+    answer.headers.set("To", &format!("{};tag=a", invite.headers.get("To").unwrap()));
+    answer.headers.push("Contact", &format!("<sip:{CAMERA}@192.168.1.64:5060>"));
+    let sdp = "v=0\r\no=- 0 0 IN IP4 192.0.2.10\r\ns=Play\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\nm=video 15060 TCP/RTP/AVP 96\r\n\
+        a=setup:active\r\na=connection:new\r\na=sendonly\r\na=rtpmap:96 PS/90000\r\n";
+    answer.set_body("application/sdp", sdp);
+    world.receive(&answer.to_bytes());
+    for second in (0..600).step_by(5) {
+        world.reception(1, ReceptionState::Playing, "playing H264", second + 1);
+        world.pass(5_000);
+    }
+    assert!(is_online(&mut world), "{:?}", world.notes.last());
+    // The receiver goes on to say the same.
+    for _ in 0..40 {
+        world.reception(1, ReceptionState::Playing, "playing H264", 600);
+        world.pass(5_000);
+    }
+    assert!(!is_online(&mut world));
 }

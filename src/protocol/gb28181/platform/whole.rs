@@ -169,6 +169,8 @@ fn request_of_device(
             }
         },
         Method::Invite | Method::Bye | Method::Info => calls.request(context, devices, (id, hop), &request),
+        // Who asks in a call wants to know whether there still is one.
+        Method::Options if is_in_dialog => calls.request(context, devices, (id, hop), &request),
         Method::Other(name) if &**name == "UPDATE" => calls.request(context, devices, (id, hop), &request),
         method => {
             let mut response = request.response(if *method == Method::Options { 200 } else { 405 });
@@ -182,7 +184,12 @@ fn of_media(devices: &mut Devices, calls: &mut Calls, context: &mut Context<'_>,
     match input {
         Input::Wanted(key) => calls.wanted(context, devices, &key),
         Input::ReceiverOpened { call, port } => calls.receiver_opened(context, devices, call, port),
-        Input::Reception { call, reception } => calls.reception(context, devices, call, reception),
+        Input::Reception { call, reception } => {
+            calls.reception(context, devices, call, reception);
+            if let Some(device) = calls.heard_now(context.now(), call) {
+                devices.sign_of_life(context.clock, device);
+            }
+        }
         Input::SenderOpened { call, port } => calls.sender_opened(context, devices, call, port),
         Input::Sending { call, sending } => calls.sending(context, devices, call, sending),
         Input::Finishing => calls.finish(context, devices),

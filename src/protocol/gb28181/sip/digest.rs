@@ -1,13 +1,15 @@
 //! Who may register: challenges and whether they are answered; and the answer to a challenge of another platform.
 //!
-//! RFC 3261 §22, RFC 2617 (MD5 with and without `qop`), RFC 7616 (SHA-256). A nonce is the time and a keyed hash of that and of the device's id,
-//! so that nothing is kept of strangers. Of a device that has registered, the last nonce is kept, and how often it was used: none older is
+//! RFC 3261 §22, RFC 2617 (MD5 with and without `qop`), RFC 7616 (SHA-256). A nonce is the time and a keyed hash of that, of the device's id
+//! and of the address that it was given to, so that nothing is kept of strangers. Of an answer to any other nonce, or to one that is too old,
+//! nothing is said but that: whoever forges the address of a device learns nothing, and fails in nobody's name. Of a device that has registered, the last nonce is kept, and how often it was used: none older is
 //! taken again, and itself only with a higher `nc`. A device that comes again with an answer of before is challenged anew (`stale`), which
 //! costs it one more request.
 //!
 //! Not here: the hashes (`common::auth`), and who has which password.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use subtle::ConstantTimeEq as _;
 
@@ -15,6 +17,7 @@ use super::message::Request;
 use crate::media::Stamp;
 use crate::protocol::common::auth::Keyed;
 use crate::protocol::common::auth::digest::{Algorithm, Answer, each_field, response};
+use crate::protocol::common::auth::guard::network;
 use crate::protocol::common::hex;
 
 /// How long a challenge can be answered.
@@ -30,10 +33,11 @@ pub enum Verdict {
     Missing,
     /// They cannot be understood, or are of a kind that was not offered.
     Broken,
-    /// Of a challenge that is too old or of another process.
+    /// Of a challenge that is too old, of another process, or was given to another address; right or not.
     Stale,
     /// Of a challenge that was answered before.
     Replayed,
+    /// To a challenge that was given to this address.
     Wrong,
 }
 
@@ -61,7 +65,7 @@ impl Verdict {
         }
     }
 
-    /// The password is right, and only the nonce is not: the device may try again by itself.
+    /// The nonce is not good, or not any more: the device may try again by itself.
     pub fn is_stale(self) -> bool {
         matches!(self, Verdict::Stale | Verdict::Replayed)
     }
@@ -96,33 +100,37 @@ impl Challenges {
         Challenges { keyed: Keyed::new(secret), realm: realm.to_owned(), last_nanos: 0 }
     }
 
-    /// A value of `WWW-Authenticate`.
-    pub fn challenge(&mut self, now: Stamp, device: &str, is_stale: bool) -> String {
+    /// A value of `WWW-Authenticate`, for `device` at the address `from`.
+    pub fn challenge(&mut self, now: Stamp, (device, from): (&str, IpAddr), is_stale: bool) -> String {
         self.last_nanos = now.as_nanos().max(self.last_nanos + 1);
-        let nonce = self.nonce(self.last_nanos, device);
+        let nonce = self.nonce(self.last_nanos, device, from);
         let stale = if is_stale { ",stale=true" } else { "" };
         format!("Digest realm=\"{}\",nonce=\"{nonce}\",algorithm=MD5{stale}", self.realm)
     }
 
-    fn nonce(&self, nanos: u64, device: &str) -> String {
-        let hash = self.keyed.hash("sip nonce", &[&nanos.to_be_bytes(), device.as_bytes()]);
+    fn nonce(&self, nanos: u64, device: &str, from: IpAddr) -> String {
+        let hash = self.keyed.hash("sip nonce", &[&nanos.to_be_bytes(), &network(from), device.as_bytes()]);
         hex::lower(&nanos.to_be_bytes()) + &hex::lower(&hash[..HASH_BYTES])
     }
 
-    /// Whether `request` of `device` was made by who knows `password`. `last`: of this device; changes if it is.
-    pub fn check(&self, now: Stamp, request: &Request, device: &str, password: &str, last: &mut Option<LastNonce>) -> Verdict {
+    /// Whether `request` of `device` at `from` was made by who knows `password`. `last`: of this device; changes if it is.
+    pub fn check(
+        &self,
+        now: Stamp,
+        request: &Request,
+        (device, from): (&str, IpAddr),
+        password: &str,
+        last: &mut Option<LastNonce>,
+    ) -> Verdict {
         let Some(header) = request.headers.get("Authorization") else { return Verdict::Missing };
         let Some(answer) = digest_fields(header).and_then(Answer::parse) else { return Verdict::Broken };
-        let ha1 = answer.algorithm.ha1(&answer.username, &self.realm, password);
-        let is_right = bool::from(answer.is_right(&ha1, request.method.as_str()));
-        let Some(made) = self.made(device, answer.nonce) else {
-            return if is_right { Verdict::Stale } else { Verdict::Wrong };
-        };
-        if !is_right {
-            return Verdict::Wrong;
-        }
+        let Some(made) = self.made(device, from, answer.nonce) else { return Verdict::Stale };
         if now.millis_since(Stamp::from_nanos(made)) > NONCE_MS && last.is_none_or(|last| last.made_nanos != made) {
             return Verdict::Stale;
+        }
+        let ha1 = answer.algorithm.ha1(&answer.username, &self.realm, password);
+        if !bool::from(answer.is_right(&ha1, request.method.as_str())) {
+            return Verdict::Wrong;
         }
         let this = LastNonce { made_nanos: made, count: answer.count().unwrap_or(0) };
         let is_new = last.is_none_or(|last| (this.made_nanos, this.count) > (last.made_nanos, last.count));
@@ -134,10 +142,10 @@ impl Challenges {
         Verdict::Right
     }
 
-    /// When a nonce was made, if it was here for that device.
-    fn made(&self, device: &str, nonce: &str) -> Option<u64> {
+    /// When a nonce was made, if it was here for that device at that address.
+    fn made(&self, device: &str, from: IpAddr, nonce: &str) -> Option<u64> {
         let nanos = u64::from_str_radix(nonce.get(..TIME_DIGITS)?, 16).ok()?;
-        let is_ours = nonce.as_bytes().ct_eq(self.nonce(nanos, device).as_bytes());
+        let is_ours = nonce.as_bytes().ct_eq(self.nonce(nanos, device, from).as_bytes());
         bool::from(is_ours).then_some(nanos)
     }
 }
@@ -209,10 +217,13 @@ impl Challenge {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::protocol::gb28181::sip::message::Method;
 
     const DEVICE: &str = "34020000001110000001";
+    const PEER: (&str, IpAddr) = (DEVICE, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)));
     const URI: &str = "sip:34020000002000000001@3402000000";
 
     fn request(authorization: Option<&str>) -> Request {
@@ -233,10 +244,11 @@ mod tests {
         let mut ours = Challenges::new(&[1; 32], "3402000000");
         let mut other = Challenges::new(&[2; 32], "3402000000");
         let at = Stamp::from_millis(5_000);
-        let challenge = ours.challenge(at, DEVICE, false);
+        let challenge = ours.challenge(at, PEER, false);
         let right = answer(&challenge, "12345678");
-        let foreign = answer(&other.challenge(at, DEVICE, false), "12345678");
-        let of_another = answer(&ours.challenge(at, "34020000001110000002", false), "12345678");
+        let foreign = answer(&other.challenge(at, PEER, false), "12345678");
+        let of_another = answer(&ours.challenge(at, ("34020000001110000002", PEER.1), false), "12345678");
+        let elsewhere = answer(&ours.challenge(at, (DEVICE, Ipv4Addr::new(192, 0, 2, 11).into()), false), "12345678");
         let cases = [
             ("right", Some(right.clone()), 5_000, Verdict::Right),
             ("at the last moment", Some(right.clone()), 5_000 + NONCE_MS, Verdict::Right),
@@ -245,14 +257,16 @@ mod tests {
             ("another password", Some(answer(&challenge, "12345679")), 5_000, Verdict::Wrong),
             ("a nonce of another process", Some(foreign), 5_000, Verdict::Stale),
             ("a nonce of another device", Some(of_another), 5_000, Verdict::Stale),
+            ("a nonce given to another address", Some(elsewhere), 5_000, Verdict::Stale),
+            ("another password, too late", Some(answer(&challenge, "12345679")), 5_001 + NONCE_MS, Verdict::Stale),
             ("another scheme", Some("Basic YTpi".to_owned()), 5_000, Verdict::Broken),
             ("GB 35114", Some("Capability algorithm=\"A:SM2\"".to_owned()), 5_000, Verdict::Broken),
             ("no response", Some(right.replace("response", "x")), 5_000, Verdict::Broken),
-            ("no nonce of ours, and wrong", Some(right.replace("nonce=\"0", "nonce=\"1")), 5_000, Verdict::Wrong),
+            ("no nonce of ours, and wrong", Some(right.replace("nonce=\"0", "nonce=\"1")), 5_000, Verdict::Stale),
         ];
         for (name, authorization, at, expected) in cases {
             let request = request(authorization.as_deref());
-            let verdict = ours.check(Stamp::from_millis(at), &request, DEVICE, "12345678", &mut None);
+            let verdict = ours.check(Stamp::from_millis(at), &request, PEER, "12345678", &mut None);
             assert_eq!(verdict, expected, "{name}");
         }
     }
@@ -261,15 +275,15 @@ mod tests {
     fn an_answer_is_good_once() {
         let mut ours = Challenges::new(&[1; 32], "3402000000");
         let (at, mut last) = (Stamp::from_millis(5_000), None);
-        let first = answer(&ours.challenge(at, DEVICE, false), "p");
-        let second = answer(&ours.challenge(at, DEVICE, true), "p");
-        let mut check = |text: &str, at| ours.check(at, &request(Some(text)), DEVICE, "p", &mut last);
+        let first = answer(&ours.challenge(at, PEER, false), "p");
+        let second = answer(&ours.challenge(at, PEER, true), "p");
+        let mut check = |text: &str, at| ours.check(at, &request(Some(text)), PEER, "p", &mut last);
         assert_eq!(check(&second, at), Verdict::Right);
         assert_eq!(check(&second, at), Verdict::Replayed);
         assert_eq!(check(&first, at), Verdict::Replayed, "older than one that was used");
         assert_eq!(check(&second, Stamp::from_millis(100_000)), Verdict::Replayed, "a device that refreshes with what it had");
         // With qop the count must grow.
-        let challenge = ours.challenge(at, DEVICE, false) + ",qop=\"auth,auth-int\",opaque=\"o\"";
+        let challenge = ours.challenge(at, PEER, false) + ",qop=\"auth,auth-int\",opaque=\"o\"";
         let counted = |count: &str| {
             let challenge = Challenge::parse(&challenge).unwrap();
             let ha1 = Algorithm::Md5.ha1(DEVICE, "3402000000", "p");
@@ -280,7 +294,7 @@ mod tests {
                 challenge.nonce
             )
         };
-        let mut check = |text: &str, at| ours.check(at, &request(Some(text)), DEVICE, "p", &mut last);
+        let mut check = |text: &str, at| ours.check(at, &request(Some(text)), PEER, "p", &mut last);
         assert_eq!(check(&counted("00000001"), at), Verdict::Right);
         assert_eq!(check(&counted("00000001"), at), Verdict::Replayed);
         let much_later = Stamp::from_millis(3_600_000);

@@ -76,6 +76,8 @@ pub struct Call {
     pub is_on_demand: bool,
     /// Since when it is asked whether the device still knows it.
     pub probed: Option<Stamp>,
+    /// It has answered that before: its silence says something.
+    pub answers_probes: bool,
 }
 
 impl Call {
@@ -111,6 +113,7 @@ impl Call {
             controls: 0,
             is_on_demand: false,
             probed: None,
+            answers_probes: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whether the device still knows a call that only sends: OPTIONS in its dialog, RFC 3261 §11. Nothing else would tell.
 //!
-//! Any answer but 481 and 408 will do, and 405 as well: the device knows what it is asked about. Not here: calls that receive, whose media
+//! Any answer but 481 and 408 will do, and 405 as well: the device knows what it is asked about. Silence ends a call if the device has
+//! answered before. Not here: calls that receive, whose media
 //! tells.
 
 use super::call::{Call, Phase};
@@ -39,14 +40,19 @@ impl Calls {
         response: &Response,
     ) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        call.probed = None;
+        (call.probed, call.answers_probes) = (None, true);
         if matches!(response.status, 408 | 481) {
             let words = format!("the device does not know the call any more: {}", response.words());
             self.end(context, registry, id, End::new(Cause::Gone, words));
         }
     }
 
+    /// Some devices never answer OPTIONS: whether those are there, their keepalives tell.
     pub(super) fn probe_failed(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId, end: &End) {
+        if let Some(call) = self.calls.get_mut(&id).filter(|call| !call.answers_probes) {
+            call.probed = None;
+            return;
+        }
         let words = format!("the device was asked whether it still knows the call: {}", end.words);
         self.end(context, registry, id, End::new(end.cause, words));
     }

@@ -52,7 +52,7 @@ impl Calls {
                 context.respond(id, &request.response(200));
                 self.hung_up(context, registry, call_id);
             }
-            Method::Info => context.respond(id, &request.response(200)),
+            Method::Info | Method::Options => context.respond(id, &request.response(200)),
             // Nothing of a call is changed while it runs.
             Method::Invite => context.respond(id, &request.response(488)),
             Method::Other(name) if &**name == "UPDATE" => context.respond(id, &request.response(488)),

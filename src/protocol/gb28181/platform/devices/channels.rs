@@ -3,8 +3,10 @@
 //! Limits: [`CHANNELS_MAX`] a device, [`BYTES_MAX`] for the catalogs and unfinished answers of all. Not here: the questions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Devices, ID_BYTES_MAX, Id, News};
+use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Catalog, Elements as _, Item, ItemEvent, ItemStatus};
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::platform::context::Context;
@@ -13,8 +15,10 @@ use crate::protocol::gb28181::platform::context::Context;
 pub const CHANNELS_MAX: usize = 10_000;
 /// Of catalogs and unfinished answers; what does not fit is not kept.
 pub const BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How often a catalog is asked for that does not come whole, until the device registers anew.
+/// How often a catalog that does not come whole is asked for with [`PAUSE_MS`] in between; from then on it is with [`LONG_PAUSE_MS`].
 const TRIES_MAX: u8 = 3;
+pub const PAUSE_MS: u64 = 60_000;
+const LONG_PAUSE_MS: u64 = 600_000;
 
 /// What is left of [`BYTES_MAX`].
 #[derive(Debug, Default)]
@@ -53,7 +57,7 @@ pub(super) enum Extent {
     Part(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Channel {
     pub item: Item,
     /// What the device has told of it last.
@@ -62,11 +66,14 @@ pub(super) struct Channel {
 
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    by_id: BTreeMap<String, Channel>,
+    /// Shared with what is written down until either changes.
+    by_id: Arc<BTreeMap<String, Channel>>,
     bytes: usize,
     pub announced: Option<u32>,
     pub extent: Extent,
     tries: u8,
+    /// When it was last asked for again.
+    tried: Option<Stamp>,
 }
 
 impl Channels {
@@ -82,6 +89,10 @@ impl Channels {
         self.by_id.get(id).map(|channel| &channel.item)
     }
 
+    pub fn shared(&self) -> Arc<BTreeMap<String, Channel>> {
+        self.by_id.clone()
+    }
+
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.by_id.values().map(|channel| &channel.item)
     }
@@ -91,9 +102,12 @@ impl Channels {
     }
 
     /// Whether it should be asked for again.
-    pub fn try_again(&mut self) -> bool {
-        let again = self.extent != Extent::Whole && self.tries < TRIES_MAX;
-        self.tries += u8::from(again);
+    pub fn try_again(&mut self, now: Stamp) -> bool {
+        let pause_ms = if self.tries < TRIES_MAX { PAUSE_MS } else { LONG_PAUSE_MS };
+        let again = self.extent != Extent::Whole && self.tried.is_none_or(|tried| now.millis_since(tried) >= pause_ms);
+        if again {
+            (self.tries, self.tried) = (self.tries.saturating_add(1), Some(now));
+        }
         again
     }
 
@@ -106,7 +120,7 @@ impl Channels {
         if whole {
             bytes.give_back(self.bytes);
             self.bytes = 0;
-            self.by_id.clear();
+            self.by_id = Arc::default();
         }
         for item in items {
             self.put(item, bytes);
@@ -120,13 +134,15 @@ impl Channels {
             return bytes.give_back(size);
         }
         self.bytes += size;
-        let old = self.by_id.insert(item.device_id.clone(), Channel { item, event: None });
+        let old = Arc::make_mut(&mut self.by_id).insert(item.device_id.clone(), Channel { item, event: None });
         self.release(old, bytes);
     }
 
     fn remove(&mut self, id: &str, bytes: &mut Bytes) {
-        let old = self.by_id.remove(id);
-        self.release(old, bytes);
+        if self.by_id.contains_key(id) {
+            let old = Arc::make_mut(&mut self.by_id).remove(id);
+            self.release(old, bytes);
+        }
     }
 
     fn release(&mut self, old: Option<Channel>, bytes: &mut Bytes) {
@@ -145,7 +161,7 @@ impl Channels {
                 return Ok(());
             }
             Some(ItemEvent::On | ItemEvent::Off | ItemEvent::VideoLoss | ItemEvent::Defect) => {
-                let known = self.by_id.get_mut(&id).ok_or(())?;
+                let known = self.channel(&id).ok_or(())?;
                 let is_on = event == Some(ItemEvent::On);
                 known.item.fields.status = Some(if is_on { ItemStatus::On } else { ItemStatus::Off });
             }
@@ -161,10 +177,15 @@ impl Channels {
                 self.put(item, bytes);
             }
         }
-        if let Some(channel) = self.by_id.get_mut(&id) {
+        if let Some(channel) = self.channel(&id) {
             channel.event = event;
         }
         Ok(())
+    }
+
+    /// To be changed: what is written down at the moment keeps what it has.
+    fn channel(&mut self, id: &str) -> Option<&mut Channel> {
+        if self.by_id.contains_key(id) { Arc::make_mut(&mut self.by_id).get_mut(id) } else { None }
     }
 }
 
@@ -181,8 +202,10 @@ impl Devices {
         for item in catalog.items {
             unknown += usize::from(device.channels.change(item, &mut self.bytes).is_err());
         }
-        if unknown > 0 && device.channels.extent == Extent::Whole {
-            device.channels.extent = Extent::Part(device.channels.len());
+        if unknown > 0 {
+            if device.channels.extent == Extent::Whole {
+                device.channels.extent = Extent::Part(device.channels.len());
+            }
             self.ask_again(context, sender);
         }
         self.news.push(News::Catalog(sender.clone()));

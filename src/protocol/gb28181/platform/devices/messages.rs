@@ -1,7 +1,7 @@
 //! MESSAGE and NOTIFY of devices → who sent them, and where what they say belongs.
 //!
 //! **Who may send**: a device that is registered, from the IP address that it is known at; its port and its connection may change. Who sends
-//! in the name of a channel is known by its address. All others are answered 403, upon which a device registers again. A MESSAGE is answered
+//! in the name of a channel is known by its address. Only a message that can be read is followed there (`presence`). All others are answered 403, upon which a device registers again. A MESSAGE is answered
 //! 200 before anything is done about it, and 400 if it cannot be read.
 
 use bytes::Bytes;
@@ -21,8 +21,8 @@ pub struct Stranger {
 }
 
 impl Devices {
-    /// Whose request that is, for requests that need no password of their own. Follows a device to another port.
-    pub fn sender(&mut self, context: &mut Context<'_>, hop: Hop, request: &Request) -> Result<Id, Stranger> {
+    /// Whose request that is, for requests that need no password of their own.
+    pub fn sender(&self, context: &Context<'_>, hop: Hop, request: &Request) -> Result<Id, Stranger> {
         let user = request.from_user().unwrap_or_default();
         let known = self.by_id.get_key_value(user).map(|(id, _)| id).or_else(|| self.by_peer.get(&hop.peer));
         let Some((id, device)) = known.and_then(|id| Some((id.clone(), self.by_id.get(id)?))) else {
@@ -39,7 +39,6 @@ impl Devices {
             let message = format!("{} of device {id} at {}, whose registration is over", request.method, hop.peer);
             return Err(Stranger { reason: "gb28181_unregistered", message });
         }
-        self.heard(context, hop, &id);
         Ok(id)
     }
 
@@ -54,7 +53,7 @@ impl Devices {
             Ok(sender) => sender,
             Err(stranger) => return self.refuse(context, id, request, stranger),
         };
-        if let Some(message) = self.read(context, id, &sender, request) {
+        if let Some(message) = self.read(context, (id, hop), &sender, request) {
             let call_id = request.headers.get("Call-ID").unwrap_or_default();
             if matches!(message.body, Body::Notify(Notify::Alarm(_))) {
                 self.acknowledge(context, hop, &sender, &message);
@@ -63,11 +62,18 @@ impl Devices {
         }
     }
 
-    /// Decodes a body and answers the request that it came with.
-    pub(super) fn read(&mut self, context: &mut Context<'_>, id: ServerId, sender: &Id, request: &Request) -> Option<Message> {
+    /// Decodes a body and answers the request that it came with. What can be read is a sign of life, and shows where the device is.
+    pub(super) fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        (id, hop): (ServerId, Hop),
+        sender: &Id,
+        request: &Request,
+    ) -> Option<Message> {
         match manscdp::decode(&request.body) {
             Ok((message, charset)) => {
                 context.respond(id, &request.response(200));
+                self.heard(context, hop, sender);
                 self.learn_charset(sender, charset, &request.body);
                 Some(message)
             }
@@ -113,6 +119,7 @@ impl Devices {
         let now = context.now();
         let Some(device) = self.by_id.get_mut(sender) else { return };
         device.keepalive = Some(now);
+        self.ask_if_unsure(context, sender);
         self.ask_again(context, sender);
     }
 

@@ -1,9 +1,12 @@
 //! Questions to devices (GB/T 28181-2016 §9.5), and the parts of their answers (Annex N): a MESSAGE with a number goes out, MESSAGEs with
 //! the same number come in.
 //!
-//! An answer is complete when as many items have come as its `SumNum` says. What has come is kept where the rest does not: a part is waited
+//! An answer is complete when as many items have come as its `SumNum` says; what comes twice counts once. What has come is kept where the rest does not: a part is waited
 //! for [`PART_MS`], all of them [`QUERY_MS_MAX`]. Limits: [`QUERIES_MAX`], [`QUERIES_PER_DEVICE_MAX`], [`RECORDS_MAX`],
 //! [`TICKETS_MAX`], and the bytes of `channels`.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::channels::{CHANNELS_MAX, Extent, is_item};
 use super::{Devices, Id, News, Sent, Timer, cut};
@@ -29,6 +32,8 @@ pub const QUERIES_PER_DEVICE_MAX: usize = 32;
 pub const RECORDS_MAX: usize = 10_000;
 /// Operators who wait for the same catalog.
 pub const TICKETS_MAX: usize = 64;
+/// Items of one answer that are told apart; those behind them do not count.
+const KNOWN_MAX: usize = 100_000;
 /// Presets of a camera.
 const PRESETS_MAX: usize = 1_024;
 /// Alarm inputs in the status of a device.
@@ -77,12 +82,14 @@ pub(super) struct Parts<T> {
     pub items: Vec<T>,
     /// Those that were not kept as well.
     pub seen: usize,
+    /// What they are known by, at most [`KNOWN_MAX`].
+    known: HashSet<u64>,
     pub sum: Option<u32>,
 }
 
 impl<T> Default for Parts<T> {
     fn default() -> Self {
-        Parts { items: Vec::new(), seen: 0, sum: None }
+        Parts { items: Vec::new(), seen: 0, known: HashSet::new(), sum: None }
     }
 }
 
@@ -145,7 +152,7 @@ impl Devices {
         if self.queries.len() >= QUERIES_MAX {
             return Err(full("devices"));
         }
-        if self.by_id.get(id).is_some_and(|device| device.queries >= QUERIES_PER_DEVICE_MAX) {
+        if self.by_id.get(id).is_some_and(|device| device.queries.len() >= QUERIES_PER_DEVICE_MAX) {
             return Err(full(&format!("device {id}")));
         }
         let sn = self.next_sn();
@@ -156,7 +163,7 @@ impl Devices {
         let due = now.after_millis(context.settings.answer_ms + wait_ms(context, &wanted));
         self.timers.insert((due, Timer::Query(sn)));
         if let Some(device) = self.by_id.get_mut(id) {
-            device.queries += 1;
+            device.queries.insert(sn);
             device.catalog_query = if matches!(wanted, Wanted::Catalog(_)) { Some(sn) } else { device.catalog_query };
         }
         let ends = now.after_millis(QUERY_MS_MAX);
@@ -170,6 +177,7 @@ impl Devices {
         let info = self.ask_device(context, (id, id), manscdp::Query::DeviceInfo, Wanted::Info, None);
         if let Some(device) = self.by_id.get_mut(id) {
             device.channels.begin_tries();
+            (device.asked, device.is_unsure) = (Some(context.now()), false);
         }
         let catalog = info.and_then(|()| self.ask_catalog(context, id, None));
         self.note_unasked(context, id, catalog);
@@ -178,7 +186,7 @@ impl Devices {
     /// A catalog that has not come whole.
     pub(super) fn ask_again(&mut self, context: &mut Context<'_>, id: &Id) {
         let Some(device) = self.by_id.get_mut(id) else { return };
-        if device.catalog_query.is_none() && device.channels.try_again() {
+        if device.catalog_query.is_none() && device.channels.try_again(context.now()) {
             let asked = self.ask_catalog(context, id, None);
             self.note_unasked(context, id, asked);
         }
@@ -239,8 +247,7 @@ impl Devices {
 
     /// Of a device that has gone.
     pub(super) fn refuse_queries(&mut self, context: &mut Context<'_>, id: &Id, why: &str) {
-        let of_it: Vec<u64> = self.queries.iter().filter(|(_, query)| query.device == *id).map(|(sn, _)| *sn).collect();
-        for sn in of_it {
+        for sn in self.by_id.get(id).map(|device| device.queries.clone()).unwrap_or_default() {
             let why = format!("device {id} is offline: {why}");
             self.finish(context, sn, Err(Refused { kind: RefusedKind::Conflict, why }));
         }
@@ -258,17 +265,20 @@ impl Devices {
         let progress = match (&mut query.wanted, answered) {
             (Wanted::Catalog(parts), Answered::Catalog(catalog)) => {
                 let items = catalog.items.into_iter();
-                parts.add(catalog.sum, items, |item, kept| is_item(item) && kept < CHANNELS_MAX && room.take(item.bytes()))
+                parts.add(catalog.sum, items, item_mark, |item, kept| {
+                    is_item(item) && kept < CHANNELS_MAX && room.take(item.bytes())
+                })
             }
             (Wanted::Records(parts), Answered::RecordInfo(records)) => {
                 let items = records.records.into_iter();
-                parts.add(records.sum, items, |record, kept| kept < RECORDS_MAX && room.take(record.bytes()))
+                parts.add(records.sum, items, record_mark, |record, kept| kept < RECORDS_MAX && room.take(record.bytes()))
             }
             (Wanted::Presets(parts), Answered::PresetQuery(presets)) => {
                 let all = presets.presets.len();
                 let sum = presets.sum.or(u32::try_from(all).ok());
                 let size = |preset: &Preset| size_of::<Preset>() + preset.id.len() + preset.name.len();
-                parts.add(sum, presets.presets.into_iter(), |preset, kept| kept < PRESETS_MAX && room.take(size(preset)))
+                let fits = |preset: &Preset, kept| kept < PRESETS_MAX && room.take(size(preset));
+                parts.add(sum, presets.presets.into_iter(), |_| None, fits)
             }
             (Wanted::Config { kinds, sections }, Answered::ConfigDownload(config)) => {
                 let left = SECTIONS_MAX.saturating_sub(sections.len());
@@ -313,7 +323,7 @@ impl Devices {
         let Some(query) = self.queries.remove(&sn) else { return };
         self.timers.remove(&(query.due, Timer::Query(sn)));
         if let Some(device) = self.by_id.get_mut(&query.device) {
-            device.queries -= 1;
+            device.queries.remove(&sn);
             device.catalog_query = device.catalog_query.filter(|of_catalog| *of_catalog != sn);
         }
         let Query { device, wanted, tickets, bytes, .. } = query;
@@ -348,6 +358,9 @@ impl Devices {
         device.channels.announced = sum.or(device.channels.announced);
         device.channels.take_over(parts.items, whole, &mut self.bytes);
         device.channels.extent = if whole { Extent::Whole } else { Extent::Part(seen) };
+        if whole {
+            device.channels.begin_tries();
+        }
         let known = device.channels.len();
         if !whole {
             let all = sum.map_or_else(String::new, |sum| format!(" of {sum}"));
@@ -377,10 +390,21 @@ fn whole(is_whole: bool) -> Progress {
 }
 
 impl<T> Parts<T> {
-    /// Keeps those that `fits` lets in, which is told how many there are.
-    fn add(&mut self, sum: Option<u32>, items: impl Iterator<Item = T>, mut fits: impl FnMut(&T, usize) -> bool) -> Progress {
+    /// Keeps those that have not come before, by their `mark` if they have one, and that `fits` lets in, which is told how many there are.
+    fn add(
+        &mut self,
+        sum: Option<u32>,
+        items: impl Iterator<Item = T>,
+        mark: impl Fn(&T) -> Option<u64>,
+        mut fits: impl FnMut(&T, usize) -> bool,
+    ) -> Progress {
         self.sum = sum.or(self.sum);
         for item in items {
+            if let Some(mark) = mark(&item)
+                && (self.known.len() >= KNOWN_MAX || !self.known.insert(mark))
+            {
+                continue;
+            }
             self.seen += 1;
             if fits(&item, self.items.len()) {
                 self.items.push(item);
@@ -388,6 +412,22 @@ impl<T> Parts<T> {
         }
         whole(self.is_whole())
     }
+}
+
+/// A channel may stand in several groups, each time as an item of its own.
+fn item_mark(item: &Item) -> Option<u64> {
+    Some(mark(&[&item.device_id, &item.parent_id]))
+}
+
+fn record_mark(record: &Record) -> Option<u64> {
+    Some(mark(&[&record.device_id, &record.start_time, &record.end_time, &record.file_path, &record.name]))
+}
+
+/// Two of the same are taken for one: of what a device says, so that it can harm nobody else.
+fn mark(parts: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    parts.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Room for what comes.

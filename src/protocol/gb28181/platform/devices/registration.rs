@@ -1,8 +1,11 @@
 //! REGISTER (GB/T 28181-2016 §9.1) → devices that are there, or an answer that says why not.
 //!
 //! A device without a password of its own needs the one of all; without either nobody can register, and the log says what to set. After
-//! [`WRONG_PASSWORDS_PER_MINUTE_MAX`] or [`WRONG_PASSWORDS_PER_ADDRESS_MAX`] nothing more is looked at in that minute. Not here: digests
+//! [`WRONG_PASSWORDS_PER_MINUTE_MAX`] or [`WRONG_PASSWORDS_PER_ADDRESS_MAX`] nothing more is looked at in that minute: those count that answer a
+//! challenge which was given to that address, so that nobody fails in another's name. Not here: digests
 //! (`sip/digest`).
+
+use std::collections::BTreeSet;
 
 use super::{Absence, Device, Devices, ID_BYTES_MAX, Id, LastNonce, Presence, Stamp, Subscriptions, kept};
 use crate::config::Gb28181;
@@ -55,16 +58,17 @@ impl Devices {
         let nonce = self.check_password(context, hop, request, user)?;
         let user: Id = user.into();
         let expires_s = request.expires_s().unwrap_or(EXPIRES_S).min(EXPIRES_S_MAX);
-        if expires_s == 0 {
+        let is_news = if expires_s == 0 {
             self.unregistered(context, &user);
+            true
         } else {
             self.make_room(context, hop, &user)?;
-            self.take_registration(context, hop, request, &user, expires_s);
-        }
+            self.take_registration(context, hop, request, &user, expires_s)
+        };
         if let Some(device) = self.by_id.get_mut(&user) {
             device.nonce = nonce;
         }
-        context.out.push(Output::Save);
+        context.out.push(if is_news { Output::Save } else { Output::SaveLater });
         let mut response = request.response(200);
         let date = dates::local_millis(context.clock.unix_ms, context.settings.utc_offset_minutes);
         response.headers.push("Date", &date);
@@ -98,7 +102,7 @@ impl Devices {
             return Err(Refusal::new(403, "gb28181_no_password", message));
         };
         let mut last = self.by_id.get(user).and_then(|device| device.nonce);
-        let verdict = self.challenges.check(now, request, user, password, &mut last);
+        let verdict = self.challenges.check(now, request, (user, peer.ip()), password, &mut last);
         match verdict {
             Verdict::Right => Ok(last),
             Verdict::Wrong => {
@@ -108,7 +112,7 @@ impl Devices {
                 Err(Refusal { status: 403, challenge: None, note: verdict.reason().map(|reason| (reason, message)) })
             }
             Verdict::Missing | Verdict::Broken | Verdict::Stale | Verdict::Replayed => {
-                let challenge = Some(self.challenges.challenge(now, user, verdict.is_stale()));
+                let challenge = Some(self.challenges.challenge(now, (user, peer.ip()), verdict.is_stale()));
                 // As it happens to devices that refresh with the answer of before.
                 if let Some(reason) = verdict.reason() {
                     context.note(log::Level::Debug, Some(reason), format!("device {user} at {peer}: {}", verdict.words()));
@@ -135,29 +139,33 @@ impl Devices {
         Ok(())
     }
 
-    fn take_registration(&mut self, context: &mut Context<'_>, hop: Hop, request: &Request, id: &Id, expires_s: u32) {
+    /// `true`: more has changed than until when it is.
+    fn take_registration(&mut self, context: &mut Context<'_>, hop: Hop, request: &Request, id: &Id, expires_s: u32) -> bool {
         let now = context.now();
         let expires = now.after_millis(u64::from(expires_s) * 1_000);
         let device = self.by_id.entry(id.clone()).or_insert_with(|| Device::new(hop, now));
         let call_id = request.headers.get("Call-ID").and_then(kept).unwrap_or_default();
-        let began_anew = device.presence != Presence::Online || device.call_id != call_id;
-        let moved = device.hop != Some(hop);
+        let was_there = device.presence == Presence::Online;
+        let (has_another_call_id, has_moved) = (device.call_id != call_id, device.hop != Some(hop));
         device.call_id = call_id;
         (device.registered, device.expires, device.heard) = (Some(now), expires, now);
-        device.version = request.headers.get(VERSION_HEADER).and_then(kept);
+        let version = request.headers.get(VERSION_HEADER).and_then(kept);
+        let is_news = !was_there || has_moved || device.version != version;
+        device.version = version;
         device.agent = request.headers.get("User-Agent").and_then(kept);
-        let old_peer = device.peer;
-        device.move_to(hop);
-        self.note_peer(old_peer, hop, id);
+        self.follow(context, hop, id);
         self.watch_presence(context, id);
-        if began_anew || moved {
+        if !was_there || has_moved {
             let transport = if hop.carrier == Carrier::Udp { "udp" } else { "tcp" };
             let message = format!("device {id} has registered from {} ({transport}) for {expires_s} s", hop.peer);
             context.note(log::Level::Info, None, message);
         }
-        if began_anew {
+        if !was_there {
             self.came(context, id);
+        } else if has_another_call_id {
+            self.may_have_begun_anew(context, id);
         }
+        is_news
     }
 
     fn unregistered(&mut self, context: &mut Context<'_>, id: &Id) {
@@ -189,8 +197,10 @@ impl Device {
             status: None,
             channels: super::Channels::default(),
             subscriptions: Subscriptions::default(),
-            queries: 0,
+            queries: BTreeSet::new(),
             catalog_query: None,
+            asked: None,
+            is_unsure: false,
         }
     }
 

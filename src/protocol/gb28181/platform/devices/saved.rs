@@ -1,13 +1,17 @@
 //! What survives a restart: which devices were registered, where, until when, and what they have.
 //!
 //! A device that was saved is not heard of until it sends. Over UDP it can be asked and called at once; one that came by TCP must connect
-//! first. Times are of the wall clock. Not here: the file.
+//! first. Times are of the wall clock. Catalogs are shared with the devices, so that it costs little to say what is to be saved. Not here: the
+//! file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::channels::{CHANNELS_MAX, Extent, is_item};
+use super::channels::{CHANNELS_MAX, Channel, Extent, is_item};
+use super::presence::GRACE_MS;
 use super::{Device, Devices, Id};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{Charset, DeviceInfo, Item};
@@ -40,7 +44,48 @@ pub struct SavedDevice {
     #[serde(default)]
     pub info: DeviceInfo,
     #[serde(default)]
-    pub channels: Vec<Item>,
+    pub channels: SavedChannels,
+}
+
+/// The items of a catalog; in the file, a list of them.
+#[derive(Clone, Debug, Default)]
+pub struct SavedChannels(Arc<BTreeMap<String, Channel>>);
+
+impl SavedChannels {
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.0.values().map(|channel| &channel.item)
+    }
+
+    fn into_items(self) -> impl Iterator<Item = Item> {
+        Arc::unwrap_or_clone(self.0).into_values().map(|channel| channel.item)
+    }
+}
+
+#[cfg(test)]
+impl SavedChannels {
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl PartialEq for SavedChannels {
+    fn eq(&self, other: &Self) -> bool {
+        self.items().eq(other.items())
+    }
+}
+
+impl Serialize for SavedChannels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.items())
+    }
+}
+
+impl<'de> Deserialize<'de> for SavedChannels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let items = Vec::<Item>::deserialize(deserializer)?.into_iter();
+        let channels = items.map(|item| (item.device_id.clone(), Channel { item, event: None }));
+        Ok(SavedChannels(Arc::new(channels.collect())))
+    }
 }
 
 impl Devices {
@@ -57,7 +102,7 @@ impl Devices {
             charset: device.charset,
             version: device.version.clone(),
             info: device.info.clone(),
-            channels: device.channels.items().cloned().collect(),
+            channels: SavedChannels(device.channels.shared()),
         };
         Saved { version: VERSION, devices: live.map(save).collect() }
     }
@@ -70,7 +115,9 @@ impl Devices {
         }
         let mut restored = 0;
         for device in saved.devices {
-            if self.by_id.len() < context.settings.devices_max && device.expires_unix_ms > context.clock.unix_ms {
+            if self.by_id.len() < context.settings.devices_max
+                && device.expires_unix_ms.saturating_add(GRACE_MS) > context.clock.unix_ms
+            {
                 restored += 1;
                 self.restore_device(context, device);
             }
@@ -85,9 +132,9 @@ impl Devices {
         if !saved.udp {
             (device.hop, device.is_udp) = (None, false);
         }
-        device.expires = now.after_millis(saved.expires_unix_ms - context.clock.unix_ms);
+        device.expires = now.after_millis(saved.expires_unix_ms.saturating_sub(context.clock.unix_ms));
         (device.charset, device.version, device.info) = (saved.charset, saved.version, saved.info);
-        let items = saved.channels.into_iter().filter(is_item).take(CHANNELS_MAX);
+        let items = saved.channels.into_items().filter(is_item).take(CHANNELS_MAX);
         let items: Vec<Item> = items.filter(|item| self.bytes.take(item.bytes())).collect();
         if !items.is_empty() {
             device.channels.take_over(items, true, &mut self.bytes);

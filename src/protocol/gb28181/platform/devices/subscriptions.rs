@@ -1,5 +1,5 @@
 //! What is subscribed to at devices (GB/T 28181-2016 §9.11, Annex P; RFC 6665): asked for when a device comes, refreshed before it ends, asked
-//! for again where a device has ended or refused it.
+//! for again where a device has ended or refused it, and as soon as it is reached again where there was no way to it.
 //!
 //! A NOTIFY that belongs to no subscription is answered 481, so that a device gives up what it remembers from before a restart. Not here: what
 //! a notification means (`messages`).
@@ -12,7 +12,7 @@ use crate::protocol::gb28181::platform::context::{Context, MANSCDP_TYPE};
 use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::dialog::Dialog;
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
-use crate::protocol::gb28181::sip::transaction::ServerId;
+use crate::protocol::gb28181::sip::transaction::{Failure, ServerId};
 
 /// For how long we subscribe.
 const EXPIRES_S: u32 = 3_600;
@@ -21,6 +21,8 @@ const EXPIRES_S_MAX: u32 = 7 * 86_400;
 const RESUBSCRIBE_MS: u64 = 60_000;
 /// When one that a device has refused is asked for again.
 const RETRY_MS: u64 = 300_000;
+/// Those of a device that seems to begin anew again and again are refreshed once in this time.
+const REFRESH_PAUSE_MS: u64 = 60_000;
 /// How often a position is told.
 const POSITION_INTERVAL_S: u32 = 5;
 
@@ -31,6 +33,8 @@ pub(super) const SUBJECTS: [config::Subscription; 3] =
 pub(super) struct Subscriptions {
     /// By the place in [`SUBJECTS`].
     of: [Option<Subscription>; SUBJECTS.len()],
+    /// When all were refreshed because the device may have forgotten them.
+    refreshed: Option<Stamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,8 @@ pub(super) struct Subscription {
     /// Why it is ended.
     pub detail: String,
     pub expires: Option<Stamp>,
+    /// It has ended because there was no way to the device.
+    is_missed: bool,
     /// The first request of its dialog, which the answer makes a dialog of.
     request: Request,
     dialog: Option<Dialog>,
@@ -82,8 +88,11 @@ impl Devices {
 
     /// Begins a new subscription.
     fn subscribe(&mut self, context: &mut Context<'_>, id: &Id, place: usize) {
+        let hop = match self.hop(id) {
+            Ok(hop) => hop,
+            Err(refused) => return self.retry_later(context, id, place, refused.why),
+        };
         self.end_dialog(id, place);
-        let Ok(hop) = self.hop(id) else { return self.retry_later(context, id, place, "it cannot be reached".to_owned()) };
         let (sn, charset) = (self.next_sn(), self.charset(id));
         let mut request = context.request(Method::Subscribe, &hop, id);
         let event = match SUBJECTS[place] {
@@ -96,8 +105,15 @@ impl Devices {
         let call_id = request.headers.get("Call-ID").unwrap_or_default().to_owned();
         self.dialogs.insert(call_id, (id.clone(), place));
         let (state, due) = (State::Asked, Stamp::from_nanos(u64::MAX));
-        let subscription =
-            Subscription { state, detail: String::new(), expires: None, request: request.clone(), dialog: None, due };
+        let subscription = Subscription {
+            state,
+            detail: String::new(),
+            expires: None,
+            is_missed: false,
+            request: request.clone(),
+            dialog: None,
+            due,
+        };
         if let Some(device) = self.by_id.get_mut(id) {
             device.subscriptions.of[place] = Some(subscription);
         }
@@ -105,9 +121,10 @@ impl Devices {
     }
 
     fn send_subscribe(&mut self, context: &mut Context<'_>, hop: Hop, id: &Id, place: usize, request: Request) {
+        let call_id = request.headers.get("Call-ID").unwrap_or_default().to_owned();
         match context.send(hop, request) {
             Some(sent) => {
-                self.sent.insert(sent, Sent::Subscribe(id.clone(), place));
+                self.sent.insert(sent, Sent::Subscribe(id.clone(), place, call_id));
             }
             None => self.retry_later(context, id, place, "too many requests are under way".to_owned()),
         }
@@ -126,14 +143,28 @@ impl Devices {
         self.send_subscribe(context, hop, id, place, request);
     }
 
-    pub(super) fn subscribe_answered(&mut self, context: &mut Context<'_>, id: &Id, place: usize, response: &Response) {
+    /// `call_id`: of the request that is answered.
+    pub(super) fn subscribe_answered(
+        &mut self,
+        context: &mut Context<'_>,
+        (id, place): (&Id, usize),
+        call_id: &str,
+        response: &Response,
+    ) {
         let now = context.now();
-        let Some(subscription) = self.subscription(id, place) else { return };
-        if response.headers.get("Call-ID") != Some(subscription.call_id()) {
+        let Some(subscription) = self.subscription(id, place).filter(|subscription| subscription.call_id() == call_id) else {
             return;
+        };
+        if response.status == 481 && subscription.dialog.is_some() {
+            // The device has begun anew, and knows nothing of what is refreshed.
+            return self.subscribe(context, id, place);
         }
         if !response.is_success() {
             return self.subscribe_failed(context, id, place, response.words());
+        }
+        let expires_s = response.headers.get("Expires").and_then(|expires| expires.trim().parse().ok()).unwrap_or(EXPIRES_S);
+        if expires_s == 0 {
+            return self.subscribe_failed(context, id, place, "it grants no time".to_owned());
         }
         if subscription.dialog.is_none() {
             // As it was sent: with the Via that the transaction has put in.
@@ -142,8 +173,19 @@ impl Devices {
             subscription.dialog = Dialog::of_answer(&request, response);
         }
         subscription.state = State::Active;
-        let expires_s = response.headers.get("Expires").and_then(|expires| expires.trim().parse().ok());
-        self.expect_end(now, id, place, expires_s.unwrap_or(EXPIRES_S));
+        self.expect_end(now, id, place, expires_s);
+    }
+
+    pub(super) fn subscribe_unanswered(
+        &mut self,
+        context: &mut Context<'_>,
+        (id, place): (&Id, usize),
+        call_id: &str,
+        failure: Failure,
+    ) {
+        if self.subscription(id, place).is_some_and(|subscription| subscription.call_id() == call_id) {
+            self.subscribe_failed(context, id, place, failure.to_string());
+        }
     }
 
     /// It will end in `expires_s`, and is refreshed when a quarter of that is left.
@@ -155,7 +197,7 @@ impl Devices {
         self.schedule(id, place, now.after_millis((expires_ms / 4 * 3).max(1_000)));
     }
 
-    pub(super) fn subscribe_failed(&mut self, context: &mut Context<'_>, id: &Id, place: usize, why: String) {
+    fn subscribe_failed(&mut self, context: &mut Context<'_>, id: &Id, place: usize, why: String) {
         let name = name(SUBJECTS[place]);
         let message = format!("device {id} has not taken the subscription to {name}: {why}");
         self.note_fault(context, "gb28181_not_subscribed", message);
@@ -168,9 +210,10 @@ impl Devices {
 
     /// Over; begun anew at `again`.
     fn ended(&mut self, id: &Id, place: usize, why: String, again: Stamp) {
+        let is_missed = self.hop(id).is_err();
         if let Some(subscription) = self.subscription(id, place) {
             (subscription.state, subscription.detail, subscription.expires) = (State::Ended, why, None);
-            subscription.dialog = None;
+            (subscription.dialog, subscription.is_missed) = (None, is_missed);
         }
         self.schedule(id, place, again);
     }
@@ -195,7 +238,32 @@ impl Devices {
         }
     }
 
-    /// Of a device that has gone or begun anew: it has forgotten them.
+    /// There is a way to the device again.
+    pub(super) fn subscribe_to_missed(&mut self, context: &mut Context<'_>, id: &Id) {
+        for place in 0..SUBJECTS.len() {
+            if self.subscription(id, place).is_some_and(|subscription| subscription.is_missed) {
+                self.subscription_due(context, id, place);
+            }
+        }
+    }
+
+    /// Of a device that may have forgotten them.
+    pub(super) fn refresh_subscriptions(&mut self, context: &mut Context<'_>, id: &Id) {
+        let now = context.now();
+        let Some(device) = self.by_id.get_mut(id) else { return };
+        let refreshed = &mut device.subscriptions.refreshed;
+        if refreshed.is_some_and(|refreshed| now.millis_since(refreshed) < REFRESH_PAUSE_MS) {
+            return;
+        }
+        *refreshed = Some(now);
+        for place in 0..SUBJECTS.len() {
+            if self.subscription(id, place).is_some_and(|subscription| subscription.state == State::Active) {
+                self.refresh_subscription(context, id, place);
+            }
+        }
+    }
+
+    /// Of a device that has gone or come: it has forgotten them.
     pub(super) fn drop_subscriptions(&mut self, id: &Id) {
         for place in 0..SUBJECTS.len() {
             self.end_dialog(id, place);
@@ -227,11 +295,13 @@ impl Devices {
         };
         let dialog = self.subscription(&sender, place).and_then(|subscription| subscription.dialog.as_mut());
         if dialog.is_some_and(|dialog| !dialog.take_number(request)) {
-            return context.respond(id, &request.response(500));
+            // Some count none of them, and over UDP they may overtake each other. What they say counts all the same.
+            let message = format!("device {sender} notifies with a number that it has used before");
+            context.note(log::Level::Debug, Some("gb28181_notify_order"), message);
         }
         if request.body.is_empty() {
             context.respond(id, &request.response(200));
-        } else if let Some(message) = self.read(context, id, &sender, request) {
+        } else if let Some(message) = self.read(context, (id, hop), &sender, request) {
             self.take(context, &sender, message, call_id);
         }
         self.take_state(context.now(), &sender, place, request.headers.get("Subscription-State").unwrap_or_default());

@@ -4,6 +4,7 @@ mod anything;
 mod asking;
 mod registering;
 mod telling;
+mod troubles;
 
 use serde_json::json;
 
@@ -12,6 +13,7 @@ use crate::config::{DevicePassword, Subscription};
 use crate::protocol::gb28181::manscdp::{self, Body};
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, Channel};
 use crate::protocol::gb28181::platform::{Clock, Output, Ticket};
+use crate::protocol::gb28181::sip::Carrier;
 use crate::protocol::gb28181::sip::digest::Challenge;
 use crate::protocol::gb28181::sip::message::{Message, Method, Request};
 use crate::protocol::gb28181::sip::tokens::Tokens;

@@ -277,6 +277,7 @@ fn what_a_device_wants_in_a_call() {
     assert_eq!(world.calls()[0].state, CallState::Answered);
     assert_eq!(world.in_call(&invite, Method::Bye, 1).status, 200, "whatever its number");
     assert_eq!(world.in_call(&invite, Method::Bye, 7).status, 481);
+    assert_eq!(world.in_call(&invite, Method::Options, 8).status, 481);
     assert_eq!(world.state(), (CallState::Failed, "the device has hung up".to_owned()));
     assert_eq!(world.media(), [""; 0], "what is on its way is still taken");
     world.pass(500);

@@ -217,7 +217,7 @@ fn a_device_is_asked_whether_it_still_knows_the_talk() {
             |world, probe| world.receive(&probe.response(408).to_bytes()),
             Some("the device does not know the call any more: 408 Request Timeout"),
         ),
-        ("silence", |_, _| (), Some("the device was asked whether it still knows the call: no SIP answer in 5 s")),
+        ("it never answers", |_, _| (), None),
     ];
     for (name, act, over) in cases {
         let mut world = World::new();
@@ -231,7 +231,6 @@ fn a_device_is_asked_whether_it_still_knows_the_talk() {
             assert_eq!(probe.headers.get("Call-ID"), invite.headers.get("Call-ID"), "{name}");
             act(&mut world, &probe);
         }
-        world.pass(5_000);
         match over {
             None => assert_eq!(world.state().0, CallState::Answered, "{name}"),
             Some(words) => {
@@ -240,6 +239,22 @@ fn a_device_is_asked_whether_it_still_knows_the_talk() {
             }
         }
     }
+}
+
+#[test]
+fn a_device_that_answers_no_more_has_no_talk() {
+    let mut world = World::new();
+    let (invite, answer) = accepted(&mut world);
+    in_talk(&mut world, &invite, &answer, Method::Ack);
+    world.pass(59_000);
+    world.sent.clear();
+    world.pass(1_000);
+    let probe = probed(&mut world);
+    world.receive(&probe.response(200).to_bytes());
+    world.pass(65_000);
+    let words = "the device was asked whether it still knows the call: no SIP answer in 5 s";
+    assert_eq!(world.state(), (CallState::Failed, words.to_owned()));
+    assert_eq!(world.media(), ["close sender 1"]);
 }
 
 #[test]

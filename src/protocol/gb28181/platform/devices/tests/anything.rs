@@ -98,7 +98,7 @@ fn check(world: &World) {
     let devices = &world.devices;
     let kept: usize = devices.by_id.values().map(|device| device.channels.bytes()).sum();
     assert_eq!(devices.bytes.used(), kept + devices.queries.values().map(|query| query.bytes()).sum::<usize>());
-    let under_way: usize = devices.by_id.values().map(|device| device.queries).sum();
+    let under_way: usize = devices.by_id.values().map(|device| device.queries.len()).sum();
     assert_eq!(under_way, devices.queries.len());
     for timer in devices.timers.iter().map(|(_, timer)| timer) {
         match timer {
@@ -109,6 +109,13 @@ fn check(world: &World) {
     }
     assert!(devices.timers.len() <= devices.queries.len() + 4 * devices.by_id.len());
     assert!(devices.dialogs.len() <= 3 * devices.by_id.len() && devices.by_peer.len() <= devices.by_id.len());
+    let connected = devices.by_id.iter().filter_map(|(id, device)| match device.hop?.carrier {
+        Carrier::Tcp(connection) => Some((connection, id.clone())),
+        Carrier::Udp => None,
+    });
+    let known = devices.by_connection.iter().flat_map(|(connection, ids)| ids.iter().map(|id| (*connection, id.clone())));
+    assert_eq!(connected.collect::<BTreeSet<_>>(), known.collect());
+    assert!(devices.by_connection.values().all(|ids| !ids.is_empty()));
     assert!(devices.by_id.len() <= 4 && devices.sent.len() <= world.transactions.len());
 }
 

@@ -75,6 +75,9 @@ fn credentials_that_were_used_are_not_taken_again() {
     let response = world.register_once(thief, NVR, PASSWORD, Some(&challenge), "3600");
     assert_eq!(response.status, 401);
     assert!(response.headers.get("WWW-Authenticate").unwrap().contains("stale=true"));
+    assert_eq!((world.reasons(), world.devices.hop(NVR)), (vec!["sip_stale_nonce"], Ok(hop)));
+    let neighbour = udp("192.0.2.10:40000");
+    assert_eq!(world.register_once(neighbour, NVR, PASSWORD, Some(&challenge), "3600").status, 401);
     assert_eq!((world.reasons(), world.devices.hop(NVR)), (vec!["sip_replayed_nonce"], Ok(hop)));
     // A stale answer of the device itself costs one more round.
     let stale = response.headers.get("WWW-Authenticate").unwrap().to_owned();
@@ -149,7 +152,7 @@ fn a_registration_ends_unless_it_is_refreshed() {
     world.register_for(hop, NVR, "120");
     world.pass(100_000);
     assert!(world.detail(NVR).0);
-    world.pass(21_000);
+    world.pass(21_000 + presence::GRACE_MS);
     let (online, detail) = world.detail(NVR);
     assert!(!online && detail.starts_with("its registration has ended"), "{detail}");
     assert_eq!(world.keepalive(hop, NVR), 403, "so that it registers again");
@@ -239,10 +242,47 @@ fn devices_are_known_after_a_restart() {
     let mut world = restart(30);
     world.pass(180_000);
     assert_eq!(world.detail(NVR).1, "its keepalives have not come");
-    assert_eq!(restart(3_601).devices.ids().count(), 0, "ended meanwhile");
+    assert_eq!(restart(3_601 + presence::GRACE_MS / 1_000).devices.ids().count(), 0, "ended meanwhile");
     let mut world = World::new();
     world.run(|devices, context| devices.restore(context, Saved { version: 2, ..saved.clone() }));
     assert_eq!(world.devices.ids().count(), 0);
+}
+
+#[test]
+fn a_refresh_is_saved_in_no_hurry_and_a_snapshot_costs_no_catalog() {
+    let (hop, moved) = (udp("192.0.2.10:5060"), udp("192.0.2.10:40000"));
+    let mut world = World::with_camera(hop);
+    let saves = |world: &mut World| {
+        let out = std::mem::take(&mut world.out);
+        let count = |wanted: fn(&Output) -> bool| out.iter().filter(|output| wanted(output)).count();
+        (count(|output| matches!(output, Output::Save)), count(|output| matches!(output, Output::SaveLater)))
+    };
+    saves(&mut world);
+    let snapshot = world.run(|devices, context| devices.saved(context.clock));
+    let cases = [
+        ("refreshed", hop, "3600", (0, 1)),
+        ("another time", hop, "600", (0, 1)),
+        ("moved", moved, "3600", (1, 0)),
+        ("gone", moved, "0", (1, 0)),
+        ("back", moved, "3600", (1, 0)),
+    ];
+    for (name, from, expires, expected) in cases {
+        world.register_for(from, NVR, expires);
+        assert_eq!(saves(&mut world), expected, "{name}");
+        world.pass(1);
+    }
+    let again = world.run(|devices, context| devices.saved(context.clock));
+    assert!(snapshot.devices[0].channels.is_same(&again.devices[0].channels), "shared");
+    // What is being written keeps what it has.
+    let off = format!(
+        "<Notify><CmdType>Catalog</CmdType><SN>1</SN><DeviceList><Item><DeviceID>{CAMERA}</DeviceID><Event>OFF</Event></Item>\
+        </DeviceList></Notify>"
+    );
+    assert_eq!(world.message(moved, NVR, &off), 200);
+    let statuses = |saved: &Saved| saved.devices[0].channels.items().map(|item| item.status).collect::<Vec<_>>();
+    assert_eq!(statuses(&snapshot), [Some(manscdp::ItemStatus::On)]);
+    assert_eq!(statuses(&world.run(|devices, context| devices.saved(context.clock))), [Some(manscdp::ItemStatus::Off)]);
+    assert_eq!(world.devices.bytes.used(), world.devices.by_id[NVR].channels.bytes());
 }
 
 #[test]
@@ -257,7 +297,8 @@ fn a_file_of_devices_stays_readable() {
     }))
     .unwrap();
     assert_eq!((saved.devices[0].charset, saved.devices[0].info.device_name.as_str()), (Charset::Utf8, "N"));
-    assert_eq!((saved.devices[0].channels[0].name.as_str(), saved.devices[0].channels[0].info.ptz_type), ("大门", Some(1)));
+    let items: Vec<_> = saved.devices[0].channels.items().map(|item| (item.name.as_str(), item.info.ptz_type)).collect();
+    assert_eq!(items, [("大门", Some(1))]);
     let text = serde_json::to_string(&saved).unwrap();
     assert!(!text.contains("manufacturer"), "what is not known is left out: {text}");
     assert_eq!(serde_json::from_str::<Saved>(&text).unwrap(), saved);
