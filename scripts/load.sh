@@ -33,7 +33,7 @@ trap 'if [ -n "$server_pid" ]; then kill "$server_pid" 2>/dev/null || true; fi' 
 
 # The platform that devices register with, and a call goes on though nobody watches.
 platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret "gb28181.transport=${GB28181:-udp}"
-    gb28181.idle_ms=3600000 server.data=target/load/data)
+    gb28181.idle_ms=3600000 gb28181.receiver_reports=true server.data=target/load/data)
 
 # start_server RUNTIME PROGRAM [KEY=VALUE…]: on free ports; sets server_pid and the addresses of what it listens to.
 start_server() {
