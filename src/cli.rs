@@ -40,7 +40,7 @@ Environment:
 Exit codes: 0 ended on a signal; 1 could not start, `check` found a fault, a shard died, or a second signal cut the end short;
             2 the command line makes no sense.";
 
-/// Real-time live media server: RTMP and RTSP in; RTMP, RTSP, HTTP-FLV and WebSocket-FLV out.
+/// Real-time live media server: RTMP, RTSP and GB/T 28181 in; RTMP, RTSP, HTTP-FLV and WebSocket-FLV out.
 #[derive(Debug, Parser)]
 #[command(name = "shardcast", version, after_help = AFTER_HELP)]
 pub struct Args {

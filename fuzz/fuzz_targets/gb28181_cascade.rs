@@ -109,7 +109,8 @@ impl World {
     }
 
     fn request(&mut self, choices: &mut Choices<'_>) {
-        let methods = [Method::Message, Method::Invite, Method::Bye, Method::Info, Method::Subscribe, Method::Ack, Method::Cancel];
+        let methods =
+            [Method::Message, Method::Invite, Method::Bye, Method::Info, Method::Subscribe, Method::Ack, Method::Cancel];
         let method = methods[usize::from(choices.byte()) % methods.len()].clone();
         let which = choices.byte();
         let to = [OWN, DOOR, "34020000001310000000"][usize::from(which % 3)];

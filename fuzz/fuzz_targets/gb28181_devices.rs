@@ -63,7 +63,7 @@ impl World {
             charset: Default::default(),
             version: None,
             info: Default::default(),
-            channels: Vec::new(),
+            channels: Default::default(),
         };
         let saved = Saved { version: 1, devices: vec![device] };
         world.run(|devices, context| devices.restore(context, saved));

@@ -297,6 +297,7 @@ impl World {
             detail: "nobody watched".to_owned(),
             tracks: Vec::new(),
             received,
+            media_age_ms: None,
             bytes: 0,
             refusal: None,
         };

@@ -17,6 +17,8 @@ use crate::harness::media::{H264_ALAW, H264_PLAIN_AAC, HEVC_AAC, Recipe};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Device, Over, Runtime, SOON, Server, Viewer, fresh_folder, missing, wait_for};
 
+const TRANSPORTS: [&str; 3] = ["udp", "tcp_passive", "tcp_active"];
+
 on_both_runtimes!(
     devices_and_what_they_have,
     what_devices_tell,
@@ -97,7 +99,7 @@ fn played_bit_for_bit(runtime: Runtime) {
     let server = Server::start_platform(platform(runtime).shards(2).set("gb28181.media_ms", 40_000));
     for recipe in [H264_ALAW, H264_PLAIN_AAC, HEVC_AAC] {
         if recipe.file().is_some() && recipe.ffmpeg().is_some() {
-            play(&server, &recipe, &["udp", "tcp_passive", "tcp_active"]);
+            play(&server, &recipe, &TRANSPORTS);
         }
     }
 }
@@ -160,8 +162,12 @@ fn nth(id: &str, number: usize) -> String {
 
 /// The first viewer begins the call, all share it, and it ends some time after the last has gone.
 fn on_demand_for_all_viewers(runtime: Runtime) {
+    TRANSPORTS.iter().for_each(|transport| on_demand(runtime, transport));
+}
+
+fn on_demand(runtime: Runtime, transport: &str) {
     let server =
-        Server::start_platform(platform(runtime).shards(2).set("gb28181.idle_ms", 1_000).set("gb28181.transport", "udp"));
+        Server::start_platform(platform(runtime).shards(2).set("gb28181.idle_ms", 1_000).set("gb28181.transport", transport));
     let device = Device::start(&server, "--rate 500k");
     device.wait("registered");
     for round in 1..=2 {
@@ -207,7 +213,11 @@ fn commands_arrive(runtime: Runtime) {
 }
 
 fn recordings(runtime: Runtime) {
-    let server = Server::start_platform(platform(runtime).set("gb28181.transport", "tcp_passive"));
+    TRANSPORTS.iter().for_each(|transport| recording(runtime, transport));
+}
+
+fn recording(runtime: Runtime, transport: &str) {
+    let server = Server::start_platform(platform(runtime).set("gb28181.transport", transport));
     let device = Device::start(&server, "--rate 500k --gop-ms 1000");
     server.wait_channels(DEVICE, 1);
     let span = json!({ "device": DEVICE, "channel": CHANNEL, "start": "2026-01-02T00:00:00", "end": "2026-01-02T01:00:00" });

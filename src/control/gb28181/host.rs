@@ -1,6 +1,6 @@
 //! The task that owns the platform: whatever happens is told to it, one after the other, and what it wants is carried out in order.
 //!
-//! Messages, connections and news wait in one queue of [`SIP_EVENTS_MAX`] events, the operator's questions in one of [`ERRANDS_MAX`], tasks
+//! Messages, connections and news wait in one queue of [`SIP_EVENTS_MAX`](crate::config::SIP_EVENTS_MAX) events, the operator's questions in one of [`ERRANDS_MAX`], tasks
 //! in [`Jobs`]. Questions and news of media come before messages, so a flood of messages keeps no operator out. What survives a restart is
 //! written at most once in [`SAVE_EVERY`], and so seldom that it takes one part in [`SAVE_PAUSES`] of the time; where only times
 //! have changed, once in [`SAVE_TIMES_EVERY`]. Not here: what is done about anything (`protocol/gb28181/platform`).

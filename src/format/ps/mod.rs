@@ -11,7 +11,7 @@
 //! | where the next begins, or the whole stream ends | does neither |
 //!
 //! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. The other way is
-//! [`write`]. Not here: RTP.
+//! [`mod@write`]. Not here: RTP.
 
 mod audio;
 #[cfg(test)]
