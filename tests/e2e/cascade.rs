@@ -97,7 +97,10 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     publisher.succeed();
     let over = lower.wait_upstream("the call is over", |upstream| upstream["calls"][0]["state"] == "ended");
     assert_eq!(over["calls"][0]["detail"], "the stream has ended", "{over}");
-    assert_eq!(over["calls"].as_array().unwrap().len(), 1, "one call for all viewers there: {over}");
+    // On a busy machine the first may come before the stream is there.
+    let is_early = |call: &&serde_json::Value| call["detail"].as_str().is_some_and(|detail| detail.starts_with("answered 480"));
+    let calls = over["calls"].as_array().unwrap();
+    assert_eq!(calls.iter().filter(|call| !is_early(call)).count(), 1, "one call for all viewers there: {over}");
     for (play, player) in players {
         // It came when the stream was known above.
         assert_run(&player.finish(), &recipe, &sent, Expected::of(Push::Rtmp, play).late());
