@@ -8,7 +8,7 @@
 use libfuzzer_sys::fuzz_target;
 use shardcast::format::ps::{HELD_BYTES_MAX, PsDemuxer};
 use shardcast::format::rtp::demux::{Demuxed, OnLoss};
-use shardcast::media::{Codec, MediaEvent, Stamp, TrackKind, Tracks};
+use shardcast::media::{Codec, MediaEvent, Stamp, Track, TrackKind, Tracks};
 use shardcast_fuzz::{check_config, check_unit};
 
 const END: u8 = 0xFD;
@@ -51,11 +51,14 @@ fn check(out: &[Demuxed]) {
     for demuxed in out {
         match demuxed {
             Demuxed::Event(MediaEvent::Tracks(tracks)) => {
-                tracks.iter().for_each(|track| check_config(track.codec, &track.config));
+                // Sound that the map promises has none yet.
+                let is_known = |track: &&Track| track.codec.kind() == TrackKind::Video || !track.config.is_empty();
+                tracks.iter().filter(is_known).for_each(|track| check_config(track.codec, &track.config));
                 announced = tracks.clone();
             }
             Demuxed::Event(MediaEvent::Frame(frame)) => {
                 let track = announced.get(frame.track).expect("a track that was announced");
+                check_config(track.codec, &track.config);
                 assert!(!frame.data.is_empty());
                 if track.codec.kind() == TrackKind::Video {
                     check_unit(track.codec, &frame.data);

@@ -6,7 +6,7 @@
 //! for a frame. A track that is heard later joins with its first frame. Limit: `bytes_max` of held frames. Data tracks are never waited
 //! for. The owner of the memory is the frames' sender; frames are shared, not copied.
 
-use super::{Frame, MediaEvent, Stamp, TrackId, TrackKind, Tracks};
+use super::{Codec, Frame, MediaEvent, Stamp, Track, TrackId, TrackKind, Tracks};
 
 /// How long a stream's beginning is held for a track that is announced, and how long a new publisher's announcement is believed.
 const HOLD_MS: u64 = 500;
@@ -112,8 +112,10 @@ impl TrackGate {
         if self.held.is_some() {
             return;
         }
-        let is_there = |id: TrackId| self.heard.contains(&id) || self.believed.contains(&id);
-        out.push(MediaEvent::Tracks(self.announced.only(|track| is_there(track.id))));
+        // AAC of which this publisher has not said what it is like cannot be played before it is heard.
+        let is_known = |track: &Track| track.codec != Codec::Aac || !track.config.is_empty();
+        let is_believed = |track: &Track| self.believed.contains(&track.id) && is_known(track);
+        out.push(MediaEvent::Tracks(self.announced.only(|track| self.heard.contains(&track.id) || is_believed(track))));
     }
 
     fn all_heard(&self) -> bool {
@@ -127,7 +129,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::media::{Codec, MediaTime, Track, TrackShape};
+    use crate::media::{MediaTime, TrackShape};
 
     const SOUND: u8 = 1;
 
@@ -135,7 +137,7 @@ mod tests {
         let track = |(id, codec): (usize, &Codec)| Track {
             id: TrackId(id as u8),
             codec: *codec,
-            config: Bytes::new(),
+            config: Bytes::from_static(&[0x12, 0x10]),
             shape: TrackShape::Data,
         };
         MediaEvent::Tracks(Tracks::new(codecs.iter().enumerate().map(track).collect(), Bytes::new()))

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::format::rtp::demux::{Demuxed, Place, Received};
 use crate::format::rtp::framing::Framing;
 use crate::format::rtp::{RtpHeader, rtcp};
-use crate::media::{Codec, MediaEvent, Stamp, Tracks};
+use crate::media::{Codec, MediaEvent, Stamp, Track, Tracks};
 use crate::protocol::common::source::{Sender, Source};
 use crate::session::{
     CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError,
@@ -282,6 +282,14 @@ impl Receiver {
         let mut demuxed = std::mem::take(&mut self.demuxed);
         for item in demuxed.drain(..) {
             match item {
+                Demuxed::Event(MediaEvent::Tracks(tracks)) => {
+                    // Behind a change of source sound is known from before, but not yet what it is like now.
+                    let has_sound = self.health.has_sound();
+                    let is_promise = |track: &Track| track.codec == Codec::Aac && track.config.is_empty();
+                    let event = MediaEvent::Tracks(tracks.only(|track| !has_sound || !is_promise(track)));
+                    self.event(&event, out);
+                    out.push(Output::Media(event));
+                }
                 Demuxed::Event(event) => {
                     self.event(&event, out);
                     out.push(Output::Media(event));

@@ -55,6 +55,10 @@ impl Health {
         Some(now.millis_since(self.began?))
     }
 
+    pub fn has_sound(&self) -> bool {
+        self.audio.is_some()
+    }
+
     pub fn has_heard(&self, codec: Codec) -> bool {
         self.video == Some(codec) || self.audio == Some(codec)
     }
