@@ -332,6 +332,16 @@ pub enum ReceptionState {
     Ended,
 }
 
+/// Why one is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceptionEnd {
+    /// Nobody watched, the operator or the end of the process.
+    AsWished,
+    /// Whoever sent has closed the connection.
+    SenderLeft,
+    Failed,
+}
+
 /// What such a session says of itself, for the operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reception {
@@ -343,6 +353,8 @@ pub struct Reception {
     pub ssrc: Option<u32>,
     pub source: Option<SocketAddr>,
     pub state: ReceptionState,
+    /// `None`: it is not over.
+    pub end: Option<ReceptionEnd>,
     /// The state in words, with its reason.
     pub detail: String,
     /// Names of codecs.

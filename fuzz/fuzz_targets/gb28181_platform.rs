@@ -17,7 +17,7 @@ use shardcast::protocol::gb28181::platform::{CallId, Clock, Input, Output, Platf
 use shardcast::protocol::gb28181::sip::digest::Challenge;
 use shardcast::protocol::gb28181::sip::message::{Message, Method, Request, Response};
 use shardcast::protocol::gb28181::sip::{Carrier, ConnectionId, Hop};
-use shardcast::session::{Reception, ReceptionState, Sending, SendingState, StreamKey};
+use shardcast::session::{Reception, ReceptionEnd, ReceptionState, Sending, SendingState, StreamKey};
 use shardcast_fuzz::Choices;
 
 const DEVICES: [&str; 2] = ["34020000001110000001", "34020000001110000002"];
@@ -294,6 +294,7 @@ impl World {
             ssrc: None,
             source: None,
             state,
+            end: is_over.then_some(ReceptionEnd::AsWished),
             detail: "nobody watched".to_owned(),
             tracks: Vec::new(),
             received,

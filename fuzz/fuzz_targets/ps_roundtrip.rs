@@ -12,29 +12,14 @@ use shardcast::format::rtp::framing::Framing;
 use shardcast::format::rtp::mux::SingleMuxer;
 use shardcast::format::rtp::{RtpHeader, RtpSource, SourceContent};
 use shardcast::format::{Muxer, MuxerContext};
-use shardcast::media::aac::AacConfig;
-use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
-use shardcast_fuzz::{AVCC, Choices, HVCC};
+use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackKind, Tracks};
+use shardcast_fuzz::{Choices, track};
 
 const SSRC: u32 = 200_000_001;
 const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// A tick of 90 kHz in each direction.
 const ROUNDING_MICROS: i64 = 24;
 const FRAMES_MAX: usize = 64;
-
-fn track(id: u8, codec: Codec) -> Track {
-    let config = match codec {
-        Codec::H264 => Bytes::from_static(AVCC),
-        Codec::H265 => Bytes::from_static(HVCC),
-        Codec::Aac => AacConfig::build_lc(44_100, 2),
-        _ => Bytes::new(),
-    };
-    let shape = match codec.kind() {
-        TrackKind::Video => TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 },
-        _ => TrackShape::Audio { sample_rate: 8_000, channels: 1 },
-    };
-    Track { id: TrackId(id), codec, config, shape }
-}
 
 /// Bytes that tell where they are from, of a length that the input chooses, in which no start code stands.
 fn filling(choices: &mut Choices<'_>, bytes_max: usize) -> Vec<u8> {

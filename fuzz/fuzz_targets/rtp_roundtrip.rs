@@ -11,9 +11,8 @@ use shardcast::format::rtp::mux::RtpMuxer;
 use shardcast::format::rtp::payload::outgoing;
 use shardcast::format::rtp::{Channels, Flow, RtpCarriage, RtpHeader, rtcp};
 use shardcast::format::{Muxer, MuxerContext, Packet};
-use shardcast::media::aac::AacConfig;
-use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
-use shardcast_fuzz::{AVCC, Choices, HVCC};
+use shardcast::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackKind, Tracks};
+use shardcast_fuzz::{Choices, track};
 
 const INTERLEAVED: RtpCarriage =
     RtpCarriage::Interleaved { video: Some(Channels { rtp: 0, rtcp: 1 }), audio: Some(Channels { rtp: 2, rtcp: 3 }) };
@@ -21,20 +20,6 @@ const DATAGRAM_BYTES_MAX: usize = 1_400;
 /// Two ticks of the slowest clock, 8 kHz: one in each direction.
 const ROUNDING_MICROS: i64 = 250;
 const FRAMES_MAX: usize = 64;
-
-fn track(id: u8, codec: Codec) -> Track {
-    let config = match codec {
-        Codec::H264 => Bytes::from_static(AVCC),
-        Codec::H265 => Bytes::from_static(HVCC),
-        Codec::Aac => AacConfig::build_lc(44_100, 2),
-        _ => Bytes::new(),
-    };
-    let shape = match codec.kind() {
-        TrackKind::Video => TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 },
-        _ => TrackShape::Audio { sample_rate: 8_000, channels: 1 },
-    };
-    Track { id: TrackId(id), codec, config, shape }
-}
 
 /// Bytes that tell where they are from, of a length that the input chooses.
 fn filling(choices: &mut Choices<'_>) -> Vec<u8> {

@@ -8,7 +8,7 @@ use shardcast::format::rtp::{PayloadForm, RtpPayload};
 use shardcast::media::aac::AacConfig;
 use shardcast::media::h264::AvcConfig;
 use shardcast::media::h265::HevcConfig;
-use shardcast::media::{Codec, Stamp};
+use shardcast::media::{Codec, Stamp, Track, TrackId, TrackKind, TrackShape};
 
 /// Records of real encoders.
 pub const AVCC: &[u8] = include_bytes!("../../tests/corpus/h264/avcc");
@@ -118,6 +118,21 @@ pub fn check(payload: &RtpPayload, result: &Depacketized) -> usize {
         }
         Depacketized::Discarded(_) | Depacketized::Lost => 0,
     }
+}
+
+/// A track as an encoder could have announced it.
+pub fn track(id: u8, codec: Codec) -> Track {
+    let config = match codec {
+        Codec::H264 => Bytes::from_static(AVCC),
+        Codec::H265 => Bytes::from_static(HVCC),
+        Codec::Aac => AacConfig::build_lc(44_100, 2),
+        _ => Bytes::new(),
+    };
+    let shape = match codec.kind() {
+        TrackKind::Video => TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 },
+        _ => TrackShape::Audio { sample_rate: 8_000, channels: 1 },
+    };
+    Track { id: TrackId(id), codec, config, shape }
 }
 
 /// Fails unless a decoder configuration can be read.

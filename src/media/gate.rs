@@ -155,6 +155,16 @@ mod tests {
         })
     }
 
+    /// AAC of which a publisher has not said what it is like.
+    fn vague(codecs: &[Codec]) -> MediaEvent {
+        let MediaEvent::Tracks(all) = tracks(codecs) else { return MediaEvent::End };
+        let vague = all.iter().map(|track| match track.codec {
+            Codec::Aac => Track { config: Bytes::new(), ..track.clone() },
+            _ => track.clone(),
+        });
+        MediaEvent::Tracks(Tracks::new(vague.collect(), Bytes::new()))
+    }
+
     /// What came through, in short: the number of tracks in brackets, a frame's milliseconds, the end.
     fn shown(out: &mut Vec<MediaEvent>) -> String {
         let word = |event| match event {
@@ -216,5 +226,11 @@ mod tests {
         assert_eq!(shown(&mut out), "[1] 510 520", "it did not");
         gate.push(frame(SOUND, 600), &mut out);
         assert_eq!(shown(&mut out), "[2] 600");
+        // What it is like is not yet known: nobody could play it.
+        gate.begin_segment();
+        [vague(&[Codec::H264, Codec::Aac]), frame(0, 700)].into_iter().for_each(|event| gate.push(event, &mut out));
+        assert_eq!(shown(&mut out), "[1] 700");
+        [both(), frame(SOUND, 710)].into_iter().for_each(|event| gate.push(event, &mut out));
+        assert_eq!(shown(&mut out), "[2] 710");
     }
 }

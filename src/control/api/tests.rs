@@ -358,6 +358,7 @@ fn receivers_are_opened_shown_and_closed() {
         detail: "playing H264".to_owned(),
         tracks: vec!["H264"],
         received: Default::default(),
+        end: None,
         media_age_ms: None,
         bytes: 1_000,
         refusal: None,

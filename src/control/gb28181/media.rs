@@ -16,7 +16,7 @@ use super::host::Jobs;
 use crate::config::Config;
 use crate::protocol::gb28181::platform::{CallId, Input};
 use crate::protocol::gb28181::{receiver, sender};
-use crate::session::{CloseReason, ExpectedSource, Reception, ReceptionState, Sending, SendingState, StreamKey};
+use crate::session::{CloseReason, ExpectedSource, Reception, ReceptionEnd, ReceptionState, Sending, SendingState, StreamKey};
 use crate::shard::message::{Command, SessionId};
 
 /// How often the shards are asked about receivers and senders.
@@ -65,7 +65,8 @@ impl Said for Reception {
     }
 
     fn gone(&self) -> Self {
-        Reception { state: ReceptionState::Ended, detail: format!("{}; the receiver is gone", self.detail), ..self.clone() }
+        let (state, end) = (ReceptionState::Ended, Some(ReceptionEnd::Failed));
+        Reception { state, end, detail: format!("{}; the receiver is gone", self.detail), ..self.clone() }
     }
 }
 

@@ -490,6 +490,7 @@ fn reception(state: ReceptionState, detail: &str) -> Reception {
         detail: detail.to_owned(),
         tracks: vec!["H264"],
         received: Default::default(),
+        end: None,
         media_age_ms: None,
         bytes: 0,
         refusal: None,

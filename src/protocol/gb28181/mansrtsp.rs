@@ -4,8 +4,6 @@
 //! Read leniently: either line end, names in any case, `MANSRTSP/1.0`, and `ntp` where the standard misspells `npt`. Limit: [`BODY_BYTES_MAX`].
 //! Not here: what answers to what (`platform/calls`).
 
-use std::fmt::Write;
-
 /// A longer body is not read.
 pub const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -84,14 +82,15 @@ impl Request {
 }
 
 fn write_play(text: &mut String, from: Option<From>, scale: Option<f64>) {
-    let written = match from {
-        Some(From::Now) => write!(text, "Range: npt=now-\r\n"),
-        Some(From::Seconds(seconds)) => write!(text, "Range: npt={seconds}-\r\n"),
-        None => Ok(()),
-    };
-    // One digit behind the point at least: devices look for it.
-    let written = written.and_then(|()| scale.map_or(Ok(()), |scale| write!(text, "Scale: {scale:?}\r\n")));
-    written.expect("a String takes everything");
+    match from {
+        Some(From::Now) => text.push_str("Range: npt=now-\r\n"),
+        Some(From::Seconds(seconds)) => text.push_str(&format!("Range: npt={seconds}-\r\n")),
+        None => {}
+    }
+    if let Some(scale) = scale {
+        // One digit behind the point at least: devices look for it.
+        text.push_str(&format!("Scale: {scale:?}\r\n"));
+    }
 }
 
 impl Answer {

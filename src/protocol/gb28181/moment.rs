@@ -1,7 +1,7 @@
-//! Moments as the API takes them: seconds since 1970, or text such as `2026-01-02T15:04:05`, in the time zone of the configuration or with
-//! one of its own (`Z`, `+08:00`).
+//! Moments ⇄ text such as `2026-01-02T15:04:05`: as the API takes them (or as seconds since 1970, or with a zone of their own: `Z`, `+08:00`),
+//! and as they stand in messages, in the time zone of the configuration.
 //!
-//! ISO 8601 as far as GB/T 28181 uses it. Years 1970 to 9999. Not here: the dates in messages of devices.
+//! ISO 8601 as far as GB/T 28181 uses it. Years 1970 to 9999. Not here: which zone (`gb28181.utc_offset_minutes`).
 
 use serde::Deserialize;
 
@@ -61,6 +61,11 @@ pub fn text(unix_s: u64, utc_offset_minutes: i32) -> String {
     }
     let day = days - days_since_1970(year, month, 1) + 1;
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", second / 3_600, second / 60 % 60, second % 60)
+}
+
+/// For the header Date (GB/T 28181-2016 §9.10): `2026-01-02T15:04:05.123`.
+pub fn text_millis(unix_ms: u64, utc_offset_minutes: i32) -> String {
+    format!("{}.{:03}", text(unix_ms / 1_000, utc_offset_minutes), unix_ms % 1_000)
 }
 
 fn digits(text: &str) -> Option<i64> {
@@ -135,5 +140,20 @@ mod tests {
             assert_eq!(Moment::Text(text.to_owned()).unix_s(480), expected, "{text:?}");
         }
         assert_eq!(serde_json::from_str::<Moment>("7").unwrap().unix_s(480), Some(7));
+    }
+
+    #[test]
+    fn moments_are_written_as_they_are_read() {
+        assert_eq!(text_millis(0, 0), "1970-01-01T00:00:00.000");
+        assert_eq!(text_millis(951_782_400_123, 0), "2000-02-29T00:00:00.123");
+        assert_eq!(text(1_772_323_199, 480), "2026-03-01T07:59:59");
+        assert_eq!(text(4_107_542_400, 0), "2100-03-01T00:00:00");
+        // Each day of a century and more, at a time of day that moves.
+        for day in 1..50_000u64 {
+            let unix_s = day * 86_400 + day * 7 % 86_400;
+            for offset in [-210, 0, 480] {
+                assert_eq!(Moment::Text(text(unix_s, offset)).unix_s(offset), Some(unix_s), "{unix_s} {offset}");
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The first byte is A5, the second the version and a check of both, the last the sum of all before. Not here: who may move what.
 
+use serde::Deserialize;
+
 use crate::protocol::common::hex as digits;
 
 /// As they stand in a message, in 16 hex digits.
@@ -44,7 +46,8 @@ pub enum Instruction {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PresetAction {
     Set,
     Call,

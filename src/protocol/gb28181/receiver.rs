@@ -27,7 +27,8 @@ use crate::format::rtp::{RtpHeader, rtcp};
 use crate::media::{Codec, MediaEvent, Stamp, Track, Tracks};
 use crate::protocol::common::source::{Sender, Source};
 use crate::session::{
-    CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionState, Refusal, Session, SessionError,
+    CloseReason, ExpectedSource, Fault, Input, Output, PairId, Reception, ReceptionEnd, ReceptionState, Refusal, Session,
+    SessionError,
 };
 
 /// The label under which it is counted and shown.
@@ -50,6 +51,7 @@ pub struct Receiver {
     request: Request,
     phase: Phase,
     state: ReceptionState,
+    end: Option<ReceptionEnd>,
     /// Why it is over.
     over: String,
     refusal: Option<Refusal>,
@@ -88,6 +90,7 @@ impl Receiver {
         Receiver {
             phase: Phase::New,
             state: ReceptionState::Waiting,
+            end: None,
             over: String::new(),
             refusal: None,
             port: None,
@@ -131,12 +134,12 @@ impl Receiver {
 
     fn refused(&mut self, refusal: Refusal, why: &str, out: &mut Vec<Output>) {
         self.refusal = Some(refusal);
-        self.end(why);
+        self.end(ReceptionEnd::Failed, why);
         out.push(Output::Close);
     }
 
-    fn end(&mut self, why: &str) {
-        (self.phase, self.state) = (Phase::Over, ReceptionState::Ended);
+    fn end(&mut self, end: ReceptionEnd, why: &str) {
+        (self.phase, self.state, self.end) = (Phase::Over, ReceptionState::Ended, Some(end));
         why.clone_into(&mut self.over);
     }
 
@@ -352,7 +355,7 @@ impl Receiver {
         let Request { key, timeout_ms, .. } = &self.request;
         let was = if self.state == ReceptionState::Waiting { self.words() } else { format!("no media for {timeout_ms} ms") };
         let message = format!("{key}: {was}, over after {timeout_ms} ms");
-        self.end(&format!("{was}, over after {timeout_ms} ms"));
+        self.end(ReceptionEnd::Failed, &format!("{was}, over after {timeout_ms} ms"));
         Err(SessionError { fault: Fault::TimedOut, reason: "no_media", message })
     }
 
@@ -364,7 +367,7 @@ impl Receiver {
         }
         let words = format!("nothing came that is carried, but {}", self.left_out.join(", "));
         let message = format!("{}: {words}", self.request.key);
-        self.end(&words);
+        self.end(ReceptionEnd::Failed, &words);
         Err(SessionError { fault: Fault::Unsupported, reason: "unknown_codec", message })
     }
 
@@ -377,21 +380,22 @@ impl Receiver {
     }
 
     /// Gives out what there is, and is over.
-    fn finish(&mut self, why: &str, out: &mut Vec<Output>) {
+    fn finish(&mut self, end: ReceptionEnd, why: &str, out: &mut Vec<Output>) {
         self.give_up_gaps(Stamp::MAX, out);
         self.count(out);
-        self.end(why);
+        self.end(end, why);
     }
 
     fn unwatched(&mut self, out: &mut Vec<Output>) {
-        self.finish(&format!("nobody watched for {} ms", self.request.idle_ms.unwrap_or(0)), out);
+        let words = format!("nobody watched for {} ms", self.request.idle_ms.unwrap_or(0));
+        self.finish(ReceptionEnd::AsWished, &words, out);
         out.extend([Output::Unpublish, Output::Close]);
     }
 
     /// Who was connected is not any more. To a port he may come again.
     fn disconnected(&mut self, out: &mut Vec<Output>) {
         if matches!(self.request.transport, Transport::TcpActive { .. }) {
-            self.finish("the sender has closed the connection", out);
+            self.finish(ReceptionEnd::SenderLeft, "the sender has closed the connection", out);
             out.push(Output::Close);
         }
     }
@@ -400,15 +404,13 @@ impl Receiver {
         if self.phase == Phase::Over {
             return;
         }
-        self.finish(
-            match reason {
-                CloseReason::Kicked => "closed by the operator",
-                CloseReason::TakenOver => "another publisher has taken the name",
-                CloseReason::Stalled => "stalled",
-                CloseReason::ShuttingDown => "the server is shutting down",
-            },
-            out,
-        );
+        let (end, why) = match reason {
+            CloseReason::Kicked => (ReceptionEnd::AsWished, "closed by the operator"),
+            CloseReason::TakenOver => (ReceptionEnd::Failed, "another publisher has taken the name"),
+            CloseReason::Stalled => (ReceptionEnd::Failed, "stalled"),
+            CloseReason::ShuttingDown => (ReceptionEnd::AsWished, "the server is shutting down"),
+        };
+        self.finish(end, why, out);
         if reason == CloseReason::Kicked {
             // Nobody will come back.
             out.push(Output::Unpublish);
@@ -515,6 +517,7 @@ impl Session for Receiver {
             ssrc: self.sources.ssrc(),
             source: self.address,
             state: self.state,
+            end: self.end,
             detail: self.words(),
             tracks: self.track_names(),
             received,

@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::format::ps::ps_writer::{self, Lengths, PLAIN, VIDEO_ID, annex_b, pes};
 use crate::format::rtp::demux::Received;
 use crate::media::h265::HevcConfig;
-use crate::media::{Discard, MediaEvent, Stamp};
+use crate::media::{Codec, Discard, MediaEvent, Stamp};
 use crate::protocol::common::source::RELOCK_SILENCE_MS;
 use crate::session::{
-    CloseReason, ExpectedSource, Input, Output, Reception, ReceptionState, Refusal, Session, SessionError, StreamKey,
+    CloseReason, ExpectedSource, Input, Output, Reception, ReceptionEnd, ReceptionState, Refusal, Session, SessionError,
+    StreamKey,
 };
 
 const SPS: &[u8] = include_bytes!("../../../tests/corpus/h264/sps_318x182");
@@ -128,7 +129,9 @@ fn from_the_first_packet_to_the_end() {
     run.pass(1_000);
     let counts = Received { received: 2, ..Received::default() };
     assert_eq!(run.input(Input::Timeout), [Output::Received(counts)]);
+    assert_eq!(run.says().end, None);
     assert_eq!(run.input(Input::Closing(CloseReason::Kicked)), [Output::Unpublish]);
+    assert_eq!(run.says().end, Some(ReceptionEnd::AsWished));
     assert_eq!((run.says().state, run.says().detail.as_str()), (ReceptionState::Ended, "closed by the operator"));
     assert_eq!((run.says().received, run.receiver.next_timeout()), (counts, None));
 }
@@ -165,6 +168,7 @@ fn without_media_it_is_over() {
     let error = run.try_input(Input::Timeout).unwrap_err();
     assert_eq!((error.reason, error.message.as_str()), ("no_media", "live/cam: waiting for media, over after 15000 ms"));
     assert_eq!(run.says().detail, "waiting for media, over after 15000 ms");
+    assert_eq!(run.says().end, Some(ReceptionEnd::Failed));
     // Neither reports nor what cannot be understood count as media.
     let mut run = Run::open(Transport::Udp, None);
     run.datagram(5_000, 7, &picture(0));
@@ -257,6 +261,30 @@ fn payloads_without_a_program_stream() {
     }
 }
 
+/// Another source: what its sound is like is not known before it comes, and those who play know another.
+#[test]
+fn sound_that_is_only_promised_is_told_once() {
+    let codecs = |out: &[Output]| -> Vec<Vec<Codec>> {
+        let tracks = |output: &Output| match output {
+            Output::Media(MediaEvent::Tracks(tracks)) => Some(tracks.iter().map(|track| track.codec).collect()),
+            _ => None,
+        };
+        out.iter().filter_map(tracks).collect()
+    };
+    let style = ps_writer::Style { map: Some((ps_writer::H264, ps_writer::AAC)), ..PLAIN };
+    let slice = [0, 0, 0, 6, 0x65, 0x88, 0x80, 1, 1, 1];
+    let picture = style.picture(true, 0, 0, &annex_b(&[SPS.to_vec(), PPS.to_vec()], &slice));
+    let sound = style.sound(0, &ps_writer::adts(4, 1, &[0x21, 1, 2, 3]));
+    let mut run = Run::open(Transport::Udp, None);
+    assert_eq!(codecs(&run.datagram(5_000, 7, &picture)), [[Codec::H264, Codec::Aac]]);
+    assert_eq!(run.says().tracks, ["H264"], "none has come");
+    assert_eq!(codecs(&run.datagram(5_000, 7, &sound)), [[Codec::H264, Codec::Aac]]);
+    assert_eq!(run.says().tracks, ["H264", "AAC"]);
+    run.pass(RELOCK_SILENCE_MS);
+    assert_eq!(codecs(&run.datagram(5_000, 8, &picture)), [vec![Codec::H264]]);
+    assert_eq!(codecs(&run.datagram(5_000, 8, &sound)), [[Codec::H264, Codec::Aac]]);
+}
+
 #[test]
 fn codecs_that_are_not_carried_are_named() {
     let mut run = Run::open(Transport::Udp, None);
@@ -296,6 +324,7 @@ fn a_connection_that_was_made_for_it_is_its_only_one() {
     assert_eq!(run.says().detail, "playing H264, from 192.0.2.1:5000 (SSRC 7)");
     let counts = Received { received: 2, ..Received::default() };
     assert_eq!(run.input(Input::Disconnected), [Output::Received(counts), Output::Close]);
+    assert_eq!(run.says().end, Some(ReceptionEnd::SenderLeft));
     assert_eq!((run.says().state, run.says().detail.as_str()), (ReceptionState::Ended, "the sender has closed the connection"));
     assert_eq!(run.receiver.next_timeout(), None);
 }

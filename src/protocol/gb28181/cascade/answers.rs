@@ -18,7 +18,7 @@ use crate::protocol::gb28181::manscdp::{
 use crate::protocol::gb28181::moment::{self, Moment};
 use crate::protocol::gb28181::platform::ask::{self, Ask, DeviceControl, RecordKind};
 use crate::protocol::gb28181::platform::view::RecordView;
-use crate::protocol::gb28181::ptz::{CruiseAction, Instruction, PresetAction, ScanAction};
+use crate::protocol::gb28181::ptz::{CruiseAction, Instruction, ScanAction};
 use crate::protocol::gb28181::sip::message;
 use crate::protocol::gb28181::sip::message::Request;
 use crate::protocol::gb28181::sip::transaction::ServerId;
@@ -275,14 +275,7 @@ fn moved(instruction: Instruction) -> DeviceControl {
     match instruction {
         Instruction::Move { pan, tilt, zoom } => DeviceControl::Move { pan, tilt, zoom },
         Instruction::Lens { focus, iris } => DeviceControl::Lens { focus, iris },
-        Instruction::Preset(action, number) => {
-            let action = match action {
-                PresetAction::Set => ask::PresetAction::Set,
-                PresetAction::Call => ask::PresetAction::Call,
-                PresetAction::Delete => ask::PresetAction::Delete,
-            };
-            DeviceControl::Preset { action, number }
-        }
+        Instruction::Preset(action, number) => DeviceControl::Preset { action, number },
         Instruction::Cruise { group, action } => match action {
             CruiseAction::AddPoint(preset) => cruise(group, ask::CruiseAction::AddPoint, preset.into()),
             CruiseAction::DeletePoint(preset) => cruise(group, ask::CruiseAction::DeletePoint, preset.into()),

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::protocol::gb28181::ptz::PresetAction;
+
 use super::CallId;
 use super::view::{
     AlarmView, CallView, ChannelView, ConfigView, DeviceView, PositionView, PresetView, RecordsView, SubscriptionView,
@@ -133,8 +135,7 @@ pub struct CallOptions {
 }
 
 /// GB/T 28181-2016 Annex B: what can be asked for in a playback.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PlayingControl {
     Pause,
     Resume,
@@ -145,8 +146,7 @@ pub enum PlayingControl {
 }
 
 /// GB/T 28181-2016 A.2.3: what a device is told to do.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum DeviceControl {
     /// Pan and tilt −255 to 255 (left and down are negative), zoom −15 to 15 (out is negative); zeros stop.
     Move {
@@ -203,14 +203,6 @@ pub enum DeviceControl {
         reset_s: Option<u32>,
         preset: Option<u8>,
     },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PresetAction {
-    Set,
-    Call,
-    Delete,
 }
 
 /// What `value` of a cruise is: the preset, the speed, the seconds; nothing where it is left out.

@@ -59,7 +59,7 @@ use crate::protocol::gb28181::sip::Hop;
 use crate::protocol::gb28181::sip::dialog::{Dialog, DialogKey};
 use crate::protocol::gb28181::sip::message::{Method, Request, Response};
 use crate::protocol::gb28181::sip::transaction::{ClientId, Failure, LIMIT_MS, ServerId};
-use crate::session::{Reception, ReceptionState, StreamKey};
+use crate::session::{Reception, ReceptionEnd, ReceptionState, StreamKey};
 
 /// More are refused.
 pub const CALLS_MAX: usize = 10_000;
@@ -204,13 +204,13 @@ impl Calls {
         Ok(())
     }
 
-    /// What a receiver says of itself.
     /// The device of a call, if media of it has come at this moment.
     pub fn heard_now(&self, now: Stamp, id: CallId) -> Option<&str> {
         let call = self.calls.get(&id).filter(|call| call.heard.1 == now && call.heard.0 > 0)?;
         Some(&call.of.device)
     }
 
+    /// What a receiver says of itself.
     pub fn reception(&mut self, context: &mut Context<'_>, registry: &mut dyn Registry, id: CallId, reception: Reception) {
         let now = context.now();
         let Some(call) = self.calls.get_mut(&id).filter(|call| call.kind != CallKind::Talk) else { return };
@@ -225,7 +225,7 @@ impl Calls {
             self.demand.succeeded(&call.key);
         }
         let is_over = reception.state == ReceptionState::Ended;
-        let words = reception.detail.clone();
+        let (how, words) = (reception.end, reception.detail.clone());
         call.reception = Some(reception);
         if is_over {
             call.has_media_session = false;
@@ -236,7 +236,7 @@ impl Calls {
                 }
                 phase => {
                     call.phase = phase;
-                    let end = reception_end(call, words);
+                    let end = reception_end(call, how, words);
                     self.end(context, registry, id, end);
                 }
             }
@@ -411,11 +411,13 @@ fn end_late(context: &mut Context<'_>, id: ClientId, hop: Hop, invite: &Request,
 }
 
 /// A receiver that is over by itself: it says why.
-fn reception_end(call: &Call, words: String) -> End {
-    let wishes = ["nobody watched", "closed by the operator", "the server is shutting down"];
-    // Some devices close the connection when all is sent, and then say so.
-    let is_sent = call.is_recorded() && call.plays() && words.contains("the sender has closed the connection");
-    let is_wish = is_sent || wishes.iter().any(|wish| words.contains(wish));
+fn reception_end(call: &Call, end: Option<ReceptionEnd>, words: String) -> End {
+    let is_wish = match end {
+        Some(ReceptionEnd::AsWished) => true,
+        // Some devices close the connection when all is sent, and then say so.
+        Some(ReceptionEnd::SenderLeft) => call.is_recorded() && call.plays(),
+        Some(ReceptionEnd::Failed) | None => false,
+    };
     End::new(if is_wish { Cause::Wish } else { Cause::NoMedia }, words)
 }
 

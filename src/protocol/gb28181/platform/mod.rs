@@ -6,7 +6,6 @@
 pub mod ask;
 pub mod calls;
 pub mod context;
-mod dates;
 pub mod devices;
 #[cfg(test)]
 mod tests;

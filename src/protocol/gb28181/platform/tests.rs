@@ -11,7 +11,7 @@ use crate::protocol::gb28181::manscdp::{self, Body};
 use crate::protocol::gb28181::sip::Carrier;
 use crate::protocol::gb28181::sip::digest::Challenge;
 use crate::protocol::gb28181::sip::message::{Message, Method, Request, Response};
-use crate::session::ReceptionState;
+use crate::session::{ReceptionEnd, ReceptionState};
 
 pub const NVR: &str = "34020000001110000001";
 pub const CAMERA: &str = "34020000001310000001";
@@ -287,6 +287,7 @@ impl World {
             ssrc: Some(200_000_001),
             source: Some("192.0.2.10:15060".parse().unwrap()),
             state,
+            end: (state == ReceptionState::Ended).then(|| end_of(detail)),
             detail: detail.to_owned(),
             tracks: if playing { vec!["H264"] } else { Vec::new() },
             received: Received { received: packets, ..Received::default() },
@@ -295,6 +296,15 @@ impl World {
             refusal: None,
         };
         self.tell(Input::Reception { call: CallId(call), reception });
+    }
+}
+
+/// How a receiver that says this is over.
+fn end_of(detail: &str) -> ReceptionEnd {
+    match detail {
+        _ if detail.starts_with("nobody watched") => ReceptionEnd::AsWished,
+        "the sender has closed the connection" => ReceptionEnd::SenderLeft,
+        _ => ReceptionEnd::Failed,
     }
 }
 

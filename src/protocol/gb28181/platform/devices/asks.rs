@@ -4,9 +4,10 @@ use super::queries::{Parts, Wanted};
 use super::shown::{config_view, preset_views, records_view};
 use super::{Devices, Id, Presence, commands};
 use crate::protocol::gb28181::manscdp::{Query, RecordQuery, RecordType};
+use crate::protocol::gb28181::moment;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, Channel, DeviceControl, RecordKind, Refused, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
-use crate::protocol::gb28181::platform::{Output, Ticket, dates};
+use crate::protocol::gb28181::platform::{Output, Ticket};
 
 impl Devices {
     /// `Err`: a question that is none of these.
@@ -146,8 +147,8 @@ fn record_query(context: &Context<'_>, from_unix_s: u64, to_unix_s: u64, kind: R
         RecordKind::Manual => RecordType::Manual,
     };
     Query::RecordInfo(RecordQuery {
-        start_time: dates::local_seconds(from_unix_s, offset),
-        end_time: dates::local_seconds(to_unix_s, offset),
+        start_time: moment::text(from_unix_s, offset),
+        end_time: moment::text(to_unix_s, offset),
         secrecy: Some(0),
         kind: Some(kind),
         ..RecordQuery::default()

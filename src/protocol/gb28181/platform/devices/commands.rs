@@ -51,14 +51,7 @@ fn instruction(control: &ask::DeviceControl) -> Result<Instruction, Refused> {
             Ok(Instruction::Lens { focus, iris })
         }
         Ask::Preset { number: 0, .. } => Err(bad("presets are numbered from 1 to 255".to_owned())),
-        Ask::Preset { action, number } => {
-            let action = match action {
-                ask::PresetAction::Set => ptz::PresetAction::Set,
-                ask::PresetAction::Call => ptz::PresetAction::Call,
-                ask::PresetAction::Delete => ptz::PresetAction::Delete,
-            };
-            Ok(Instruction::Preset(action, number))
-        }
+        Ask::Preset { action, number } => Ok(Instruction::Preset(action, number)),
         Ask::Cruise { action, group, value } => cruise(action, group, value),
         Ask::Scan { action, group, value } => scan(action, group, value),
         Ask::Switch { number, on } => Ok(Instruction::Auxiliary { number, on }),

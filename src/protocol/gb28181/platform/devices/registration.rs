@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use super::{Absence, Device, Devices, ID_BYTES_MAX, Id, LastNonce, Presence, Stamp, Subscriptions, kept};
 use crate::config::Gb28181;
+use crate::protocol::gb28181::moment;
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::platform::context::Context;
-use crate::protocol::gb28181::platform::dates;
 use crate::protocol::gb28181::sip::digest::Verdict;
 use crate::protocol::gb28181::sip::message::{Request, Response};
 use crate::protocol::gb28181::sip::transaction::ServerId;
@@ -70,7 +70,7 @@ impl Devices {
         }
         context.out.push(if is_news { Output::Save } else { Output::SaveLater });
         let mut response = request.response(200);
-        let date = dates::local_millis(context.clock.unix_ms, context.settings.utc_offset_minutes);
+        let date = moment::text_millis(context.clock.unix_ms, context.settings.utc_offset_minutes);
         response.headers.push("Date", &date);
         response.headers.push("Expires", &expires_s.to_string());
         if let Some(contact) = request.headers.get("Contact").filter(|contact| *contact != "*") {

@@ -131,7 +131,7 @@ impl Clients {
         let Some(identity) = Identity::of(&response.headers) else { return };
         let key = identity.via.branch().map(|branch| key(&identity.cseq.method, branch));
         let Some(id) = key.and_then(|key| self.by_key.get(&key)).copied() else { return };
-        let client = self.by_id.get_mut(&id).expect("what is known by key is there");
+        let Some(client) = self.by_id.get_mut(&id) else { return };
         let is_news = match (client.state, client.is_invite()) {
             (State::Trying | State::Proceeding, true) => self.invite_response(shared, now, id, &response),
             (State::Trying | State::Proceeding, false) => self.plain_response(shared, now, id, &response),
@@ -150,7 +150,7 @@ impl Clients {
 
     /// Whether the user is told.
     fn plain_response(&mut self, shared: &mut Shared, now: Stamp, id: u64, response: &Response) -> bool {
-        let client = self.by_id.get_mut(&id).expect("it was there");
+        let Some(client) = self.by_id.get_mut(&id) else { return false };
         if !response.is_final() {
             client.state = State::Proceeding;
             client.interval_ms = T2_MS;
@@ -168,7 +168,7 @@ impl Clients {
     }
 
     fn invite_response(&mut self, shared: &mut Shared, now: Stamp, id: u64, response: &Response) -> bool {
-        let client = self.by_id.get_mut(&id).expect("it was there");
+        let Some(client) = self.by_id.get_mut(&id) else { return false };
         if !response.is_final() {
             let is_first = client.state == State::Trying;
             client.state = State::Proceeding;
@@ -218,7 +218,7 @@ impl Clients {
 
     /// RFC 3261 §9.1: not before a provisional answer.
     fn cancel_if_wanted(&mut self, shared: &mut Shared, now: Stamp, id: u64) {
-        let client = self.by_id.get_mut(&id).expect("it was there");
+        let Some(client) = self.by_id.get_mut(&id) else { return };
         if client.wish != Wish::Cancel || client.state != State::Proceeding {
             return;
         }
