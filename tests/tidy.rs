@@ -106,11 +106,11 @@ fn protocols_do_not_know_each_other() {
 
 #[test]
 fn the_core_knows_no_protocol() {
-    let names = ["rtmp", "Rtmp", "RTMP", "http", "Http", "rtsp", "websocket", "flv"];
+    let names = ["rtmp", "Rtmp", "RTMP", "http", "Http", "rtsp", "websocket", "flv", "gb28181", "Gb28181"];
     forbid(&["src/hub/", "src/io/"], &names, "hub and io serve any protocol");
     forbid(
         &["src/shard/"],
-        &["config.rtmp", "config.http", "config.rtsp", "config.rtp", "protocol::rtsp", "protocol::gb28181"],
+        &["config.rtmp", "config.http", "config.rtsp", "config.rtp", "config.gb28181", "protocol::rtsp", "protocol::gb28181"],
         "the shards serve any protocol",
     );
 }
