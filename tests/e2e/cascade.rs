@@ -23,9 +23,8 @@ const UPPER: &str = "34010000002000000001";
 const LOWER: &str = "34020000002000000001";
 const PASSWORD: &str = "secret";
 
-/// No viewer is to skip because the machine is busy.
 fn options(runtime: Runtime) -> Options {
-    let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
+    let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000);
     options.set("rtp.address", "127.0.0.1").set("gb28181.enabled", true).set("gb28181.listen", "[\"127.0.0.1:0\"]")
 }
 
@@ -96,7 +95,10 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     assert_eq!((&call["stream"], &call["kind"]), (&"live/cam".into(), &"play".into()), "{call}");
     publisher.succeed();
     let over = lower.wait_upstream("the call is over", |upstream| upstream["calls"][0]["state"] == "ended");
-    assert_eq!(over["calls"][0]["detail"], "the stream has ended", "{over}");
+    // Over TCP the platform above sees the closed connection and hangs up, maybe before the news of the end has come to the cascade.
+    let why = over["calls"][0]["detail"].as_str().unwrap();
+    let hung_up = transport != "udp" && why == "ended by the platform above";
+    assert!(why == "the stream has ended" || hung_up, "{over}");
     // On a busy machine the first may come before the stream is there.
     let is_early = |call: &&serde_json::Value| call["detail"].as_str().is_some_and(|detail| detail.starts_with("answered 480"));
     let calls = over["calls"].as_array().unwrap();

@@ -186,7 +186,8 @@ fn terminate_beside_dead_peers(runtime: Runtime) {
         return;
     }
     let drain = Duration::from_secs(2);
-    let mut server = Server::start(Options::new(runtime).shards(2).set("server.drain_ms", drain.as_millis()));
+    let mut server =
+        Server::start(Options::new(runtime).shards(2).set("server.drain_ms", drain.as_millis()).set("viewer.lag_ms_max", 500));
     let stopped = H264_AAC.push_forever(&server.rtmp_url("live/stopped")).unwrap();
     let _streaming = Publisher::connect(&server, "live/heavy").stream(H264_AAC_HEAVY.tags().unwrap());
     server.wait_live("live/stopped");

@@ -51,8 +51,8 @@ fn through_everything(runtime: Runtime, recipe: &Recipe) {
     }
     let file = recipe.file().unwrap();
     let source = Measuring::start(&[], file.to_str().unwrap()).finish().offsets_ms(usize::MAX).unwrap();
-    // No viewer is to skip because the machine is busy, or to wait because GStreamer leaves without a goodbye.
-    let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
+    // No viewer is to wait because GStreamer leaves without a goodbye.
+    let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000);
     let server = Server::start(options.set("stream.publisher_grace_ms", 0));
     let key = |push: Push| format!("live/{push:?}");
     let players: Vec<(Push, Output, Player)> = PUSHES

@@ -73,7 +73,7 @@ impl Row {
     fn start(&self, runtime: Runtime) -> Run<'_> {
         let on_loss = if self.drop_gop { "drop_gop" } else { "pass" };
         // Whoever is slow here is the machine, and no viewer is to skip for it.
-        let options = Options::new(runtime).shards(2).set("viewer.lag_ms_max", 10_000);
+        let options = Options::new(runtime).shards(2);
         let server = Server::start(options.set("rtsp.reorder_ms", self.reorder_ms).set("rtsp.on_loss", on_loss));
         let key = self.key();
         let (flv, rtsp) = (Viewer::open(&server, Over::HttpFlv, &key), RtspViewer::open(&server, &key));

@@ -68,8 +68,7 @@ fn publish(runtime: Runtime, push: Push, recipes: &[Recipe], plays: &[Play]) {
     for recipe in recipes {
         let (Some(file), Some(_)) = (recipe.file(), recipe.ffmpeg()) else { continue };
         let sent = hashes(recipe, &file);
-        // No viewer is to skip because the machine is busy.
-        let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000).set("viewer.lag_ms_max", 10_000);
+        let options = Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000);
         let server = Server::start(options);
         let players: Vec<(Play, Player)> = plays
             .iter()

@@ -62,7 +62,8 @@ fn hostile_clients(runtime: Runtime) {
         return;
     }
     let options = Options::new(runtime).shards(2).set("limits.handshake_ms_max", HANDSHAKE_MS_MAX);
-    let options = options.set("viewer.stall_ms_max", 1_000).set("viewer.kernel_unsent_bytes_max", 4_096);
+    let options =
+        options.set("viewer.lag_ms_max", 5_000).set("viewer.stall_ms_max", 5_000).set("viewer.kernel_unsent_bytes_max", 4_096);
     let server = Server::start(options);
     beside_a_stream(&server, || {
         for (what, said, status, reason) in broken_requests() {

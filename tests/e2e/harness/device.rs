@@ -18,14 +18,13 @@ pub const CHANNEL: &str = "34020000001310000001";
 /// The first channel of the first device.
 pub const STREAM: &str = "gb/34020000001110000001/34020000001310000001";
 
-/// A server that devices can register with, on free ports. No viewer is to skip because the machine is busy.
+/// A server that devices can register with, on free ports.
 pub fn platform(runtime: Runtime) -> Options {
     Options::new(runtime)
         .set("gb28181.enabled", true)
         .set("gb28181.listen", "[127.0.0.1:0]")
         .set("gb28181.password", PASSWORD)
         .set("viewer.wait_ms", 40_000)
-        .set("viewer.lag_ms_max", 10_000)
 }
 
 /// The simulator's program, built now if it is not there or old: `cargo test` builds the programs of its own package only.

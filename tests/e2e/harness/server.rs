@@ -22,13 +22,16 @@ pub struct Options {
     memlock_bytes: Option<u64>,
 }
 
+/// No viewer is to skip because the machine is busy. Tests of slow viewers set their own.
+const LAG_MS_MAX: u64 = 10_000;
+
 impl Options {
     pub fn new(runtime: Runtime) -> Self {
         Options {
             runtime: runtime.name(),
             shards: 1,
             demo: false,
-            set: Vec::new(),
+            set: vec![format!("viewer.lag_ms_max={LAG_MS_MAX}")],
             files_max: None,
             without_io_uring: false,
             memlock_bytes: None,
