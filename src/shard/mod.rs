@@ -35,6 +35,7 @@ mod shared_tests;
 mod sim;
 mod snapshot;
 pub mod streams;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod tunnels;

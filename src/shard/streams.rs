@@ -7,6 +7,7 @@ use super::core::{Answer, Core, Ports};
 use super::flush::take_drops;
 use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
+use super::taps::Taps;
 use crate::config::PublishConflict;
 use crate::format::rtp::RtpStart;
 use crate::hub::fanout::{ConnIndex, Fanout};
@@ -37,6 +38,16 @@ pub struct Slot {
     pub idle_since: Option<Stamp>,
     /// Of an owner: since when nobody views it or waits for it on any shard, as the last look has found.
     pub unwatched_since: Option<Stamp>,
+    /// Of an owner: who takes all of its events besides viewers and other shards.
+    pub taps: Taps,
+}
+
+impl Slot {
+    /// Whether its events are collected for others than the viewers here.
+    pub(super) fn collect_events(&mut self) {
+        let is_watched = matches!(&self.source, Source::Owner { watchers, .. } if !watchers.is_empty());
+        self.stream.watched = is_watched || !self.taps.is_empty();
+    }
 }
 
 /// Where a stream's events come from.
@@ -229,6 +240,7 @@ impl<P: Ports> Core<P> {
             ended: false,
             idle_since: Some(now),
             unwatched_since: None,
+            taps: Taps::default(),
         };
         let at = self.streams.insert(slot);
         self.by_key.insert(key, at);
@@ -563,7 +575,7 @@ impl<P: Ports> Core<P> {
                 watchers.push(Watcher { shard: from, watch, step: Step::New });
             }
         }
-        self.streams[at].stream.watched = true;
+        self.streams[at].collect_events();
         if self.streams[at].stream.settled() {
             self.bring_into_step(at);
         }
@@ -573,8 +585,8 @@ impl<P: Ports> Core<P> {
         let Some(slot) = self.by_key.get(key).and_then(|at| self.streams.get_mut(*at)) else { return };
         if let Source::Owner { watchers, .. } = &mut slot.source {
             watchers.retain(|watcher| watcher.shard != from || watcher.watch != watch);
-            slot.stream.watched = !watchers.is_empty();
         }
+        slot.collect_events();
     }
 
     pub(super) fn watch_refused(&mut self, _now: Stamp, key: &StreamKey, watch: u64) {
@@ -593,8 +605,8 @@ impl<P: Ports> Core<P> {
         }
     }
 
-    /// Empties `outgoing` into the lanes of those who are in step.
-    fn send_outgoing(&mut self, at: StreamIndex) -> Option<Arc<[MediaEvent]>> {
+    /// Empties `outgoing` into the lanes of those who are in step, and into the taps.
+    pub(super) fn send_outgoing(&mut self, at: StreamIndex) -> Option<Arc<[MediaEvent]>> {
         let slot = &mut self.streams[at];
         if slot.stream.outgoing.is_empty() {
             return None;
@@ -615,6 +627,7 @@ impl<P: Ports> Core<P> {
             }
             *dropped += before_beginning;
         }
+        self.tap(at, &events);
         Some(events)
     }
 
