@@ -57,6 +57,11 @@ impl Config {
         if section.shared_port != 0 && (!section.shared_port.is_multiple_of(2) || last > u32::from(u16::MAX)) {
             return wrong("gb28181.shared_port", Problem::SharedPort(shards));
         }
+        let ports = self.rtsp.udp_ports;
+        let is_within = u32::from(section.shared_port) <= u32::from(ports.last) && last >= u32::from(ports.first);
+        if section.shared_port != 0 && is_within {
+            return wrong("gb28181.shared_port", Problem::SharedPortTaken(ports));
+        }
         for (at, device) in section.devices.iter().enumerate() {
             let is_id =
                 (1..=DEVICE_ID_BYTES_MAX).contains(&device.id.len()) && device.id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -176,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 22] = [
+        let cases: [(Change, &str); 23] = [
             (|c| c.gb28181.id.clear(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.id = "3402000000200000000x".into(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.domain = "3402".into(), "gb28181.domain: must be 8 to 20 digits"),
@@ -201,6 +206,13 @@ mod tests {
                     c.gb28181.shared_port = 65_530;
                 },
                 "gb28181.shared_port: must be even, and leave two ports for each of the 4 shards; or 0",
+            ),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(4);
+                    c.gb28181.shared_port = 19_994;
+                },
+                "gb28181.shared_port: must be outside rtsp.udp_ports (20000-29999), up to two ports for each shard",
             ),
             (|c| c.gb28181.upstream = vec![upstream("1")], "gb28181.upstream: \"1\" must be 8 to 20 digits"),
             (

@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::{Config, SHARDS_MAX, Shards};
+use super::{Config, PortRange, SHARDS_MAX, Shards};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -63,6 +63,8 @@ pub enum Problem {
     UtcOffset(i32),
     #[error("must be even, and leave two ports for each of the {0} shards; or 0")]
     SharedPort(u16),
+    #[error("must be outside rtsp.udp_ports ({0}), up to two ports for each shard")]
+    SharedPortTaken(PortRange),
     #[error("{0:?} is no id of a device")]
     NoDeviceId(String),
     #[error("{0:?} must be 8 to 20 digits")]

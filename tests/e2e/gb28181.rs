@@ -15,7 +15,7 @@ use crate::harness::media::{H264_ALAW, H264_MP3, H264_PLAIN_AAC, H265_ONLY, HEVC
 use crate::harness::ps_sender::{Burst, PsSender, camera, file};
 use crate::harness::ps_writer::{Lengths, PLAIN, Style};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
-use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, fresh_folder, missing, wait_for};
+use crate::harness::{Client, Options, Over, Runtime, SOON, Server, Viewer, free_ports, fresh_folder, missing, wait_for};
 
 on_both_runtimes!(
     cameras,
@@ -357,15 +357,4 @@ fn ports_are_freed(runtime: Runtime) {
         wait_for("nobody has the port", SOON, || is_free().then_some(()));
     }
     assert_eq!(server.metric("shardcast_session_errors_total", "no_media"), 3.0, "{}", server.metrics());
-}
-
-/// An even port that is free together with those behind it.
-fn free_ports(count: u16) -> u16 {
-    wait_for("free ports", SOON, || {
-        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port() & !1;
-        drop(first);
-        let is_free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
-        (port..port.checked_add(count)?).all(is_free).then_some(port)
-    })
 }

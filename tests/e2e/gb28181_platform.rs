@@ -6,8 +6,6 @@
 //! | program stream over UDP, TCP by the device, TCP by the server | H.264 + G.711A, H.264 + AAC, H.265 + AAC | ffmpeg over RTSP, RTMP and HTTP-FLV |
 //! | the same to one port for all calls, over UDP and TCP | H.264 + AAC | the same |
 
-use std::net::UdpSocket;
-
 use serde_json::{Value, json};
 
 use crate::harness::api::request;
@@ -15,7 +13,7 @@ use crate::harness::device::{CHANNEL, DEVICE, PASSWORD, STREAM, platform};
 use crate::harness::flv::{self, VIDEO};
 use crate::harness::media::{H264_ALAW, H264_PLAIN_AAC, HEVC_AAC, Recipe};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
-use crate::harness::{Device, Over, Runtime, SOON, Server, Viewer, fresh_folder, missing, wait_for};
+use crate::harness::{Device, Over, Runtime, SOON, Server, Viewer, free_ports, fresh_folder, missing, wait_for};
 
 const TRANSPORTS: [&str; 3] = ["udp", "tcp_passive", "tcp_active"];
 
@@ -108,17 +106,13 @@ fn one_port_for_all(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
         return;
     }
-    let port = free_port();
+    let port = free_ports(4);
     let options = platform(runtime).set("gb28181.shared_port", port).set("gb28181.media_ms", 40_000);
     let server = Server::start_platform(options);
     play(&server, &H264_PLAIN_AAC, &["udp", "tcp_passive", "udp"]);
     for call in server.calls() {
         assert_eq!(call["port"], port, "{call}");
     }
-}
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1
 }
 
 /// One device for each of `transports`.

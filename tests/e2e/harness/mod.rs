@@ -21,6 +21,7 @@ pub mod rtsp_viewer;
 pub mod server;
 pub mod viewer;
 
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -35,6 +36,17 @@ pub use viewer::{Over, Seen, Viewer};
 
 /// For anything that should happen soon: generous, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(45);
+
+/// An even port that is free together with those behind it.
+pub fn free_ports(count: u16) -> u16 {
+    wait_for("free ports", SOON, || {
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = first.local_addr().unwrap().port() & !1;
+        drop(first);
+        let is_free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok();
+        (port..port.checked_add(count)?).all(is_free).then_some(port)
+    })
+}
 
 /// The server's runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
