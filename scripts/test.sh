@@ -9,7 +9,7 @@ need_build_tools
 apt_need ffmpeg rtmpdump curl openssl strace python3 python3-pip clang g++ \
     gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad \
     gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-rtsp mpv vlc-bin vlc-plugin-base iproute2 nodejs \
-    obs-studio xvfb libgl1-mesa-dri sip-tester
+    obs-studio xvfb libgl1-mesa-dri sip-tester mediainfo
 # Ubuntu has Chromium as a snap only: there the browser's tests are left out.
 if apt-cache show chromium >/dev/null 2>&1; then
     apt_need chromium
@@ -18,7 +18,7 @@ else
     export SHARDCAST_E2E_WITHOUT=chromium
 fi
 
-# A newer ffmpeg for Enhanced RTMP, and the browser's player, each from its registry, into target/clients.
+# A newer ffmpeg for Enhanced RTMP, and the browser's players, each from its registry, into target/clients.
 clients=target/clients
 mkdir -p "$clients"
 if [ ! -e "$clients/python/imageio_ffmpeg" ]; then
@@ -27,10 +27,10 @@ if [ ! -e "$clients/python/imageio_ffmpeg" ]; then
 fi
 SHARDCAST_FFMPEG_NEW=$(PYTHONPATH="$clients/python" python3 -c 'import imageio_ffmpeg as i; print(i.get_ffmpeg_exe())')
 export SHARDCAST_FFMPEG_NEW
-if [ ! -e "$clients/node_modules/mpegts.js" ] || [ ! -e "$clients/node_modules/playwright-core" ]; then
+if [ ! -e "$clients/node_modules/mpegts.js" ] || [ ! -e "$clients/node_modules/hls.js" ] || [ ! -e "$clients/node_modules/playwright-core" ]; then
     command -v npm >/dev/null || apt_need npm
-    say "installing mpegts.js and playwright-core"
-    npm install --silent --no-audit --no-fund --prefix "$clients" mpegts.js@1.8.2 playwright-core@1.64.1
+    say "installing mpegts.js, hls.js and playwright-core"
+    npm install --silent --no-audit --no-fund --prefix "$clients" mpegts.js@1.8.2 hls.js@1.7.4 playwright-core@1.64.1
 fi
 
 # A player made of live555, VLC's RTSP, which the distribution's VLC is built without. The sources are in a Python package.

@@ -14,6 +14,7 @@ pub mod network;
 pub mod ps_sender;
 pub mod ps_writer;
 pub mod publisher;
+pub mod recording;
 pub mod rtp_publisher;
 pub mod rtsp;
 pub mod rtsp_client;
