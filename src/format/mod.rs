@@ -7,9 +7,11 @@ mod amf3;
 pub mod envelope;
 pub mod flv;
 pub mod flv_mux;
+pub mod pes;
 pub mod ps;
 pub mod rtmp_chunk;
 pub mod rtp;
+pub mod ts;
 pub mod websocket;
 
 use bytes::Bytes;

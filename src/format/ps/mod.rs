@@ -28,6 +28,7 @@ use bytes::Bytes;
 use self::audio::{Audio, Sound};
 use self::reader::{Part, Reader};
 use self::video::{Moment, Picture, Setup, Times, Video};
+use crate::format::pes::{PTS_BITS, PTS_PER_SECOND};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
@@ -44,8 +45,6 @@ const WHOLE_BYTES_MAX: usize = 60_000;
 const SILENT_MS: u64 = 5_000;
 const VIDEO: TrackId = TrackId(0);
 const AUDIO: TrackId = TrackId(1);
-const PTS_BITS: u32 = 33;
-const PTS_PER_SECOND: u32 = 90_000;
 const RTP_BITS: u32 = 32;
 
 /// What the stream map says, beside what the stream is.

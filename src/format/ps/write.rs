@@ -6,14 +6,11 @@
 //! cameras write it. The first track of each kind is taken, if its codec has a place: AAC behind ADTS, MP3, G.711 at 8 kHz. Nothing is
 //! copied here: pieces go to a sink. Not here: RTP.
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{PTS_BITS, PTS_PER_SECOND};
-use crate::format::rtp::payload::ticks_of_micros;
-use crate::media::aac::AdtsHeader;
-use crate::media::nal::canonical_units;
-use crate::media::{Codec, Frame, MediaTime, Track, TrackId, TrackKind, TrackShape, Tracks};
+use crate::format::pes::{Form, PTS_PER_SECOND, Pieces, crc32, form, in_33_bits, pes_header, ticks};
+use crate::media::aac::ADTS_HEADER_BYTES;
+use crate::media::{Frame, TrackId, TrackKind, Tracks};
 
 /// The payload of one PES packet: its length field holds no more than 65,535, headers included.
 pub const PES_BYTES_MAX: usize = 65_000;
@@ -22,24 +19,14 @@ const VIDEO_ID: u8 = 0xE0;
 const AUDIO_ID: u8 = 0xC0;
 /// What the stream announces as its rate at most, in 50 bytes per second: 40 Mb/s.
 const MUX_RATE: u32 = 100_000;
-/// Media time zero: times may begin a little before it.
-const BEGIN_TICKS: i64 = PTS_PER_SECOND as i64;
 /// What reads on goes on from the last pack's time unless that is further ahead.
 const CLOCK_STEP_TICKS: i64 = 10 * PTS_PER_SECOND as i64;
-const START_CODE: [u8; 4] = [0, 0, 0, 1];
 
 /// One track on its way out.
 struct Sender {
     track: TrackId,
     stream_type: u8,
     form: Form,
-}
-
-enum Form {
-    /// Parameter sets of a key picture.
-    Picture(Vec<Bytes>),
-    Adts(AdtsHeader),
-    Plain,
 }
 
 /// Writes one stream.
@@ -51,26 +38,6 @@ pub struct ProgramWriter {
     version: u8,
     map_due: bool,
     clock_ticks: Option<i64>,
-}
-
-/// What a track is called in a stream map, and how it is written. `None`: it has no place there.
-fn form(track: &Track) -> Option<(u8, Form)> {
-    Some(match track.codec {
-        Codec::H264 => (0x1B, Form::Picture(track.parameter_sets())),
-        Codec::H265 => (0x24, Form::Picture(track.parameter_sets())),
-        Codec::Aac => (0x0F, Form::Adts(AdtsHeader::from_config(&track.config)?)),
-        Codec::G711A if is_narrow(track) => (0x90, Form::Plain),
-        Codec::G711U if is_narrow(track) => (0x91, Form::Plain),
-        // MPEG-2 audio has half the rates of MPEG-1.
-        Codec::Mp3 if matches!(track.shape, TrackShape::Audio { sample_rate: 1..32_000, .. }) => (0x04, Form::Plain),
-        Codec::Mp3 => (0x03, Form::Plain),
-        Codec::G711A | Codec::G711U | Codec::Av1 | Codec::Vp8 | Codec::Vp9 | Codec::Opus | Codec::Script => return None,
-    })
-}
-
-/// Whether a sound has 8 kHz and one channel, or says nothing else: all that is understood of G.711 without words.
-pub fn is_narrow(track: &Track) -> bool {
-    matches!(track.shape, TrackShape::Audio { sample_rate: 0 | 8_000, channels: 0 | 1 })
 }
 
 /// Which tracks a program stream carries, and which it leaves out: names of codecs.
@@ -115,38 +82,17 @@ impl ProgramWriter {
         }
     }
 
-    /// A media time as it stands in the stream, in 90 kHz, before it is cut to 33 bits.
-    pub fn ticks(time: MediaTime) -> i64 {
-        BEGIN_TICKS + ticks_of_micros(time.as_micros(), PTS_PER_SECOND)
-    }
-
     /// Writes one frame. `false`: it is of no track that is carried, or empty, or too large for ADTS.
     pub fn frame(&mut self, frame: &Frame, sink: &mut dyn FnMut(&[u8])) -> bool {
         let Some(kind) = self.kind_of(frame) else { return false };
         let sender = if kind == TrackKind::Video { &self.video } else { &self.audio };
         let Some(sender) = sender else { return false };
-        let adts;
-        let mut pieces: SmallVec<[&[u8]; 32]> = SmallVec::new();
-        match &sender.form {
-            Form::Picture(sets) => {
-                let sets = sets.iter().filter(|_| frame.key).map(|set| &set[..]);
-                for nal in sets.chain(canonical_units(&frame.data)).filter(|nal| !nal.is_empty()) {
-                    pieces.push(&START_CODE);
-                    pieces.push(nal);
-                }
-            }
-            Form::Adts(header) => {
-                let Some(header) = header.of(frame.data.len()) else { return false };
-                adts = header;
-                pieces.push(&adts);
-                pieces.push(&frame.data);
-            }
-            Form::Plain => pieces.push(&frame.data),
-        }
-        if frame.data.is_empty() || pieces.is_empty() {
+        let mut header = [0; ADTS_HEADER_BYTES];
+        let mut pieces = Pieces::new();
+        if !sender.form.append(frame, &mut header, &mut pieces) {
             return false;
         }
-        let (dts, pts) = (Self::ticks(frame.dts), Self::ticks(frame.dts.offset(frame.cts.into())));
+        let (dts, pts) = (ticks(frame.dts), ticks(frame.dts.offset(frame.cts.into())));
         sink(&pack_header(&mut self.clock_ticks, dts));
         let begins = self.video.is_none() || frame.key && kind == TrackKind::Video;
         if begins || std::mem::take(&mut self.map_due) {
@@ -214,10 +160,6 @@ fn pack_header(last_ticks: &mut Option<i64>, ticks: i64) -> [u8; 14] {
     header
 }
 
-fn in_33_bits(ticks: i64) -> u64 {
-    ticks.cast_unsigned() & ((1 << PTS_BITS) - 1)
-}
-
 /// The payload as packets, cut wherever they are full.
 fn write_pes(id: u8, pts: i64, dts: i64, pieces: &[&[u8]], sink: &mut dyn FnMut(&[u8])) {
     let mut left: usize = pieces.iter().map(|piece| piece.len()).sum();
@@ -235,39 +177,6 @@ fn write_pes(id: u8, pts: i64, dts: i64, pieces: &[&[u8]], sink: &mut dyn FnMut(
             (room, left, rest) = (room - now.len(), left - now.len(), later);
         }
     }
-}
-
-/// `times`: the payload begins with a frame, which has these.
-fn pes_header(id: u8, times: Option<(i64, i64)>, payload_bytes: usize) -> SmallVec<[u8; 19]> {
-    const ALIGNED: u8 = 0x04;
-    let mut header: SmallVec<[u8; 19]> = SmallVec::from_slice(&[0, 0, 1, id, 0, 0, 0x80, 0, 0]);
-    if let Some((pts, dts)) = times {
-        header[6] |= ALIGNED;
-        header[7] = if pts == dts { 0x80 } else { 0xC0 };
-        header.extend_from_slice(&time(if pts == dts { 0b0010 } else { 0b0011 }, pts));
-        if pts != dts {
-            header.extend_from_slice(&time(0b0001, dts));
-        }
-    }
-    header[8] = header.len() as u8 - 9;
-    // `PES_BYTES_MAX` leaves room for the header.
-    let length = (header.len() - 6 + payload_bytes) as u16;
-    header[4..6].copy_from_slice(&length.to_be_bytes());
-    header
-}
-
-fn time(prefix: u8, ticks: i64) -> [u8; 5] {
-    let ticks = in_33_bits(ticks);
-    let byte = |shift: u32| (ticks >> shift) as u8;
-    [prefix << 4 | (byte(30) & 7) << 1 | 1, byte(22), byte(14) | 1, byte(7), byte(0) << 1 | 1]
-}
-
-/// Annex A: of all bytes up to the checksum.
-fn crc32(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0x04C1_1DB7;
-    bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { POLYNOMIAL } else { 0 })
-    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The writer, byte for byte where that is short. What comes back out of a whole stream stands with the muxer, `format/rtp/mux/single`.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::format::pes::START_CODE;
 use crate::format::rtp::mux::tests::{frame, h264_config, track, unit};
-use crate::media::Stamp;
 use crate::media::aac::AacConfig;
+use crate::media::{Codec, MediaTime, Stamp, Track, TrackShape};
 
 fn writer(tracks: Vec<Track>) -> ProgramWriter {
     let mut writer = ProgramWriter::default();

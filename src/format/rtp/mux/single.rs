@@ -9,7 +9,8 @@ use smallvec::smallvec;
 
 use super::writer::{Lead, Writer};
 use super::{DATAGRAM_BYTES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, audio};
-use crate::format::ps::write::{ProgramWriter, is_narrow};
+use crate::format::pes::{self, is_narrow};
+use crate::format::ps::write::ProgramWriter;
 use crate::format::rtp::payload::ticks_of_micros;
 use crate::format::rtp::{Flow, RtpSource, SourceContent, Train};
 use crate::format::{Muxer, MuxerContext, Packet, PacketKind};
@@ -84,7 +85,7 @@ impl SingleMuxer {
 
     fn writer(&self, frame: &Frame) -> Writer {
         let timestamp = match self.source.content {
-            SourceContent::Ps => ProgramWriter::ticks(frame.dts) as u32,
+            SourceContent::Ps => pes::ticks(frame.dts) as u32,
             // Of the ticks only the lower bits are sent.
             SourceContent::G711A => {
                 self.timestamp_offset.wrapping_add(ticks_of_micros(frame.dts.as_micros(), G711_CLOCK_RATE) as u32)
