@@ -7,6 +7,7 @@ mod amf3;
 pub mod envelope;
 pub mod flv;
 pub mod flv_mux;
+pub mod mp4;
 pub mod pes;
 pub mod ps;
 pub mod rtmp_chunk;
@@ -89,6 +90,8 @@ pub enum HevcForm {
 pub enum Format {
     /// FLV tags behind an FLV header.
     Flv { hevc: HevcForm, envelope: Envelope },
+    /// Fragmented MP4.
+    Fmp4 { fragments: mp4::FragmentMode, envelope: Envelope },
     /// RTMP messages on the given message stream, cut into chunks of [`rtmp_chunk::OUT_CHUNK_SIZE`].
     Rtmp { hevc: HevcForm, message_stream: u32 },
     /// RTP packets and RTCP reports.
@@ -115,6 +118,7 @@ impl Format {
     pub fn muxer(self, context: MuxerContext) -> Box<dyn Muxer> {
         match self {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
+            Format::Fmp4 { fragments, envelope } => Box::new(mp4::Fmp4Muxer::new(fragments, envelope)),
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
             Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
             Format::Single(source) => Box::new(rtp::mux::SingleMuxer::new(source, context)),
@@ -129,7 +133,7 @@ impl Format {
         packets: impl Iterator<Item = &'a Packet>,
     ) -> Option<rtp::RtpStart> {
         match self {
-            Format::Flv { .. } | Format::Rtmp { .. } | Format::Single(_) => None,
+            Format::Flv { .. } | Format::Fmp4 { .. } | Format::Rtmp { .. } | Format::Single(_) => None,
             Format::Rtp(carriage) => Some(rtp::start::start_of(config, packets, carriage, rtp::start::clock_rates(tracks))),
         }
     }

@@ -15,6 +15,9 @@
 //! This folder knows no container, no protocol and no socket.
 
 pub mod aac;
+pub mod audio_length;
+pub mod av1;
+pub mod codec_string;
 pub mod frame;
 pub mod gate;
 pub mod gop;
@@ -31,6 +34,7 @@ pub mod vp9;
 
 mod bits;
 
+pub use audio_length::AudioLength;
 pub use frame::{Discard, Frame, MediaEvent};
 pub use gate::TrackGate;
 pub use gop::Gop;

@@ -1,6 +1,6 @@
-//! Opus: the identification header (`OpusHead`), read and written.
+//! Opus: the identification header (`OpusHead`), read and written, and the length of a packet.
 //!
-//! Spec: RFC 7845 §5.1; little-endian. Not here: packets.
+//! Spec: RFC 7845 §5.1, little-endian; RFC 6716 §3.1 (the first byte of a packet). Not here: what is in a packet.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -50,9 +50,43 @@ impl OpusHead {
     }
 }
 
+/// Samples of a packet at 48 kHz; `None`: it is none, or longer than the 120 ms that a packet may have.
+pub fn packet_samples(packet: &[u8]) -> Option<u32> {
+    const PACKET_SAMPLES_MAX: u32 = 5_760;
+    let first = *packet.first()?;
+    let frame_samples = match first >> 3 {
+        silk @ 0..12 => [480, 960, 1_920, 2_880][usize::from(silk & 3)],
+        hybrid @ 12..16 => [480, 960][usize::from(hybrid & 1)],
+        celt => [120, 240, 480, 960][usize::from(celt & 3)],
+    };
+    let frames = match first & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(packet.get(1)? & 0x3F),
+    };
+    Some(frame_samples * frames).filter(|samples| (1..=PACKET_SAMPLES_MAX).contains(samples))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_say_their_length() {
+        let cases: [(&str, &[u8], Option<u32>); 8] = [
+            ("SILK, 60 ms", &[0x18], Some(2_880)),
+            ("hybrid, 10 ms", &[0x60], Some(480)),
+            ("CELT, 20 ms", &[0xFC, 0xFF], Some(960)),
+            ("CELT, two of 20 ms", &[0xFD], Some(1_920)),
+            ("CELT, six of 2.5 ms", &[0xE3, 0x06], Some(720)),
+            ("too long", &[0x1B, 0x03], None),
+            ("a count that is cut off", &[0xFF], None),
+            ("nothing", &[], None),
+        ];
+        for (name, packet, expected) in cases {
+            assert_eq!(packet_samples(packet), expected, "{name}");
+        }
+    }
 
     #[test]
     fn reads_and_writes_the_header() {
