@@ -1,16 +1,16 @@
-//! The media HTTP server: requests in, streams as FLV out, over plain HTTP/1 or in WebSocket messages.
+//! The media HTTP server: requests in, streams out in the containers of [`target`], over plain HTTP/1 or in WebSocket messages.
 //!
-//! RFC 9110 and 9112 (HTTP/1.1 with persistent and pipelined requests; HTTP/1.0), RFC 6455 (WebSocket), FLV 10.1 Annex E as the body.
+//! RFC 9110 and 9112 (HTTP/1.1 with persistent and pipelined requests; HTTP/1.0), RFC 6455 (WebSocket).
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /{app}/{name}.flv` | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
+//! | `GET /{app}/{name}.flv` or another container | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
 //! | `HEAD` of such a path | the headers, whether the stream is there or not |
 //! | `OPTIONS` | 204 and the CORS headers |
 //! | a half of an RTSP tunnel | none: the connection goes on as RTSP, if that is served in the clear |
 //! | else | 404, 405 or 400 with `{"error": …}` |
 //!
-//! Query: `start=live|gop`, `hevc=legacy|enhanced`; other values count as absent. `Range` is ignored: a live stream has no ranges.
+//! Query: `start=live|gop`, and what the container knows; other values count as absent. `Range` is ignored: a live stream has no ranges.
 //! The head of a stream's response waits for the stream, so that an absent one is a 404 for WebSocket clients as well.
 //!
 //! Limits: those of [`request`]; `limits.handshake_ms_max` from the accept or the last response to the end of the next request head;
@@ -21,6 +21,7 @@
 mod error;
 mod request;
 mod response;
+mod target;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,12 +31,12 @@ use bytes::Bytes;
 use self::error::HttpError;
 use self::request::{Method, Request, Upgrade};
 use self::response::{Responder, Status};
-use super::common::url::percent_decode;
+use self::target::{Container, Target};
 use super::{Protocol, SessionContext};
 use crate::config::Config;
+use crate::format::Envelope;
 use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
-use crate::format::{Envelope, Format, HevcForm};
 use crate::media::Stamp;
 use crate::protocol::common::auth::{Authority, Right, Verdict, is_basic};
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, StreamKey};
@@ -176,7 +177,7 @@ impl HttpSession {
             self.agent_told = true;
             out.push(Output::Agent(agent.clone()));
         }
-        match (request.method, flv_key(request)) {
+        match (request.method, Target::of(&request.path)) {
             (Method::Other, _) => self.refuse(now, request, Status::MethodNotAllowed, "this method is not served", out),
             (Method::Options, _) => {
                 let response = self.responder(request).options(request.private_network);
@@ -184,23 +185,23 @@ impl HttpSession {
             }
             (_, Target::Unknown) => self.refuse(now, request, Status::NotFound, "nothing is here", out),
             (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
-            (_, Target::Flv(key)) if !self.may_play(now, request, &key, out) => {}
-            (Method::Head, Target::Flv(_)) => {
-                let response = self.responder(request).flv(request.http_1_1);
+            (_, Target::Stream(_, key)) if !self.may_play(now, request, &key, out) => {}
+            (Method::Head, Target::Stream(container, _)) => {
+                let response = self.responder(request).stream(container.content_type, request.http_1_1);
                 self.respond(now, request, response, out);
             }
-            (Method::Get, Target::Flv(key)) => match &request.upgrade {
+            (Method::Get, Target::Stream(container, key)) => match &request.upgrade {
                 Some(Upgrade::WrongVersion) => {
                     self.refuse_for_good(Status::UpgradeRequired, "only WebSocket version 13 is spoken", out);
                 }
                 Some(Upgrade::Broken) => self.refuse_for_good(Status::BadRequest, "the WebSocket handshake is broken", out),
                 Some(Upgrade::WebSocket { accept, subprotocol }) => {
                     let head = self.last_responder().websocket(accept, subprotocol.as_deref());
-                    self.play(request, key, head, true, out);
+                    self.play(request, container, key, head, out);
                 }
                 None => {
-                    let head = self.last_responder().flv(request.http_1_1);
-                    self.play(request, key, head, false, out);
+                    let head = self.last_responder().stream(container.content_type, request.http_1_1);
+                    self.play(request, container, key, head, out);
                 }
             },
         }
@@ -237,21 +238,16 @@ impl HttpSession {
         false
     }
 
-    fn play(&mut self, request: &Request, key: StreamKey, head: Bytes, websocket: bool, out: &mut Vec<Output>) {
-        let hevc = match request.query.get("hevc") {
-            Some("legacy") => HevcForm::Legacy,
-            Some("enhanced") => HevcForm::Enhanced,
-            _ => self.config.http.hevc,
-        };
-        let (envelope, protocol) = match (websocket, request.http_1_1) {
-            (true, _) => (Envelope::WebSocket, "ws-flv"),
-            (false, true) => (Envelope::HttpChunk, "http-flv"),
-            (false, false) => (Envelope::None, "http-flv"),
+    fn play(&mut self, request: &Request, container: &Container, key: StreamKey, head: Bytes, out: &mut Vec<Output>) {
+        let (envelope, protocol) = match (&request.upgrade, request.http_1_1) {
+            (Some(_), _) => (Envelope::WebSocket, container.websocket_label),
+            (None, true) => (Envelope::HttpChunk, container.http_label),
+            (None, false) => (Envelope::None, container.http_label),
         };
         self.state = State::Waiting { head, envelope, ignored_bytes: 0 };
         out.push(Output::Play(PlayRequest {
             key,
-            format: Format::Flv { hevc, envelope },
+            format: (container.format)(&self.config, request, envelope),
             start: request.query.start(),
             delivery: Delivery::Connection,
             protocol,
@@ -436,25 +432,6 @@ impl Session for HttpSession {
 
     fn held_bytes(&self) -> usize {
         self.head.len()
-    }
-}
-
-/// What a path names.
-enum Target {
-    Flv(StreamKey),
-    /// Ends with `.flv`, but no stream can have that name.
-    BadName(String),
-    Unknown,
-}
-
-fn flv_key(request: &Request) -> Target {
-    let Some(name) = request.path.strip_prefix('/').and_then(|path| path.strip_suffix(".flv")) else { return Target::Unknown };
-    let Some(name) = percent_decode(name) else {
-        return Target::BadName("the path has a broken percent-encoding".to_owned());
-    };
-    match StreamKey::parse(&name) {
-        Ok(key) => Target::Flv(key),
-        Err(error) => Target::BadName(error.to_string()),
     }
 }
 

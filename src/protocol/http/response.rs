@@ -66,9 +66,9 @@ pub struct Responder<'a> {
 }
 
 impl Responder<'_> {
-    /// The head of an FLV stream: chunked, or (for HTTP/1.0) until the connection ends. The answer to HEAD may leave it open.
-    pub fn flv(self, chunked: bool) -> Bytes {
-        let head = self.start(Status::Ok).field("Content-Type", "video/x-flv").field("Cache-Control", "no-cache");
+    /// The head of a stream: chunked, or (for HTTP/1.0) until the connection ends. The answer to HEAD may leave it open.
+    pub fn stream(self, content_type: &str, chunked: bool) -> Bytes {
+        let head = self.start(Status::Ok).field("Content-Type", content_type).field("Cache-Control", "no-cache");
         if chunked { head.field("Transfer-Encoding", "chunked").end("") } else { head.end("") }
     }
 

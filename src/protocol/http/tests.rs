@@ -6,6 +6,7 @@ use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 use tungstenite::{ClientHandshake, HandshakeError, Message};
 
 use super::*;
+use crate::format::HevcForm;
 use crate::session::Fault;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -101,6 +102,13 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Live http-flv]".into(),
         ),
         ("unknown values", get("/live/a.flv?start=7&hevc=x"), play("live/a")),
+        ("MP4", get("/live/a.mp4"), "[play live/a Fmp4 { fragments: PerFrame, envelope: HttpChunk } Gop http-fmp4]".into()),
+        (
+            "MP4 by GOP",
+            get("/live/a.flv.mp4?frag=gop"),
+            "[play live/a.flv Fmp4 { fragments: PerGop, envelope: HttpChunk } Gop http-fmp4]".into(),
+        ),
+        ("HEAD of MP4", request("HEAD /live/a.mp4", ""), HEAD_ANSWER.replace("x-flv", "mp4")),
         ("agent", request("GET /live/a.flv", "User-Agent: VLC/3\r\n"), format!("[agent VLC/3]{PLAY}")),
         ("Range is ignored", request("GET /live/a.flv", "Range: bytes=0-\r\n"), PLAY.into()),
         ("HTTP/1.0", "GET /live/a.flv HTTP/1.0\r\n\r\n".into(), PLAY.replace("HttpChunk", "None")),
