@@ -211,7 +211,9 @@ mod tests {
             let (count, mut at) = (trun.u32().unwrap(), trun.u32().unwrap() as usize);
             let samples = (0..count).map(|_| {
                 let (duration, size) = (trun.u32().unwrap(), trun.u32().unwrap() as usize);
-                flags & 0x400 != 0 && trun.u32().is_some();
+                if flags & 0x400 != 0 {
+                    trun.skip(4).unwrap();
+                }
                 let cts = if flags & 0x800 == 0 { 0 } else { trun.i32().unwrap() };
                 at += size;
                 (at - size, duration, cts)

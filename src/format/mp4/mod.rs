@@ -22,6 +22,7 @@
 mod boxes;
 mod carried;
 mod clock;
+pub mod demux;
 pub mod fragment;
 pub mod init;
 pub mod mux;
