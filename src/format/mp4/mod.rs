@@ -23,6 +23,7 @@ mod boxes;
 mod carried;
 mod clock;
 pub mod demux;
+pub mod file;
 pub mod fragment;
 pub mod init;
 pub mod mux;
