@@ -126,6 +126,8 @@ pub enum Input<'a> {
 pub enum Refusal {
     /// No such stream appeared within `wait_ms`.
     NotFound,
+    /// The stream is there, and has nothing that the wished format carries.
+    NotCarried,
     /// Another publisher holds the name.
     NameInUse,
     /// A limit of the server is reached.

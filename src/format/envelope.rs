@@ -2,7 +2,8 @@
 //!
 //! RFC 9112 §7.1 (chunked transfer coding), RFC 6455 §5. An envelope is written with the packet, once for all viewers.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::websocket::{self, Opcode};
 
@@ -33,6 +34,19 @@ impl Envelope {
             }
             Envelope::WebSocket => websocket::frame_header(Opcode::Binary, payload_bytes, out),
         }
+    }
+
+    /// A packet in three parts: all headers, the shared `body`, all trailers. One allocation holds the first and the last.
+    pub fn enclose(self, front: &[u8], body: Bytes, back: &[u8]) -> SmallVec<[Bytes; 3]> {
+        let mut ends = BytesMut::with_capacity(front.len() + back.len() + ENVELOPE_BYTES_MAX);
+        self.open(front.len() + body.len() + back.len(), &mut ends);
+        ends.put_slice(front);
+        let before = ends.len();
+        ends.put_slice(back);
+        self.close(&mut ends);
+        let mut front = ends.freeze();
+        let back = front.split_off(before);
+        [front, body, back].into_iter().filter(|part| !part.is_empty()).collect()
     }
 
     /// What stands behind it.

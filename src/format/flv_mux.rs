@@ -276,19 +276,11 @@ impl FlvMuxer {
         bytes.freeze()
     }
 
-    /// Three parts: all headers, the shared payload, all trailers. One allocation holds the first and the last.
     fn enclose_tag(&self, tag: Tag) -> SmallVec<[Bytes; 3]> {
-        let tag_bytes = TAG_HEADER_BYTES + tag.len() + PREVIOUS_TAG_SIZE_BYTES;
-        let mut ends = BytesMut::with_capacity(tag_bytes - tag.body.len() + ENVELOPE_BYTES_MAX);
-        self.envelope.open(tag_bytes, &mut ends);
-        ends.put_slice(&tag_header(&tag));
-        ends.put_slice(&tag.head);
-        let before = ends.len();
-        ends.put_slice(&tag_trailer(&tag));
-        self.envelope.close(&mut ends);
-        let mut front = ends.freeze();
-        let back = front.split_off(before);
-        smallvec![front, tag.body, back]
+        let mut front: SmallVec<[u8; 32]> = SmallVec::from_slice(&tag_header(&tag));
+        front.extend_from_slice(&tag.head);
+        let back = tag_trailer(&tag);
+        self.envelope.enclose(&front, tag.body, &back)
     }
 }
 

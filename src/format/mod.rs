@@ -4,6 +4,7 @@
 
 pub mod amf0;
 mod amf3;
+pub mod audio_mux;
 pub mod envelope;
 pub mod flv;
 pub mod flv_mux;
@@ -18,6 +19,7 @@ pub mod websocket;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub use audio_mux::AudioForm;
 pub use envelope::Envelope;
 
 use crate::media::{MediaEvent, MediaTime, Stamp, Tracks};
@@ -98,6 +100,10 @@ pub enum Format {
     Rtp(rtp::RtpCarriage),
     /// RTP packets of one source with all of the stream in them.
     Single(rtp::RtpSource),
+    /// Packets of an MPEG-2 transport stream.
+    Ts { envelope: Envelope },
+    /// The sound alone, as it is or behind ADTS.
+    Audio { form: AudioForm, envelope: Envelope },
 }
 
 /// What a muxer needs to know of the world, which it cannot see.
@@ -115,6 +121,20 @@ impl Format {
         matches!(self, Format::Rtp(carriage) if carriage.is_made_up())
     }
 
+    /// What of a stream's sound and picture a viewer may get in this format. Without picture every packet is a place to begin; without both the
+    /// stream is not to be had so.
+    pub fn carried(self, tracks: &Tracks) -> Tracks {
+        match self {
+            Format::Flv { .. } | Format::Rtmp { .. } | Format::Rtp(_) | Format::Single(_) => tracks.clone(),
+            Format::Fmp4 { .. } => {
+                let writer = mp4::FragmentWriter::new(tracks);
+                tracks.only(|track| writer.as_ref().is_some_and(|writer| writer.carries(track.id)))
+            }
+            Format::Ts { .. } => tracks.only(ts::write::carries),
+            Format::Audio { form, .. } => tracks.only(|track| form.carries(track)),
+        }
+    }
+
     pub fn muxer(self, context: MuxerContext) -> Box<dyn Muxer> {
         match self {
             Format::Flv { hevc, envelope } => Box::new(flv_mux::FlvMuxer::new(hevc, envelope)),
@@ -122,6 +142,8 @@ impl Format {
             Format::Rtmp { hevc, message_stream } => Box::new(rtmp_chunk::RtmpMuxer::new(hevc, message_stream)),
             Format::Rtp(carriage) => Box::new(rtp::mux::RtpMuxer::new(carriage, context)),
             Format::Single(source) => Box::new(rtp::mux::SingleMuxer::new(source, context)),
+            Format::Ts { envelope } => Box::new(ts::mux::TsMuxer::new(envelope)),
+            Format::Audio { form, envelope } => Box::new(audio_mux::AudioMuxer::new(form, envelope)),
         }
     }
 
@@ -134,6 +156,7 @@ impl Format {
     ) -> Option<rtp::RtpStart> {
         match self {
             Format::Flv { .. } | Format::Fmp4 { .. } | Format::Rtmp { .. } | Format::Single(_) => None,
+            Format::Ts { .. } | Format::Audio { .. } => None,
             Format::Rtp(carriage) => Some(rtp::start::start_of(config, packets, carriage, rtp::start::clock_rates(tracks))),
         }
     }

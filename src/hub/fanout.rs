@@ -27,7 +27,7 @@ impl Fanout {
 
     pub fn push(&mut self, event: &MediaEvent) {
         if let MediaEvent::Tracks(tracks) = event {
-            self.ring.set_has_video(tracks.has(TrackKind::Video));
+            self.ring.set_has_video(self.format.carried(tracks).has(TrackKind::Video));
         }
         self.muxer.push(event, &mut self.scratch);
         for packet in self.scratch.drain(..) {

@@ -212,6 +212,13 @@ impl Stream {
         !format.is_made_up() || formats.any(|other| other == format) || made_up() < MADE_UP_FORMATS_MAX
     }
 
+    /// Whether it has anything for viewers of a format. `None`: it may get a track that is still on its way.
+    pub fn has_media_for(&self, format: Format, now: Stamp) -> Option<bool> {
+        let carried = format.carried(&self.tracks);
+        let has_any = carried.has(TrackKind::Video) || carried.has(TrackKind::Audio);
+        (has_any || self.is_complete(now)).then_some(has_any)
+    }
+
     /// The index of the fan-out for a format, made and filled if it is not there yet.
     pub fn fanout(&mut self, format: Format, protocol: &'static str, context: MuxerContext) -> usize {
         let found = self.fanouts.iter().position(|fanout| fanout.format == format && fanout.protocol == protocol);

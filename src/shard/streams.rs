@@ -340,9 +340,9 @@ impl<P: Ports> Core<P> {
             return self.answer(index, Answer::Refused(Refusal::ShuttingDown));
         }
         let key = request.key.clone();
-        let settled_here = self.by_key.get(&key).copied().filter(|at| self.streams[*at].stream.settled());
-        if let Some(at) = settled_here {
-            return self.attach(index, at, request);
+        let is_known = |stream: &Stream| stream.settled() && stream.has_media_for(request.format, now).is_some();
+        if let Some(at) = self.by_key.get(&key).copied().filter(|at| is_known(&self.streams[*at].stream)) {
+            return self.attach(index, at, now, request);
         }
         let until = now.after_millis(self.config.viewer.wait_ms);
         self.conns[index].playing = Playing::Waiting { request, until };
@@ -373,8 +373,13 @@ impl<P: Ports> Core<P> {
         self.watch_if_owned_elsewhere(now, &key);
     }
 
-    fn attach(&mut self, index: ConnIndex, at: StreamIndex, request: PlayRequest) {
+    fn attach(&mut self, index: ConnIndex, at: StreamIndex, now: Stamp, request: PlayRequest) {
         let stream = &self.streams[at].stream;
+        if stream.has_media_for(request.format, now) == Some(false) {
+            let (key, label) = (&stream.key, request.protocol);
+            log::info!("{key}: {label} to {} refused, {} has no place in it", self.conns[index].peer_text(), stream.describe());
+            return self.answer(index, Answer::Refused(Refusal::NotCarried));
+        }
         if !stream.has_room_for(request.format) {
             let (key, label) = (&stream.key, request.protocol);
             log::warn!("{key}: {label} to {} refused, too many channel numbers at once", self.conns[index].peer_text());
@@ -421,13 +426,15 @@ impl<P: Ports> Core<P> {
         for index in waiting {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             match std::mem::replace(&mut conn.playing, Playing::No) {
-                Playing::Waiting { request, .. } => self.attach(index, at, request),
+                Playing::Waiting { request, .. } if self.streams[at].stream.has_media_for(request.format, now).is_some() => {
+                    self.attach(index, at, now, request);
+                }
                 Playing::Describing { .. } if is_complete => {
                     let tracks = self.streams[at].stream.tracks().clone();
                     self.answer(index, Answer::Described(tracks));
                 }
                 other => {
-                    if matches!(other, Playing::Describing { .. }) {
+                    if !matches!(other, Playing::No | Playing::Viewing { .. }) {
                         left.push(index);
                     }
                     conn.playing = other;

@@ -9,7 +9,7 @@ use super::sim::{Peer, World};
 use crate::config::{Config, PublishConflict};
 use crate::format::flv::{Demuxed, FlvDemuxer, TagReader};
 use crate::format::rtp::{Channels, RtpCarriage};
-use crate::format::{Envelope, Format, HevcForm};
+use crate::format::{AudioForm, Envelope, Format, HevcForm};
 use crate::hub::stats::DropReason;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, Start, StreamKey};
@@ -156,9 +156,13 @@ pub(super) fn frame(world: &World, track: TrackId, ms: i64, is_key: bool) -> Fra
 
 /// [`tracks`] with sound.
 fn tracks_with_sound() -> Output {
+    tracks_with(Codec::G711A)
+}
+
+fn tracks_with(codec: Codec) -> Output {
     let Output::Media(MediaEvent::Tracks(tracks)) = tracks() else { unreachable!("tracks() makes tracks") };
     let shape = TrackShape::Audio { sample_rate: 8_000, channels: 1 };
-    let sound = Track { id: TrackId(1), codec: Codec::G711A, config: Bytes::new(), shape };
+    let sound = Track { id: TrackId(1), codec, config: Bytes::new(), shape };
     Output::Media(MediaEvent::Tracks(Tracks::new(tracks.iter().cloned().chain([sound]).collect(), Bytes::new())))
 }
 
@@ -252,6 +256,50 @@ fn a_viewer_of_an_absent_stream_waits_and_then_hears_that_it_is_not_there() {
     assert!(viewer.told().is_empty());
     world.pass(200);
     assert_eq!(viewer.told(), [format!("Refused({:?})", Refusal::NotFound)]);
+}
+
+#[test]
+fn a_viewer_of_what_a_stream_has_not_hears_so_when_it_can_be_told() {
+    let aac = |start| PlayRequest { format: Format::Audio { form: AudioForm::Adts, envelope: Envelope::None }, ..request(start) };
+    let mut world = World::new(2, Config::default());
+    let viewers = [0, 1].map(|shard| {
+        let viewer = Actor::new(&mut world, shard);
+        viewer.act(&mut world, [Output::Play(aac(Start::Gop))]);
+        viewer
+    });
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 400);
+    assert!(viewers.iter().all(|viewer| viewer.told().is_empty()), "sound may still come");
+    run(&mut world, &publisher, 400, 1_200);
+    let late = Actor::new(&mut world, 1);
+    late.act(&mut world, [Output::Play(aac(Start::Live))]);
+    world.pass(500);
+    for viewer in viewers.iter().chain([&late]) {
+        assert_eq!(viewer.told(), [format!("Refused({:?})", Refusal::NotCarried)]);
+    }
+}
+
+#[test]
+fn who_wants_the_sound_alone_gets_it_when_it_joins() {
+    let mut world = World::new(2, Config::default());
+    let viewers = [0, 1].map(|shard| {
+        let viewer = Actor::new(&mut world, shard);
+        let format = Format::Audio { form: AudioForm::Mp3, envelope: Envelope::None };
+        viewer.act(&mut world, [Output::Play(PlayRequest { format, ..request(Start::Gop) })]);
+        viewer
+    });
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    run(&mut world, &publisher, 0, 200);
+    publisher.act(&mut world, [tracks_with(Codec::Mp3)]);
+    let sound = Output::Media(MediaEvent::Frame(frame(&world, TrackId(1), 180, true)));
+    publisher.act(&mut world, [sound]);
+    run(&mut world, &publisher, 200, 400);
+    for viewer in &viewers {
+        assert_eq!(viewer.told(), ["Playing(None)"]);
+        assert_eq!(world.take(viewer.peer), [180; 1000], "no picture");
+    }
 }
 
 #[test]

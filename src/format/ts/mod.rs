@@ -1,9 +1,10 @@
-//! MPEG-2 transport streams: media events out ([`mod@write`]).
+//! MPEG-2 transport streams: media events out ([`mod@write`]), and as packets for viewers ([`mux`]).
 //!
 //! ISO/IEC 13818-1 §2.4; Opus as the draft ETSI TS "Opus in MPEG-TS" (v0.1.3) has it. Carried: H.264, H.265, AAC in ADTS, MP3, Opus, G.711 by
 //! the private stream types that surveillance uses.
 
 mod clock;
+pub mod mux;
 mod packet;
 pub mod write;
 

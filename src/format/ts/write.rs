@@ -1,6 +1,6 @@
 //! Media events → a transport stream of one program.
 //!
-//! ISO/IEC 13818-1 §2.4.4 (PAT, PMT), §2.4.3.6 (PES). The first track of each kind is taken, if its codec has a place: H.264, H.265; AAC behind
+//! ISO/IEC 13818-1 §2.4.4 (PAT, PMT), §2.4.3.6 (PES). The first track of each kind is taken that has a place: H.264, H.265; AAC behind
 //! ADTS, MP3, Opus of one or two channels, G.711 at 8 kHz. A frame is one PES packet. A picture begins with an access unit delimiter, and has
 //! its length where that fits into 16 bits, so that it is known to be whole when its last byte is there. The clock stands in the packets of
 //! the picture, or of the sound where there is none. Not here: how often tables are repeated, what stands around the bytes.
@@ -88,8 +88,8 @@ impl TsWriter {
     /// The table of the program gets another version if it changes.
     pub fn set_tracks(&mut self, tracks: &Tracks) {
         let (had_video, is_first) = (self.has_video(), self.video.is_none() && self.audio.is_none());
-        self.video = tracks.first(TrackKind::Video).and_then(sender);
-        self.audio = tracks.first(TrackKind::Audio).and_then(sender);
+        let first = |kind| tracks.iter().filter(|track| track.codec.kind() == kind).find_map(sender);
+        (self.video, self.audio) = (first(TrackKind::Video), first(TrackKind::Audio));
         if had_video != self.has_video() {
             self.clock.hand_over();
         }
@@ -103,6 +103,10 @@ impl TsWriter {
 
     pub fn has_video(&self) -> bool {
         self.video.is_some()
+    }
+
+    pub fn has_sound_only(&self) -> bool {
+        self.video.is_none() && self.audio.is_some()
     }
 
     /// The kind of a frame that [`TsWriter::frame`] writes.
@@ -158,7 +162,7 @@ impl TsWriter {
     }
 }
 
-/// Whether a track is carried, if it is the first of its kind.
+/// Whether a track has a place.
 pub fn carries(track: &Track) -> bool {
     sender(track).is_some()
 }

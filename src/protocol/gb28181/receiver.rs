@@ -478,7 +478,7 @@ impl Session for Receiver {
             Input::Refused(refusal) => {
                 let why = match refusal {
                     Refusal::NameInUse => "the name is in use",
-                    Refusal::NotFound | Refusal::LimitReached => "a limit of the server is reached",
+                    Refusal::NotFound | Refusal::NotCarried | Refusal::LimitReached => "a limit of the server is reached",
                     Refusal::ShuttingDown => "the server is shutting down",
                 };
                 self.refused(refusal, why, out);

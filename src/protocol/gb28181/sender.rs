@@ -209,6 +209,10 @@ impl Sender {
         match refusal {
             Refusal::NotFound if now < self.wait_until => out.push(Output::Describe(self.request.key.clone())),
             Refusal::NotFound => self.not_there(out),
+            Refusal::NotCarried => {
+                self.refusal = Some(refusal);
+                self.end("the stream has nothing that can be sent so", out);
+            }
             Refusal::NameInUse | Refusal::LimitReached => {
                 self.refusal = Some(refusal);
                 self.end("a limit of the server is reached", out);

@@ -309,6 +309,7 @@ impl HttpSession {
         }
         let (status, message) = match refusal {
             Refusal::NotFound => (Status::NotFound, "no such stream"),
+            Refusal::NotCarried => (Status::NotFound, "the stream has nothing that can be had in this form"),
             Refusal::LimitReached => (Status::ServiceUnavailable, "a limit of the server is reached"),
             Refusal::NameInUse => (Status::ServiceUnavailable, "the stream cannot be played now"),
             Refusal::ShuttingDown => (Status::ServiceUnavailable, "the server is shutting down"),

@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | `.flv` | FLV | `hevc=legacy` or `enhanced`: the form of H.265 |
 //! | `.mp4` | fragmented MP4, a fragment per frame | `frag=gop`: a fragment per GOP |
+//! | `.ts` | MPEG-TS | |
+//! | `.aac`, `.mp3` | the sound alone, if it is of that codec | |
 //!
-//! Other values count as absent. Not here: who may play, responses.
+//! Other values count as absent. A name may have dots: only the last extension counts, so `/live/a.ts.ts` is the stream
+//! `live/a.ts`. Not here: who may play, responses.
 
 use super::request::Request;
 use crate::config::Config;
 use crate::format::mp4::FragmentMode;
-use crate::format::{Envelope, Format, HevcForm};
+use crate::format::{AudioForm, Envelope, Format, HevcForm};
 use crate::protocol::common::url::percent_decode;
 use crate::session::StreamKey;
 
@@ -27,6 +30,9 @@ pub struct Container {
 pub const CONTAINERS: &[Container] = &[
     Container { suffix: ".flv", content_type: "video/x-flv", http_label: "http-flv", websocket_label: "ws-flv", format: flv },
     Container { suffix: ".mp4", content_type: "video/mp4", http_label: "http-fmp4", websocket_label: "ws-fmp4", format: fmp4 },
+    Container { suffix: ".ts", content_type: "video/mp2t", http_label: "http-ts", websocket_label: "ws-ts", format: ts },
+    Container { suffix: ".aac", content_type: "audio/aac", http_label: "http-aac", websocket_label: "ws-aac", format: aac },
+    Container { suffix: ".mp3", content_type: "audio/mpeg", http_label: "http-mp3", websocket_label: "ws-mp3", format: mp3 },
 ];
 
 fn flv(config: &Config, request: &Request, envelope: Envelope) -> Format {
@@ -44,6 +50,18 @@ fn fmp4(_: &Config, request: &Request, envelope: Envelope) -> Format {
         _ => FragmentMode::PerFrame,
     };
     Format::Fmp4 { fragments, envelope }
+}
+
+fn ts(_: &Config, _: &Request, envelope: Envelope) -> Format {
+    Format::Ts { envelope }
+}
+
+fn aac(_: &Config, _: &Request, envelope: Envelope) -> Format {
+    Format::Audio { form: AudioForm::Adts, envelope }
+}
+
+fn mp3(_: &Config, _: &Request, envelope: Envelope) -> Format {
+    Format::Audio { form: AudioForm::Mp3, envelope }
 }
 
 /// What a path names.

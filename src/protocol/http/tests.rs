@@ -101,6 +101,18 @@ fn cases() -> Vec<(&'static str, String, String)> {
             get("/live/a.flv?x&start=live"),
             "[play live/a Flv { hevc: Enhanced, envelope: HttpChunk } Live http-flv]".into(),
         ),
+        ("transport stream", get("/live/a.ts"), "[play live/a Ts { envelope: HttpChunk } Gop http-ts]".into()),
+        (
+            "a name with the same extension",
+            get("/live/a.ts.ts"),
+            "[play live/a.ts Ts { envelope: HttpChunk } Gop http-ts]".into(),
+        ),
+        ("AAC", get("/live/a.aac"), "[play live/a Audio { form: Adts, envelope: HttpChunk } Gop http-aac]".into()),
+        (
+            "MP3 for HTTP/1.0",
+            "GET /live/a.mp3?start=live HTTP/1.0\r\n\r\n".into(),
+            "[play live/a Audio { form: Mp3, envelope: None } Live http-mp3]".into(),
+        ),
         ("unknown values", get("/live/a.flv?start=7&hevc=x"), play("live/a")),
         ("MP4", get("/live/a.mp4"), "[play live/a Fmp4 { fragments: PerFrame, envelope: HttpChunk } Gop http-fmp4]".into()),
         (
@@ -114,6 +126,9 @@ fn cases() -> Vec<(&'static str, String, String)> {
         ("HTTP/1.0", "GET /live/a.flv HTTP/1.0\r\n\r\n".into(), PLAY.replace("HttpChunk", "None")),
         ("HEAD", request("HEAD /live/a.flv", ""), HEAD_ANSWER.into()),
         ("HEAD, then close", request("HEAD /live/a.flv", "Connection: close\r\n"), format!("{FLV_HEAD}[close]")),
+        ("HEAD of a transport stream", request("HEAD /live/a.ts", ""), HEAD_ANSWER.replace("x-flv", "mp2t")),
+        ("HEAD of AAC", request("HEAD /live/a.aac", ""), HEAD_ANSWER.replace("video/x-flv", "audio/aac")),
+        ("HEAD of MP3", request("HEAD /live/a.mp3", ""), HEAD_ANSWER.replace("video/x-flv", "audio/mpeg")),
         ("HEAD elsewhere", request("HEAD /x", ""), not_found(false).split_once('{').unwrap().0.to_owned()),
         ("OPTIONS", request("OPTIONS /live/a.flv", ""), format!("{OPTIONS_ANSWER}\n")),
         ("OPTIONS *", request("OPTIONS *", ""), format!("{OPTIONS_ANSWER}\n")),
@@ -123,7 +138,7 @@ fn cases() -> Vec<(&'static str, String, String)> {
             format!("{OPTIONS_ANSWER}Access-Control-Allow-Private-Network: true\n\n"),
         ),
         ("root", get("/"), not_found(false)),
-        ("other suffix", get("/live/a.ts"), not_found(false)),
+        ("other suffix", get("/live/a.txt"), not_found(false)),
         ("HTTP/1.0 ends after the answer", "GET / HTTP/1.0\r\n\r\n".into(), format!("{}[close]", not_found(true))),
         ("close is honoured", request("GET /", "Connection: close\r\n"), format!("{}[close]", not_found(true))),
         ("traversal", get("/live/../a.flv"), bad(segment)),
@@ -175,6 +190,16 @@ fn cases() -> Vec<(&'static str, String, String)> {
             "WebSocket",
             websocket("/live/a.flv?hevc=legacy", "13", ""),
             "[play live/a Flv { hevc: Legacy, envelope: WebSocket } Gop ws-flv]".into(),
+        ),
+        (
+            "WebSocket of a transport stream",
+            websocket("/live/a.ts", "13", ""),
+            "[play live/a Ts { envelope: WebSocket } Gop ws-ts]".into(),
+        ),
+        (
+            "WebSocket of AAC",
+            websocket("/live/a.aac", "13", ""),
+            "[play live/a Audio { form: Adts, envelope: WebSocket } Gop ws-aac]".into(),
         ),
         ("WebSocket elsewhere", websocket("/chat", "13", ""), not_found(false)),
         (
@@ -286,6 +311,7 @@ fn a_viewer_that_talks_too_much_is_closed() {
 fn refusals_are_answered_before_the_close() {
     let cases = [
         (Input::Refused(Refusal::NotFound), "404 Not Found", "no such stream", "[close]"),
+        (Input::Refused(Refusal::NotCarried), "404 Not Found", "the stream has nothing that can be had in this form", "[close]"),
         (Input::Refused(Refusal::LimitReached), "503 Service Unavailable", "a limit of the server is reached", "[close]"),
         (Input::Refused(Refusal::ShuttingDown), "503 Service Unavailable", "the server is shutting down", "[close]"),
         (Input::Ended, "404 Not Found", "no such stream", "[close]"),

@@ -202,6 +202,7 @@ impl RtmpSession {
         let (code, description) = match (refusal, kind) {
             (Refusal::NameInUse, _) => ("NetStream.Publish.BadName".to_owned(), "The name is in use by another publisher."),
             (Refusal::NotFound, _) => ("NetStream.Play.StreamNotFound".to_owned(), "There is no such stream."),
+            (Refusal::NotCarried, kind) => (format!("NetStream.{kind}.Failed"), "The stream has nothing that can be played so."),
             (Refusal::LimitReached, kind) => (format!("NetStream.{kind}.Failed"), "A limit of the server is reached."),
             (Refusal::ShuttingDown, kind) => (format!("NetStream.{kind}.Failed"), "The server is shutting down."),
         };

@@ -424,7 +424,7 @@ impl RtspSession {
 fn refused(refusal: Refusal, wait: &Wait) -> Response {
     let status = match (refusal, wait) {
         (Refusal::NameInUse, _) => Status::Forbidden,
-        (Refusal::NotFound, _) => Status::NotFound,
+        (Refusal::NotFound | Refusal::NotCarried, _) => Status::NotFound,
         (Refusal::LimitReached, Wait::Pair { .. } | Wait::Group { .. }) => Status::NotEnoughBandwidth,
         // Each is a line of the log, so a connection has one.
         (Refusal::LimitReached, Wait::Playing { .. }) => return Response::from(Status::ServiceUnavailable).last(),
