@@ -252,6 +252,7 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "gb28181_platform",
         "sip_message",
         "sip_transaction",
+        "mp4",
     ];
     for target in needed {
         assert!(root.join(format!("fuzz/fuzz_targets/{target}.rs")).exists(), "no fuzz target {target}");

@@ -51,7 +51,7 @@ impl TrackClock {
     pub fn place(&mut self, dts: MediaTime, data: &[u8]) -> Place {
         let stamp = ticks(dts.as_micros(), self.timescale);
         let tolerance = ticks(ROUNDING_MICROS_MAX, self.timescale);
-        let counted = self.next.filter(|next| (stamp - next).abs() <= tolerance);
+        let counted = self.next.filter(|next| stamp.abs_diff(*next) <= tolerance.unsigned_abs());
         let at = counted.unwrap_or(stamp).max(self.last.map_or(0, |last| last.saturating_add(1)));
         let length = self.length.ticks(data, self.timescale);
         self.last = Some(at);

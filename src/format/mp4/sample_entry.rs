@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::boxes::{Fields, Kind, children, put_box, put_full_box};
+use super::boxes::{Fields, Kind, child, descend, put_box, put_full_box};
 use crate::media::aac::AacConfig;
 use crate::media::h264::AvcConfig;
 use crate::media::h265::HevcConfig;
@@ -180,7 +180,7 @@ pub fn parse(id: TrackId, kind: &Kind, content: &[u8]) -> Option<Track> {
         }
         b"mp4a" | b".mp3" => mpeg_audio(kind, content)?,
         b"Opus" => {
-            let head = opus_head(children(content.get(AUDIO_BYTES..)?).find(|(kind, _)| kind == b"dOps")?.1)?;
+            let head = opus_head(audio_record(content, b"dOps")?)?;
             let shape = OpusHead::parse(&head)?.shape();
             (Codec::Opus, head, shape)
         }
@@ -192,7 +192,15 @@ pub fn parse(id: TrackId, kind: &Kind, content: &[u8]) -> Option<Track> {
 }
 
 fn visual_record<'a>(content: &'a [u8], kind: &Kind) -> Option<&'a [u8]> {
-    children(content.get(VISUAL_BYTES..)?).find(|(other, _)| other == kind).map(|(_, record)| record)
+    child(content.get(VISUAL_BYTES..)?, kind)
+}
+
+/// QuickTime's second version has more fields, and its boxes in a box `wave`.
+fn audio_record<'a>(content: &'a [u8], kind: &Kind) -> Option<&'a [u8]> {
+    const QUICKTIME_BYTES: usize = 16;
+    let is_quicktime = content.get(8..10)? == [0, 1];
+    let boxes = content.get(AUDIO_BYTES + if is_quicktime { QUICKTIME_BYTES } else { 0 }..)?;
+    child(boxes, kind).or_else(|| descend(boxes, &[b"wave", kind]))
 }
 
 fn size(content: &[u8]) -> Option<TrackShape> {
@@ -220,7 +228,7 @@ fn mpeg_audio(kind: &Kind, content: &[u8]) -> Option<(Codec, Bytes, TrackShape)>
     if kind == b".mp3" {
         return Some((Codec::Mp3, Bytes::new(), sound(content)?));
     }
-    let (_, esds) = children(content.get(AUDIO_BYTES..)?).find(|(kind, _)| kind == b"esds")?;
+    let esds = audio_record(content, b"esds")?;
     let (indication, specific) = decoder_config(esds.get(4..)?)?;
     match indication {
         OTI_MP3 | OTI_MP3_MPEG2 => Some((Codec::Mp3, Bytes::new(), sound(content)?)),
@@ -291,6 +299,7 @@ fn opus_head(dops: &[u8]) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::boxes::children;
     use super::super::testing::every_track;
     use super::*;
 

@@ -118,7 +118,7 @@ impl MovieTrack {
 
     fn span_micros(&self) -> Option<(i64, i64)> {
         let begin = self.samples.iter().map(|sample| sample.pts()).min()?;
-        let end = self.samples.iter().map(|sample| sample.pts() + i64::from(sample.duration)).max()?;
+        let end = self.samples.iter().map(|sample| sample.pts().saturating_add(sample.duration.into())).max()?;
         Some((self.micros(begin), self.micros(end)))
     }
 }

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::format::mp4::file::{Piece, plan};
 use crate::format::mp4::testing::{every_track, tracks};
 use crate::format::mp4::{Fragment, FragmentWriter, Sample, init_segment};
-use crate::media::{MediaTime, TrackId};
+use crate::media::nal::canonical_units;
+use crate::media::{Codec, MediaTime, TrackId};
 
 const VIDEO: TrackId = TrackId(0);
 const AUDIO: TrackId = TrackId(1);
@@ -85,16 +87,72 @@ fn a_file_that_ends_too_early_is_read_up_to_its_last_whole_fragment() {
     assert_eq!((movie.whole_bytes as usize, movie.is_truncated), (file.len(), true), "zeros behind the end");
 }
 
+/// Of ffmpeg, a second of five pictures with B-frames and sound each.
+const FOREIGN: [(&str, &[u8]); 4] = [
+    ("plain", include_bytes!("../../../../tests/corpus/mp4/plain")),
+    ("moov behind", include_bytes!("../../../../tests/corpus/mp4/moov_behind")),
+    ("fragments", include_bytes!("../../../../tests/corpus/mp4/fragments")),
+    ("fragments without tfdt and offsets", include_bytes!("../../../../tests/corpus/mp4/fragments_delayed")),
+];
+/// Sound in samples of one byte.
+const QUICKTIME: &[u8] = include_bytes!("../../../../tests/corpus/mp4/quicktime_alaw");
+
+#[test]
+fn files_of_others_are_read() {
+    for (name, file) in FOREIGN {
+        let movie = read(&mut &file[..]).unwrap();
+        assert!(!movie.is_truncated && movie.whole_bytes == file.len() as u64, "{name}");
+        let [video, audio] = &movie.tracks[..] else { panic!("{name}: {movie:?}") };
+        assert_eq!((video.track.codec, audio.track.codec), (Codec::H264, Codec::Aac), "{name}");
+        assert_eq!(video.samples.len(), 5, "{name}");
+        assert_eq!(video.samples.iter().filter(|sample| sample.key).count(), 1, "{name}");
+        // Each sample is what its track says: NAL units behind their lengths.
+        for sample in &video.samples {
+            let data = data(file, sample);
+            assert!(canonical_units(data).map(|unit| unit.len() + 4).sum::<usize>() == data.len(), "{name}");
+        }
+        let mut shown: Vec<i64> = video.samples.iter().map(|sample| video.micros(sample.pts())).collect();
+        shown.sort_unstable();
+        let steps: Vec<i64> = shown.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert_eq!(steps, [200_000; 4], "{name}");
+        assert!((8..=10).contains(&audio.samples.len()) && audio.samples.iter().all(|sample| sample.key), "{name}");
+    }
+    let sound = read(&mut &QUICKTIME[..]).unwrap().tracks.remove(0);
+    assert_eq!((sound.track.codec, sound.timescale), (Codec::G711A, 8_000));
+    assert_eq!(sound.samples.iter().map(|sample| sample.size).sum::<u32>(), 2_400);
+    assert_eq!(sound.samples.iter().map(|sample| sample.duration).sum::<u32>(), 2_400);
+    assert!(sound.samples.len() < 10, "in blocks");
+}
+
+/// What is read of it lies in the file, and what is planned of it is read again.
+fn check(file: &[u8]) {
+    let Ok(movie) = read(&mut &file[..]) else { return };
+    assert!(movie.tracks.iter().flat_map(|track| &track.samples).all(|sample| sample.end() <= file.len() as u64));
+    let Ok(plan) = plan(&[Piece::whole(&movie, 0)]) else { return };
+    let mut again = plan.head.to_vec();
+    for range in &plan.ranges {
+        again.extend_from_slice(&file[range.offset as usize..][..range.len as usize]);
+    }
+    assert!(!read(&mut &again[..]).unwrap().is_truncated);
+}
+
 #[test]
 fn no_broken_byte_is_fatal() {
-    let (file, _) = fragmented();
-    for at in 0..file.len() {
-        for value in [0, 1, 0x7F, 0xFF] {
-            let mut broken = file.clone();
-            broken[at] = value;
-            if let Ok(movie) = read(&mut &broken[..]) {
-                assert!(movie.tracks.iter().flat_map(|track| &track.samples).all(|sample| sample.end() <= file.len() as u64));
+    let (own, _) = fragmented();
+    for file in FOREIGN.into_iter().map(|(_, file)| file).chain([QUICKTIME, &own]) {
+        for at in 0..file.len() {
+            for value in [0, 0xFF] {
+                let mut broken = file.to_vec();
+                broken[at] = value;
+                check(&broken);
             }
         }
+    }
+}
+
+#[test]
+fn no_cut_is_fatal() {
+    for (_, file) in FOREIGN {
+        (0..file.len()).for_each(|cut| check(&file[..cut]));
     }
 }

@@ -1,14 +1,14 @@
 //! Plain files: the samples of one or more files as one MP4 with its tables in front ("faststart").
 //!
 //! ISO/IEC 14496-12 §8.6 and §8.7. The plan is `ftyp`, `moov` and the header of `mdat`, and the ranges of the sources to copy behind them.
-//! Tracks are interleaved in chunks of half a second. The presentation begins at zero: an edit list takes away what B-frames put in front of the
-//! first picture, and holds back the track that begins later, so that sound and picture stay together.
+//! Tracks are interleaved in chunks of half a second. The presentation begins at zero, with the first picture if there is one: an edit list takes
+//! away what B-frames put in front of it and what there is of sound before, and holds back sound that begins later, so that both stay together.
 //!
 //! A piece with a beginning starts at the key frame before it. Pieces that would overlap are moved apart. A track's samples have one sample
 //! entry: files whose tracks of a kind differ in codec or config cannot be joined ([`FileError::DifferentTracks`]), because players that
 //! change the decoder inside a plain file are rare.
 //!
-//! Limits: those of the files read. Not here: reading and copying.
+//! Carries the first track of each kind. Limits: those of the files read. Not here: reading and copying.
 
 mod tables;
 #[cfg(test)]
@@ -105,25 +105,54 @@ pub fn plan(pieces: &[Piece<'_>]) -> Result<Plan, FileError> {
         add_piece(piece, &mut tracks)?;
     }
     tracks.retain(|track| !track.samples.is_empty());
-    let begin_micros = tracks.iter().map(|track| micros(track.begin(), track.timescale)).min().ok_or(FileError::Empty)?;
+    let begin_micros = begin(&mut tracks).ok_or(FileError::Empty)?;
     let end_micros = tracks.iter().map(|track| micros(track.end(), track.timescale)).max().unwrap_or(begin_micros);
     let carried = number(&mut tracks);
+    if carried.is_empty() {
+        return Err(FileError::Empty);
+    }
     let (chunks, ranges) = interleave(&tracks);
     let media_bytes = ranges.iter().map(|range| range.len).sum::<u64>();
     let span = (begin_micros, end_micros);
     // The length of the head does not depend on what it says.
     let draft = head(&tracks, &carried, &chunks, span, (0, media_bytes))?;
     let head = head(&tracks, &carried, &chunks, span, (draft.len() as u64, media_bytes))?;
-    Ok(Plan { len: head.len() as u64 + media_bytes, head, ranges, duration_micros: end_micros - begin_micros, begin_micros })
+    Ok(Plan {
+        len: head.len() as u64 + media_bytes,
+        head,
+        ranges,
+        duration_micros: end_micros.saturating_sub(begin_micros),
+        begin_micros,
+    })
+}
+
+/// Where the presentation begins: with the picture. Frames of sound that are over by then are left out; an edit list takes away the rest, for
+/// which a picture that is held back is no substitute: programs that count frames by the length of the track would count one too many.
+fn begin(tracks: &mut Vec<OutTrack>) -> Option<i64> {
+    let micros_of = |track: &OutTrack| micros(track.begin(), track.timescale);
+    let videos = tracks.iter().filter(|track| track.track.codec.kind() == TrackKind::Video);
+    let Some(begin) = videos.map(micros_of).min() else { return tracks.iter().map(micros_of).min() };
+    for track in tracks.iter_mut() {
+        let is_over = |sample: &OutSample| {
+            let end = sample.info.pts().saturating_add(sample.info.duration.into());
+            micros(end, track.timescale) <= begin
+        };
+        let over = track.samples.iter().take_while(|sample| is_over(sample)).count();
+        track.samples.drain(..over);
+    }
+    tracks.retain(|track| !track.samples.is_empty());
+    Some(begin)
 }
 
 /// Numbers the tracks from 1.
-fn number(tracks: &mut [OutTrack]) -> Vec<Carried> {
+fn number(tracks: &mut Vec<OutTrack>) -> Vec<Carried> {
     for (id, out) in (0..).zip(tracks.iter_mut()) {
         out.track.id = TrackId(id);
     }
     let all = Tracks::new(tracks.iter().map(|out| out.track.clone()).collect(), Bytes::new());
-    carried(&all).into_iter().map(|(carried, _)| carried).collect()
+    let carried: Vec<Carried> = carried(&all).into_iter().map(|(carried, _)| carried).collect();
+    tracks.retain(|out| carried.iter().any(|carried| carried.id == out.track.id));
+    carried
 }
 
 fn add_piece(piece: &Piece<'_>, tracks: &mut Vec<OutTrack>) -> Result<(), FileError> {
@@ -131,7 +160,8 @@ fn add_piece(piece: &Piece<'_>, tracks: &mut Vec<OutTrack>) -> Result<(), FileEr
     // Sound begins with the picture.
     let from = video.and_then(|video| key_before(video, piece.from)).unwrap_or(piece.from);
     let mut moved = Vec::new();
-    for track in &piece.movie.tracks {
+    let audio = piece.movie.tracks.iter().find(|track| track.track.codec.kind() == TrackKind::Audio);
+    for track in video.into_iter().chain(audio) {
         let is_video = track.track.codec.kind() == TrackKind::Video;
         let at = match tracks.iter().position(|out| out.is_like(&track.track)) {
             Some(at) => at,
@@ -192,7 +222,7 @@ fn rescale(info: SampleInfo, from: u32, to: u32, shift: i64) -> SampleInfo {
     let dts = scale(info.dts);
     SampleInfo {
         dts: dts.saturating_add(shift),
-        cts: (scale(info.pts()) - dts).clamp(i32::MIN.into(), i32::MAX.into()) as i32,
+        cts: scale(info.pts()).saturating_sub(dts).clamp(i32::MIN.into(), i32::MAX.into()) as i32,
         duration: scale(info.duration.into()).clamp(0, u32::MAX.into()) as u32,
         ..info
     }
@@ -208,10 +238,11 @@ impl OutTrack {
         let Some(last) = self.samples.last() else { return 0 };
         let end = last.info.dts.saturating_add(i64::from(last.info.duration).max(1));
         // A frame's rounding is no overlap.
-        if next.dts > last.info.dts && end - next.dts <= i64::from(last.info.duration / 2) {
+        let overlap = end.saturating_sub(next.dts);
+        if next.dts > last.info.dts && overlap <= i64::from(last.info.duration / 2) {
             return 0;
         }
-        micros(end - next.dts, self.timescale)
+        micros(overlap, self.timescale)
     }
 
     /// When the first sample is presented, in ticks.
@@ -265,7 +296,7 @@ fn head(
     let mut fits = true;
     put_ftyp(&mut out, b"isom", &[b"isom", b"iso2", b"mp41"]);
     put_box(&mut out, b"moov", |out| {
-        put_mvhd(out, movie_ticks(end_micros - begin_micros), carried.len() as u32 + 1);
+        put_mvhd(out, movie_ticks(end_micros.saturating_sub(begin_micros)), carried.len() as u32 + 1);
         for ((track, carried), chunks) in tracks.iter().zip(carried).zip(chunks) {
             let carried = Carried { timescale: track.timescale, ..carried.clone() };
             let times = track.times(begin_micros);
@@ -294,10 +325,14 @@ impl OutTrack {
     /// What the presentation lacks in front of the track's first sample, and where in the track's own time it then begins.
     fn times(&self, begin_micros: i64) -> TrackTimes {
         let (Some(first), Some(last)) = (self.samples.first(), self.samples.last()) else { return TrackTimes::default() };
-        let media = last.info.dts.saturating_add(last.info.duration.into()) - first.info.dts;
-        let delay = movie_ticks(micros(self.begin(), self.timescale) - begin_micros);
-        let begin = self.begin() - first.info.dts + self.offset_shift();
-        let presented = delay + movie_ticks(micros(self.end() - self.begin(), self.timescale));
+        let media = last.info.dts.saturating_add(last.info.duration.into()).saturating_sub(first.info.dts);
+        let lead = micros(self.begin(), self.timescale).saturating_sub(begin_micros);
+        let delay = movie_ticks(lead.max(0));
+        // Less than a frame of sound, which began before the picture.
+        let skipped = ticks(lead.min(0).saturating_neg(), self.timescale);
+        let skipped_to = self.begin().saturating_add(skipped);
+        let begin = skipped_to.saturating_sub(first.info.dts).saturating_add(self.offset_shift());
+        let presented = delay.saturating_add(movie_ticks(micros(self.end().saturating_sub(skipped_to), self.timescale)));
         let begin = begin.max(0) as u64;
         TrackTimes { media: media.max(0) as u64, presented, edit: (delay > 0 || begin > 0).then_some((delay, begin)) }
     }

@@ -12,7 +12,7 @@ use crate::media::TrackKind;
 pub fn put_tables(out: &mut BytesMut, track: &OutTrack, chunks: &[Chunk], media_at: u64, wide: bool) -> bool {
     let samples = || track.samples.iter().map(|sample| sample.info);
     let last = samples().next_back().map_or(0, |last| i64::from(last.duration));
-    let steps = samples().zip(samples().skip(1)).map(|(sample, next)| next.dts - sample.dts).chain([last]);
+    let steps = samples().zip(samples().skip(1)).map(|(sample, next)| next.dts.saturating_sub(sample.dts)).chain([last]);
     let mut fits = true;
     put_runs(
         out,

@@ -93,7 +93,8 @@ fn a_range_begins_at_the_key_before_it() {
     let plan = plan(&[piece]).unwrap();
     let read = demux::read(&mut &carry_out(&plan, &[&bytes])[..]).unwrap();
     assert_eq!((read.tracks[0].samples.len(), read.tracks[1].samples.len()), (50, 101));
-    assert!(read.tracks[0].samples[0].key && plan.begin_micros == 2 * SECOND - 10_000);
+    assert!(read.tracks[0].samples[0].key && plan.begin_micros == 2 * SECOND);
+    assert_eq!(read.tracks[1].samples[0].dts, -480, "the sound goes on in the middle of a frame");
     assert_eq!(super::plan(&[Piece { from: 9 * SECOND, to: 9 * SECOND, ..piece }]).err(), None, "the last key is before it");
     assert_eq!(super::plan(&[Piece { from: i64::MIN, to: -SECOND, ..piece }]), Err(FileError::Empty));
 }
