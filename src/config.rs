@@ -41,6 +41,7 @@ pub struct Config {
     pub server: Server,
     pub rtmp: Rtmp,
     pub http: Http,
+    pub hls: Hls,
     pub rtsp: Rtsp,
     pub rtp: Rtp,
     pub gb28181: Gb28181,
@@ -145,7 +146,7 @@ pub struct Rtmp {
     pub hevc: HevcForm,
 }
 
-/// HTTP-FLV and WebSocket-FLV.
+/// What players fetch over HTTP and WebSocket.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
@@ -153,6 +154,25 @@ pub struct Http {
     pub hevc: HevcForm,
     /// `Access-Control-Allow-Origin`; empty: no CORS headers.
     pub allow_origin: String,
+}
+
+/// Streams in segments, for players that fetch them over HTTP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hls {
+    pub enabled: bool,
+    /// Cut every stream from its beginning on, not only those that somebody asks for.
+    pub always: bool,
+    /// How long a segment should be at least; it ends at a keyframe.
+    pub segment_ms: u64,
+    /// How long a part of a segment should be, for players with low latency; 0: no parts.
+    pub part_ms: u64,
+    /// Segments in a playlist; more where they are short.
+    pub segments: usize,
+    /// A stream is cut no longer when nobody has asked for anything of it for this time.
+    pub idle_ms: u64,
+    /// What the segments of one stream may hold; over it the oldest go early.
+    pub bytes_max: usize,
 }
 
 /// RTSP in and out.
@@ -612,6 +632,20 @@ impl Default for Rtmp {
 impl Default for Http {
     fn default() -> Self {
         Http { listen: vec![SocketAddr::from(([0, 0, 0, 0], 8080))], hevc: HevcForm::Enhanced, allow_origin: "*".to_owned() }
+    }
+}
+
+impl Default for Hls {
+    fn default() -> Self {
+        Hls {
+            enabled: true,
+            always: false,
+            segment_ms: 2_000,
+            part_ms: 200,
+            segments: 7,
+            idle_ms: 30_000,
+            bytes_max: 64 * 1024 * 1024,
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! appended to `out`, in order. The shard carries the outputs out and answers those that ask something (`Publish`, `Play`) with a
 //! later input. A session may be moved to another shard between two inputs, hence `Send`.
 
+pub mod fetch;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use crate::format::Format;
 use crate::format::rtp::RtpStart;
 use crate::format::rtp::demux::Received;
 use crate::media::{Discard, MediaEvent, Stamp, Tracks};
+
+pub use fetch::{FetchRequest, Fetched};
 
 /// The longest stream name that is accepted, in bytes.
 pub const STREAM_KEY_BYTES_MAX: usize = 256;
@@ -113,6 +117,10 @@ pub enum Input<'a> {
     Unwatched,
     /// Whose packets are to be taken has become known, or is another from now on.
     Expect(ExpectedSource),
+    /// Answers [`Output::Fetch`].
+    Fetched(Fetched),
+    /// After [`Output::Body`]: everything that was to be sent has gone.
+    Sent,
     /// Answers [`Output::Publish`], [`Output::Play`], [`Output::Describe`], [`Output::JoinGroup`] or one of the outputs of a tunnel.
     Refused(Refusal),
     /// The stream that was played has ended; everything of it that will be sent has been sent.
@@ -205,6 +213,11 @@ pub struct PlayRequest {
 pub enum Output {
     /// Bytes for the peer. They overtake media that was not yet sent, but never cut into a packet.
     Send(Bytes),
+    /// As [`Output::Send`], for memory that the stream shares with others: it does not count as held by this connection. Answered by
+    /// [`Input::Sent`]; until then the session sends nothing more.
+    Body(Arc<[Bytes]>),
+    /// Asks for a piece of a stream that is cut into segments, waiting for it as a viewer does. One at a time.
+    Fetch(Box<FetchRequest>),
     /// Asks to publish. At most one publication per session at a time.
     Publish(StreamKey),
     /// The next event of the stream that this session publishes; ignored unless the shard has answered `Publishing`.

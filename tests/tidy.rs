@@ -90,7 +90,7 @@ fn imports_go_one_way() {
 
 #[test]
 fn protocols_do_not_know_each_other() {
-    let protocols = ["rtmp", "http", "rtsp", "gb28181", "clip"];
+    let protocols = ["rtmp", "http", "hls", "rtsp", "gb28181", "clip"];
     for protocol in protocols {
         let others: Vec<String> =
             protocols.iter().filter(|other| **other != protocol).map(|other| format!("protocol::{other}")).collect();
@@ -99,7 +99,7 @@ fn protocols_do_not_know_each_other() {
     }
     forbid(
         &["src/protocol/common/"],
-        &["protocol::rtmp", "protocol::http", "protocol::rtsp", "protocol::gb28181", "super::super::rtmp"],
+        &["protocol::rtmp", "protocol::http", "protocol::hls", "protocol::rtsp", "protocol::gb28181", "super::super::rtmp"],
         "common knows no protocol",
     );
 }

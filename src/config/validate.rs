@@ -65,6 +65,8 @@ pub enum Problem {
     SharedPort(u16),
     #[error("must be outside rtsp.udp_ports ({0}), up to two ports for each shard")]
     SharedPortTaken(PortRange),
+    #[error("must be 0, or 50 to half of hls.segment_ms ({0})")]
+    PartLength(u64),
     #[error("{0:?} is no id of a device")]
     NoDeviceId(String),
     #[error("{0:?} must be 8 to 20 digits")]
@@ -101,7 +103,7 @@ impl Config {
     }
 
     fn check_ranges(&self) -> Result<(), Invalid> {
-        let Config { server, rtsp, rtp, auth, stream, viewer, limits, control, metrics, .. } = self;
+        let Config { server, hls, rtsp, rtp, auth, stream, viewer, limits, control, metrics, .. } = self;
         let shards = match server.shards {
             Shards::Auto => 1,
             Shards::Fixed(count) => u64::from(count),
@@ -109,6 +111,11 @@ impl Config {
         let ranges = [
             ("server.shards", shards, 1, u64::from(SHARDS_MAX)),
             ("server.drain_ms", server.drain_ms, 0, 600_000),
+            ("hls.segment_ms", hls.segment_ms, 500, 20_000),
+            ("hls.part_ms", hls.part_ms, 0, 2_000),
+            ("hls.segments", hls.segments as u64, 3, 100),
+            ("hls.idle_ms", hls.idle_ms, 1_000, DAY_MS),
+            ("hls.bytes_max", hls.bytes_max as u64, MIB, 4 * GIB),
             ("rtsp.receive_buffer_bytes", u64::from(rtsp.receive_buffer_bytes), 64 * KIB, 64 * MIB),
             ("rtsp.reorder_ms", rtsp.reorder_ms, 0, 1_000),
             ("rtp.reorder_ms", rtp.reorder_ms, 0, 1_000),
@@ -146,6 +153,10 @@ impl Config {
     }
 
     fn check_relations(&self) -> Result<(), Invalid> {
+        let half = self.hls.segment_ms / 2;
+        if self.hls.part_ms != 0 && !(50..=half).contains(&self.hls.part_ms) {
+            return Err(Invalid { key: "hls.part_ms", problem: Problem::PartLength(half) });
+        }
         let Config { stream, viewer, limits, .. } = self;
         let at_least = [
             ("viewer.stall_ms_max", viewer.stall_ms_max, "viewer.lag_ms_max", viewer.lag_ms_max),

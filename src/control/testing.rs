@@ -173,6 +173,7 @@ pub fn watched(key: &str, shard: ShardId, viewers: u64) -> StreamSnapshot {
         counters: StreamCounters::default(),
         viewers: vec![("rtmp", viewers)],
         latency: Vec::new(),
+        segments: None,
     }
 }
 

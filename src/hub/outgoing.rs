@@ -110,6 +110,9 @@ pub struct Outgoing {
     /// The connection's own bytes.
     queue: VecDeque<Bytes>,
     queue_bytes: usize,
+    /// How many at the end of `queue` are the memory of others, and their bytes.
+    shared: usize,
+    shared_bytes: usize,
     /// A packet of which the kernel took a part, front part advanced.
     partial: SmallVec<[Bytes; 3]>,
     /// When that packet's frame arrived, if its latency counts.
@@ -128,13 +131,26 @@ impl Outgoing {
     pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.queue_bytes += bytes.len();
+            // What waits in front of it counts as its own from now on.
+            (self.shared, self.shared_bytes) = (0, 0);
             self.queue.push_back(bytes);
+        }
+    }
+
+    /// As [`Outgoing::push`], for bytes that others hold as well.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        let len = bytes.len();
+        if len > 0 {
+            self.queue_bytes += len;
+            self.queue.push_back(bytes);
+            self.shared += 1;
+            self.shared_bytes += len;
         }
     }
 
     /// Own bytes that wait.
     pub fn queued_bytes(&self) -> usize {
-        self.queue_bytes
+        self.queue_bytes - self.shared_bytes
     }
 
     /// Nothing but the ring is left.
@@ -145,6 +161,7 @@ impl Outgoing {
     /// Everything that waits outside the ring, taken out: for a connection that moves to another shard.
     pub fn take_unsent(&mut self) -> Vec<Bytes> {
         self.queue_bytes = 0;
+        (self.shared, self.shared_bytes) = (0, 0);
         self.partial.drain(..).chain(self.queue.drain(..)).collect()
     }
 
@@ -361,7 +378,12 @@ impl Outgoing {
             front.advance(step);
             self.queue_bytes -= step;
             left -= step;
-            if front.is_empty() {
+            let is_gone = front.is_empty();
+            if self.shared == self.queue.len() {
+                self.shared_bytes -= step;
+                self.shared -= usize::from(is_gone);
+            }
+            if is_gone {
                 self.queue.pop_front();
             }
         }

@@ -3,6 +3,7 @@
 pub mod clip;
 pub mod common;
 pub mod gb28181;
+pub mod hls;
 pub mod http;
 pub mod rtmp;
 pub mod rtsp;

@@ -10,7 +10,7 @@ use super::message::{SessionRole, ShardId};
 use crate::hub::Outgoing;
 use crate::hub::directory::Tunnel;
 use crate::media::{Stamp, TrackKind};
-use crate::session::{Output, PairId, PairTarget, PlayRequest, Session, StreamKey};
+use crate::session::{FetchRequest, Output, PairId, PairTarget, PlayRequest, Session, StreamKey};
 
 /// A socket's number, as the operating system (or a simulation) names it.
 pub type Socket = i32;
@@ -41,6 +41,14 @@ pub enum Playing {
     Describing {
         key: StreamKey,
         until: Stamp,
+    },
+    /// Wants a piece of a stream that is cut into segments; given up at the stamp.
+    Fetching {
+        id: u64,
+        request: Box<FetchRequest>,
+        until: Stamp,
+        /// When it was last sent to the shard that has the stream; `None`: to none.
+        sent: Option<Stamp>,
     },
     /// Subscribed to the fan-out of this format and label.
     Viewing {
@@ -114,6 +122,8 @@ pub struct Conn {
     pub tunnel: Option<Tunnel>,
     /// Of a viewer that gets datagrams.
     pub datagrams: Option<Datagrams>,
+    /// The session is to be told when everything has been sent.
+    pub sent_due: bool,
     pub dirty: bool,
     pub moving: Option<Moving>,
     pub moves: u8,
@@ -147,6 +157,7 @@ impl Conn {
             group: None,
             tunnel: None,
             datagrams: None,
+            sent_due: false,
             dirty: false,
             moving: None,
             moves: 0,
@@ -178,7 +189,7 @@ impl Conn {
             State::Gone => None,
         };
         let waiting = match &self.playing {
-            Playing::Waiting { until, .. } | Playing::Describing { until, .. } => Some(*until),
+            Playing::Waiting { until, .. } | Playing::Describing { until, .. } | Playing::Fetching { until, .. } => Some(*until),
             _ => None,
         };
         [state, waiting].into_iter().flatten().min()
@@ -188,7 +199,7 @@ impl Conn {
         match (&self.publishing, &self.playing) {
             (Some(_), _) => SessionRole::Publisher,
             (None, Playing::Viewing { .. }) => SessionRole::Viewer,
-            (None, Playing::Waiting { .. } | Playing::Describing { .. }) => SessionRole::Waiting,
+            (None, Playing::Waiting { .. } | Playing::Describing { .. } | Playing::Fetching { .. }) => SessionRole::Waiting,
             (None, Playing::No) => SessionRole::Idle,
         }
     }
@@ -198,6 +209,7 @@ impl Conn {
         match &self.playing {
             Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => Some(&request.key),
             Playing::Describing { key, .. } => Some(key),
+            Playing::Fetching { request, .. } => Some(&request.key),
             Playing::No => None,
         }
     }
@@ -206,7 +218,7 @@ impl Conn {
     pub fn label(&self) -> &'static str {
         match &self.playing {
             Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => request.protocol,
-            Playing::No | Playing::Describing { .. } => self.protocol,
+            Playing::No | Playing::Describing { .. } | Playing::Fetching { .. } => self.protocol,
         }
     }
 

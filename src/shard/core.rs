@@ -6,7 +6,7 @@
 //! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
 //! `receptions.rs` what the operator has started and its TCP ports, `shared.rs` the port that many receive on, `sendings.rs` those that send,
 //! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
-//! `flush.rs` sends · `snapshot.rs` reports.
+//! `segments.rs` answers those who fetch · `flush.rs` sends · `snapshot.rs` reports.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
 use super::message::{Batch, Command, Message, Report, SessionId, ShardId, ShardSnapshot, Traveller};
+use super::segments::Segments;
 use super::shared::Shared;
 use super::streams::Slot;
 use crate::config::Config;
@@ -31,7 +32,9 @@ use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
-use crate::session::{CloseReason, Group, Input, Output, PairId, Reception, Refusal, Sending, Session, SessionError, StreamKey};
+use crate::session::{
+    CloseReason, Fetched, Group, Input, Output, PairId, Reception, Refusal, Sending, Session, SessionError, StreamKey,
+};
 
 /// How long a connection that is closed may take to get its last bytes out.
 const CLOSING_MS: u64 = 5_000;
@@ -131,6 +134,8 @@ pub enum Answer {
     PortOpened(Option<u16>),
     GroupJoined(Group),
     Unwatched,
+    Fetched(Fetched),
+    Sent,
     /// Bytes that came through the other half of its tunnel, or before it became what it is.
     Bytes(Bytes),
     Refused(Refusal),
@@ -174,6 +179,7 @@ pub struct Core<P: Ports> {
     pub(super) tunnels: HashMap<Arc<str>, ConnIndex>,
     pub(super) counters: Counters,
     pub(super) shared: Shared,
+    pub(super) segments: Segments,
     pub(super) next_watch: u64,
     /// What all connections hold of what their peers sent, and the most that they may.
     pub(super) held_bytes: usize,
@@ -210,6 +216,7 @@ impl<P: Ports> Core<P> {
             tunnels: HashMap::new(),
             counters: Counters::default(),
             shared: Shared::default(),
+            segments: Segments::default(),
             next_watch: 0,
             held_bytes: 0,
             held_bytes_max,
@@ -439,6 +446,9 @@ impl<P: Ports> Core<P> {
             Message::Watch { key, watch, from } => self.watch_asked(&key, watch, from),
             Message::Unwatch { key, watch, from } => self.unwatch_asked(&key, watch, from),
             Message::Gone { key, watch } => self.watch_refused(now, &key, watch),
+            Message::Fetch { ticket, request } => self.serve_fetch(ticket, request, now),
+            Message::Fetched { ticket, fetched } => self.fetched(ticket, fetched),
+            Message::Kept { key, from, ms } => self.kept_elsewhere(now, key, from, ms),
             Message::Adopt(_) => unreachable!("the driver takes connections over"),
         }
         self.settle_answers(now);
@@ -530,6 +540,8 @@ impl<P: Ports> Core<P> {
                 Answer::PortOpened(port) => (Input::PortOpened(port), false),
                 Answer::GroupJoined(group) => (Input::GroupJoined(group), false),
                 Answer::Unwatched => (Input::Unwatched, false),
+                Answer::Fetched(fetched) => (Input::Fetched(fetched), false),
+                Answer::Sent => (Input::Sent, false),
                 Answer::Bytes(ref bytes) => (Input::Bytes(bytes), false),
                 Answer::Refused(refusal) => (Input::Refused(refusal), false),
                 Answer::Ended => (Input::Ended, false),
@@ -597,6 +609,8 @@ impl<P: Ports> Core<P> {
     fn apply(&mut self, index: ConnIndex, now: Stamp, output: Output) {
         match output {
             Output::Send(bytes) => self.send_own(index, now, bytes),
+            Output::Body(pieces) => self.send_body(index, &pieces),
+            Output::Fetch(request) => self.fetch(index, now, request),
             Output::Media(event) => self.publish_event(index, now, event),
             Output::Publish(key) => self.publish(index, now, key),
             Output::Unpublish => self.unpublish(index, now),
@@ -640,6 +654,14 @@ impl<P: Ports> Core<P> {
             self.drop_conn(now, index);
             return;
         }
+        self.mark_conn(index);
+    }
+
+    /// What others share: it does not count as held by the connection, whose session sends nothing more before it is gone.
+    fn send_body(&mut self, index: ConnIndex, pieces: &[Bytes]) {
+        let conn = &mut self.conns[index];
+        pieces.iter().for_each(|piece| conn.out.push_shared(piece.clone()));
+        conn.sent_due = true;
         self.mark_conn(index);
     }
 
@@ -735,6 +757,7 @@ impl<P: Ports> Core<P> {
         if now.millis_since(self.swept) >= SWEEP_MS {
             self.swept = now;
             self.sweep_streams(now);
+            self.sweep_segments(now);
             self.sweep_blocked(now);
             self.tell_strays(now);
         }
@@ -748,6 +771,9 @@ impl<P: Ports> Core<P> {
             State::Open => {
                 if matches!(&conn.playing, Playing::Waiting { until, .. } | Playing::Describing { until, .. } if *until <= now) {
                     self.give_up_waiting(index);
+                }
+                if matches!(&self.conns[index].playing, Playing::Fetching { until, .. } if *until <= now) {
+                    self.give_up_fetching(index);
                 }
                 let session = self.conns.get(index).and_then(|conn| conn.session.as_ref());
                 if session.and_then(|session| session.next_timeout()).is_some_and(|at| at <= now) {

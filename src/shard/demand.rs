@@ -73,7 +73,9 @@ impl<P: Ports> Core<P> {
     }
 }
 
-/// Whether it has viewers, here or on a shard that watches.
+/// Whether it has viewers, here or on a shard that watches, or such as fetch its segments.
 fn is_watched(slot: &Slot) -> bool {
-    slot.idle_since.is_none() || matches!(&slot.source, Source::Owner { watchers, .. } if !watchers.is_empty())
+    slot.idle_since.is_none()
+        || slot.taps.has_viewers()
+        || matches!(&slot.source, Source::Owner { watchers, .. } if !watchers.is_empty())
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use super::conn::{Datagrams, Pair, Playing, State, StreamIndex};
-use super::core::{Core, Ports};
+use super::core::{Answer, Core, Ports};
 use crate::format::Packet;
 use crate::format::rtp::Flow;
 use crate::hub::fanout::{ConnIndex, SentLog};
@@ -147,6 +147,9 @@ impl<P: Ports> Core<P> {
 
     fn sent_all(&mut self, index: ConnIndex, now: Stamp) {
         let conn = &mut self.conns[index];
+        if std::mem::take(&mut conn.sent_due) && conn.state == State::Open {
+            return self.answer(index, Answer::Sent);
+        }
         if let (State::Closing(_), Some(socket)) = (conn.state, conn.socket) {
             // Closing at once would destroy what the peer has not read yet, if it still sends.
             self.ports.finish(socket);

@@ -8,9 +8,12 @@ use bytes::Bytes;
 
 use super::core::Answer;
 use crate::hub::directory::Tunnel;
+use crate::hub::fanout::ConnIndex;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
-use crate::session::{CloseReason, ExpectedSource, Output, Reception, Refusal, Sending, Session, StreamKey};
+use crate::session::{
+    CloseReason, ExpectedSource, FetchRequest, Fetched, Output, Reception, Refusal, Sending, Session, StreamKey,
+};
 
 pub type ShardId = u16;
 
@@ -124,8 +127,31 @@ pub enum Message {
         key: StreamKey,
         watch: u64,
     },
+    /// Asks for a piece of a stream that the receiver owns, or has owned.
+    Fetch {
+        ticket: Ticket,
+        request: Box<FetchRequest>,
+    },
+    Fetched {
+        ticket: Ticket,
+        fetched: Fetched,
+    },
+    /// A stream has ended, and its segments can be fetched for so many milliseconds.
+    Kept {
+        key: StreamKey,
+        from: ShardId,
+        ms: u64,
+    },
     /// A connection moves to the shard that has what it wants: the stream that it publishes, its group, the other half of its tunnel.
     Adopt(Box<Handoff>),
+}
+
+/// Names a request for segments: whose it is, and which of that connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub shard: ShardId,
+    pub index: ConnIndex,
+    pub id: u64,
 }
 
 /// A connection on its way to another shard.
@@ -177,6 +203,24 @@ pub struct StreamSnapshot {
     pub viewers: Vec<(&'static str, u64)>,
     /// Latency per protocol label.
     pub latency: Vec<(&'static str, Latency)>,
+    /// Of an owner, while the stream is cut into segments.
+    pub segments: Option<SegmentsSnapshot>,
+}
+
+/// What is held of a stream in segments, and what has become of requests since it has been cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SegmentsSnapshot {
+    pub segments: u64,
+    pub parts: u64,
+    pub bytes: u64,
+    /// Segments that went before their time, for want of memory.
+    pub dropped: u64,
+    /// Requests that wait.
+    pub waiting: u64,
+    pub requests: u64,
+    pub timed_out: u64,
+    /// Requests that found too many waiting.
+    pub refused: u64,
 }
 
 #[derive(Clone, Debug)]

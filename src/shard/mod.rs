@@ -24,6 +24,7 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+mod segments;
 #[cfg(test)]
 mod sending_tests;
 mod sendings;

@@ -33,14 +33,21 @@ impl<P: Ports> Core<P> {
                 age_ms: now.millis_since(slot.began),
             },
         };
+        let segmented = &slot.taps.segmented;
         StreamSnapshot {
             key: slot.stream.key.clone(),
             shard: self.id,
             role,
             tracks: slot.stream.tracks().clone(),
             counters: slot.stream.counters.clone(),
-            viewers: slot.stream.viewers(),
+            viewers: slot
+                .stream
+                .viewers()
+                .into_iter()
+                .chain(segmented.iter().flat_map(|segmented| segmented.viewers()))
+                .collect(),
             latency: slot.stream.latency(),
+            segments: segmented.as_ref().map(|segmented| segmented.snapshot()),
         }
     }
 

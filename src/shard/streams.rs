@@ -114,6 +114,10 @@ impl<P: Ports> Core<P> {
         }
         let source = Source::Owner { publisher: None, gone_since: now, watchers: Vec::new() };
         let at = self.insert_stream(now, key.clone(), source);
+        if self.config.hls.always {
+            self.begin_segments(at, now);
+        }
+        self.dispatch_waiting(now, &self.streams[at].stream.key.clone());
         self.begin_publishing(index, now, at);
         for shard in (0..self.shards).filter(|shard| *shard != self.id) {
             self.ports.post(shard, Message::Published(key.clone()));
@@ -311,11 +315,35 @@ impl<P: Ports> Core<P> {
     /// Keeps this shard within its part of `limits.media_bytes_max`: the largest stream gives up what it keeps.
     fn bound_media(&mut self) {
         let part = self.config.limits.media_bytes_max / usize::from(self.shards);
-        let mut kept: usize = self.streams.iter().map(|(_, slot)| slot.stream.media_bytes()).sum();
+        let media_bytes = |slot: &Slot| slot.stream.media_bytes() + slot.segment_bytes();
+        let mut kept: usize = self.streams.iter().map(|(_, slot)| media_bytes(slot)).sum::<usize>() + self.segments.bytes();
+        if kept > part {
+            kept -= self.segments.bytes();
+            self.segments.give_up_kept();
+        }
         while kept > part {
-            let sized = self.streams.iter().map(|(at, slot)| (slot.stream.media_bytes(), at));
+            let sized = self.streams.iter().map(|(at, slot)| (media_bytes(slot), at));
             let Some((bytes, at)) = sized.max() else { return };
-            let stream = &mut self.streams[at].stream;
+            let slot = &mut self.streams[at];
+            if let Some(segmented) = &mut slot.taps.segmented {
+                let before = segmented.bytes();
+                segmented.shed();
+                let shed = before - segmented.bytes();
+                if shed > 0 {
+                    log::warn!(
+                        "{}: gives up {} KiB of segments, limits.media_bytes_max is reached",
+                        slot.stream.key,
+                        shed / 1024
+                    );
+                    kept -= shed;
+                    continue;
+                }
+            }
+            let bytes = bytes - slot.segment_bytes();
+            if bytes == 0 {
+                return;
+            }
+            let stream = &mut slot.stream;
             log::warn!("{}: gives up {} KiB of kept media, limits.media_bytes_max is reached", stream.key, bytes / 1024);
             stream.forget_media();
             self.mark_stream(at);
@@ -455,10 +483,11 @@ impl<P: Ports> Core<P> {
         self.answer(index, Answer::Refused(Refusal::NotFound));
     }
 
-    fn leave_waiting(&mut self, index: ConnIndex) {
+    pub(super) fn leave_waiting(&mut self, index: ConnIndex) {
         let key = match std::mem::replace(&mut self.conns[index].playing, Playing::No) {
             Playing::Waiting { request, .. } => request.key,
             Playing::Describing { key, .. } => key,
+            Playing::Fetching { request, .. } => request.key,
             Playing::No | Playing::Viewing { .. } => return,
         };
         if let Some(list) = self.waiting.get_mut(&key) {
@@ -472,7 +501,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn stop_playing(&mut self, index: ConnIndex, now: Stamp) {
         match &self.conns[index].playing {
             Playing::No => {}
-            Playing::Waiting { .. } | Playing::Describing { .. } => self.leave_waiting(index),
+            Playing::Waiting { .. } | Playing::Describing { .. } | Playing::Fetching { .. } => self.leave_waiting(index),
             Playing::Viewing { .. } => self.detach(index, now),
         }
     }
@@ -551,6 +580,7 @@ impl<P: Ports> Core<P> {
     }
 
     pub(super) fn published(&mut self, now: Stamp, key: &StreamKey) {
+        self.dispatch_waiting(now, key);
         if self.waiting.contains_key(key) {
             self.watch_if_owned_elsewhere(now, key);
         }
@@ -560,6 +590,10 @@ impl<P: Ports> Core<P> {
     fn look_up_waiting(&mut self, now: Stamp) {
         let keys: Vec<StreamKey> = self.waiting.keys().cloned().collect();
         for key in keys {
+            self.dispatch_waiting(now, &key);
+            if !self.waiting.contains_key(&key) {
+                continue;
+            }
             match self.by_key.get(&key).copied() {
                 Some(at) if self.streams[at].stream.settled() => self.serve_waiting(at, now),
                 Some(_) => {}

@@ -5,15 +5,24 @@
 
 use super::conn::StreamIndex;
 use super::core::{Core, Ports};
+use super::segments::Segmented;
 use crate::media::MediaEvent;
 
 /// The taps of one stream.
 #[derive(Default)]
-pub struct Taps {}
+pub struct Taps {
+    /// Cuts it into segments.
+    pub segmented: Option<Box<Segmented>>,
+}
 
 impl Taps {
     pub fn is_empty(&self) -> bool {
-        true
+        self.segmented.is_none()
+    }
+
+    /// Whether somebody watches through them.
+    pub fn has_viewers(&self) -> bool {
+        self.segmented.as_ref().is_some_and(|segmented| segmented.has_viewers())
     }
 }
 
@@ -25,5 +34,7 @@ impl<P: Ports> Core<P> {
     }
 
     /// Gives what has happened in this turn to the taps.
-    pub(super) fn tap(&mut self, _at: StreamIndex, _events: &[MediaEvent]) {}
+    pub(super) fn tap(&mut self, at: StreamIndex, events: &[MediaEvent]) {
+        self.cut(at, events);
+    }
 }

@@ -34,8 +34,12 @@ use self::guard::Guard;
 use self::nonce::Nonces;
 use crate::config::{Auth, DigestAlgorithms};
 use crate::media::Stamp;
+use crate::protocol::common::hex;
 use crate::protocol::common::url::{Query, percent_decode, split_query};
 use crate::session::{Output, StreamKey};
+
+/// What of a hash stands in a token.
+const MARK_BYTES: usize = 16;
 
 /// What somebody wants to do with a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +251,34 @@ impl Authority {
     /// The challenge for passwords in clear; `None`: they are not taken.
     pub fn basic_challenge(&self) -> Option<String> {
         self.config.basic.then(|| format!("Basic realm=\"{}\"", self.config.realm))
+    }
+
+    /// Whether everybody has that right, without a name.
+    pub fn is_open(&self, right: Right, key: &StreamKey) -> bool {
+        self.check_anonymous(right, key) == Verdict::Granted
+    }
+
+    /// Names a viewer who may play a stream: valid instead of credentials as long as the process lives.
+    pub fn session_token(&self, key: &StreamKey, viewer: u64) -> String {
+        let viewer = viewer.to_be_bytes();
+        hex::lower(&viewer) + &self.mark("hls session", &[&viewer, key.as_str().as_bytes()])
+    }
+
+    pub fn is_session_token(&self, key: &StreamKey, viewer: u64, token: &str) -> bool {
+        self.session_token(key, viewer).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Opens the segments of a stream to whoever has been given its playlist, as long as the process lives.
+    pub fn segment_token(&self, key: &StreamKey) -> String {
+        self.mark("hls segments", &[key.as_str().as_bytes()])
+    }
+
+    pub fn is_segment_token(&self, key: &StreamKey, token: &str) -> bool {
+        self.segment_token(key).as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    fn mark(&self, purpose: &str, parts: &[&[u8]]) -> String {
+        hex::lower(&self.keyed.hash(purpose, parts)[..MARK_BYTES])
     }
 
     /// What can be said without looking at the credentials.

@@ -489,6 +489,8 @@ impl Session for Receiver {
             | Input::Bytes(_)
             | Input::Disconnected
             | Input::Unwatched
+            | Input::Fetched(_)
+            | Input::Sent
             | Input::Playing(_)
             | Input::Described(_)
             | Input::GroupJoined(_)

@@ -303,6 +303,8 @@ impl Session for Sender {
             | Input::Connected(_)
             | Input::Playing(_)
             | Input::Unwatched
+            | Input::Fetched(_)
+            | Input::Sent
             | Input::Expect(_)
             | Input::GroupJoined(_) => {}
         }

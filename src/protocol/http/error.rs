@@ -29,6 +29,8 @@ pub enum HttpError {
     ExcessBytes,
     #[error("WebSocket frames came before the handshake was answered")]
     EarlyFrames,
+    #[error("a response was not taken in time")]
+    ResponseTimeout,
     #[error(transparent)]
     WebSocket(#[from] WebSocketError),
 }
@@ -47,6 +49,7 @@ impl HttpError {
             HttpError::RequestTimeout => "request_timeout",
             HttpError::ExcessBytes => "excess_bytes",
             HttpError::EarlyFrames => "ws_early_frames",
+            HttpError::ResponseTimeout => "response_timeout",
             HttpError::WebSocket(error) => error.label(),
         }
     }
@@ -61,13 +64,13 @@ impl HttpError {
             HttpError::BodyTooLarge => Some(Status::ContentTooLarge),
             HttpError::TransferEncoding => Some(Status::NotImplemented),
             HttpError::RequestTimeout => Some(Status::RequestTimeout),
-            HttpError::ExcessBytes | HttpError::EarlyFrames | HttpError::WebSocket(_) => None,
+            HttpError::ExcessBytes | HttpError::EarlyFrames | HttpError::ResponseTimeout | HttpError::WebSocket(_) => None,
         }
     }
 
     pub const fn fault(self) -> Fault {
         match self {
-            HttpError::RequestTimeout => Fault::TimedOut,
+            HttpError::RequestTimeout | HttpError::ResponseTimeout => Fault::TimedOut,
             HttpError::TransferEncoding | HttpError::BodyTooLarge | HttpError::HeadTooLarge => Fault::Unsupported,
             _ => Fault::Misbehaved,
         }

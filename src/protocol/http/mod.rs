@@ -19,6 +19,7 @@
 //! Not here: the media behind the head (each viewer is a cursor into the shared packets), TLS, HLS, files, the REST API.
 
 mod error;
+mod fetch;
 mod request;
 mod response;
 mod target;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::error::HttpError;
+use self::fetch::Pending;
 use self::request::{Method, Request, Upgrade};
 use self::response::{Responder, Status};
 use self::target::{Container, Target};
@@ -39,6 +41,7 @@ use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
 use crate::media::Stamp;
 use crate::protocol::common::auth::{Authority, Right, Verdict, is_basic};
+use crate::protocol::common::random::SplitMix64;
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, StreamKey};
 
 pub const PROTOCOL: Protocol = Protocol {
@@ -69,6 +72,9 @@ pub struct HttpSession {
     answered: bool,
     agent_told: bool,
     refusal_told: bool,
+    /// Who fetches on this connection and gives no session, and numbers for those who begin one.
+    viewer: u64,
+    viewers: SplitMix64,
 }
 
 enum State {
@@ -84,6 +90,10 @@ enum State {
     Playing { chunked: bool, ignored_bytes: usize },
     /// Plays in WebSocket messages.
     WebSocket { frames: FrameReader, ping_at: Stamp },
+    /// Has asked for a piece of a stream; requests that come meanwhile wait in `head`.
+    Fetching(Box<Pending>),
+    /// Sends it, until the stamp at the most.
+    Sending(Box<Pending>, Stamp),
     /// The last word is said.
     Closed,
 }
@@ -91,6 +101,7 @@ enum State {
 impl HttpSession {
     pub fn new(context: &SessionContext, now: Stamp) -> Self {
         let deadline = now.after_millis(context.config.limits.handshake_ms_max);
+        let mut viewers = SplitMix64::new(context.seed);
         HttpSession {
             config: Arc::clone(&context.config),
             authority: Arc::clone(&context.authority),
@@ -100,6 +111,8 @@ impl HttpSession {
             answered: false,
             agent_told: false,
             refusal_told: false,
+            viewer: viewers.next(),
+            viewers,
         }
     }
 
@@ -117,6 +130,7 @@ impl HttpSession {
                     *ignored_bytes = ignored_bytes.saturating_add(bytes.len());
                     return if *ignored_bytes > IGNORED_BYTES_MAX { Err(HttpError::ExcessBytes) } else { Ok(()) };
                 }
+                State::Fetching(_) | State::Sending(..) => return self.hold(bytes),
                 State::WebSocket { frames, .. } => match frames.read(&mut bytes)? {
                     Some(ClientFrame::Ping(payload)) => out.push(Output::Send(control_frame(Opcode::Pong, &payload))),
                     Some(ClientFrame::Close(code)) => {
@@ -172,12 +186,21 @@ impl HttpSession {
         }
     }
 
+    /// What the path of a request names.
+    fn target(&self, request: &Request) -> Target {
+        match fetch::target(&request.path).filter(|_| self.config.hls.enabled) {
+            Some(Ok((key, resource))) => Target::Fetch(key, resource),
+            Some(Err(why)) => Target::BadName(why),
+            None => Target::of(&request.path),
+        }
+    }
+
     fn answer(&mut self, now: Stamp, request: &Request, out: &mut Vec<Output>) {
         if let Some(agent) = request.agent.as_ref().filter(|_| !self.agent_told) {
             self.agent_told = true;
             out.push(Output::Agent(agent.clone()));
         }
-        match (request.method, Target::of(&request.path)) {
+        match (request.method, self.target(request)) {
             (Method::Other, _) => self.refuse(now, request, Status::MethodNotAllowed, "this method is not served", out),
             (Method::Options, _) => {
                 let response = self.responder(request).options(request.private_network);
@@ -185,6 +208,7 @@ impl HttpSession {
             }
             (_, Target::Unknown) => self.refuse(now, request, Status::NotFound, "nothing is here", out),
             (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
+            (_, Target::Fetch(key, resource)) => self.fetch(now, request, key, resource, out),
             (_, Target::Stream(_, key)) if !self.may_play(now, request, &key, out) => {}
             (Method::Head, Target::Stream(container, _)) => {
                 let response = self.responder(request).stream(container.content_type, request.http_1_1);
@@ -331,7 +355,7 @@ impl HttpSession {
                 out.push(Output::Send(close_frame(Some(close_code::NORMAL))));
                 self.close(out);
             }
-            State::Request { .. } | State::Closed => {}
+            State::Request { .. } | State::Fetching(_) | State::Sending(..) | State::Closed => {}
         }
     }
 
@@ -344,11 +368,11 @@ impl HttpSession {
             CloseReason::TakenOver => (close_code::GOING_AWAY, "the stream has a new publisher"),
         };
         match self.state {
-            State::Waiting { .. } => {
+            State::Waiting { .. } | State::Fetching(_) => {
                 out.push(Output::Send(self.last_responder().error(Status::ServiceUnavailable, message)));
             }
             State::WebSocket { .. } => out.push(Output::Send(close_frame(Some(code)))),
-            State::Request { .. } | State::Playing { .. } | State::Closed => {}
+            State::Request { .. } | State::Playing { .. } | State::Sending(..) | State::Closed => {}
         }
         self.state = State::Closed;
     }
@@ -361,6 +385,7 @@ impl HttpSession {
                 }
                 self.close(out);
             }
+            State::Sending(_, deadline) if now >= *deadline => return Err(HttpError::ResponseTimeout),
             State::WebSocket { ping_at, .. } if now >= *ping_at => {
                 *ping_at = now.after_millis(PING_MS);
                 out.push(Output::Send(control_frame(Opcode::Ping, &[])));
@@ -397,6 +422,8 @@ impl Session for HttpSession {
             // It has opened no port.
             Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => Ok(()),
             Input::Timeout => self.timeout(now, out),
+            Input::Fetched(fetched) => self.fetched(now, fetched, out),
+            Input::Sent => self.sent(now, out),
             Input::Playing(_) => {
                 self.playing(now, out);
                 Ok(())
@@ -426,8 +453,9 @@ impl Session for HttpSession {
         match &self.state {
             State::Request { deadline, .. } => Some(*deadline),
             State::WebSocket { ping_at, .. } => Some(*ping_at),
+            State::Sending(_, deadline) => Some(*deadline),
             // The shard limits waiting (`viewer.wait_ms`) and stalls (`viewer.stall_ms_max`).
-            State::Waiting { .. } | State::Playing { .. } | State::Closed => None,
+            State::Waiting { .. } | State::Playing { .. } | State::Fetching(_) | State::Closed => None,
         }
     }
 

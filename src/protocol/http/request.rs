@@ -65,6 +65,12 @@ pub struct Request {
     /// As sent, if it is text.
     pub authorization: Option<String>,
     pub upgrade: Option<Upgrade>,
+    /// Whether the answer may come compressed.
+    pub gzip: bool,
+    /// As sent, if they are text.
+    pub if_none_match: Option<String>,
+    pub range: Option<String>,
+    pub if_range: Option<String>,
     /// `Access-Control-Request-Private-Network: true`.
     pub private_network: bool,
     /// One half of a tunnel for another protocol; nothing else of the request has been looked at.
@@ -114,8 +120,12 @@ impl Request {
             keep_alive: http_1_1 && !headers.has_token("connection", "close") && !body_in_doubt,
             body_bytes,
             agent: headers.all("user-agent").next().and_then(agent),
-            authorization: headers.all("authorization").next().and_then(|value| String::from_utf8(value.to_vec()).ok()),
+            authorization: headers.text("authorization"),
             upgrade: if http_1_1 && method == Method::Get { upgrade(&headers, body_bytes) } else { None },
+            gzip: headers.items("accept-encoding").any(takes_gzip),
+            if_none_match: headers.text("if-none-match"),
+            range: headers.text("range"),
+            if_range: headers.text("if-range"),
             private_network: headers.has_token("access-control-request-private-network", "true"),
             tunnel: false,
         })
@@ -132,6 +142,10 @@ impl Request {
             agent: None,
             authorization: None,
             upgrade: None,
+            gzip: false,
+            if_none_match: None,
+            range: None,
+            if_range: None,
             private_network: false,
             tunnel: true,
         }
@@ -152,6 +166,11 @@ impl<'a> Headers<'a> {
             .flat_map(|value| value.split(|byte| *byte == b','))
             .map(|item| item.trim_ascii())
             .filter(|item| !item.is_empty())
+    }
+
+    /// The first value of a header, if it is text.
+    fn text(&self, name: &'static str) -> Option<String> {
+        self.all(name).next().and_then(|value| String::from_utf8(value.to_vec()).ok())
     }
 
     fn has_token(&self, name: &'static str, token: &str) -> bool {
@@ -208,6 +227,17 @@ fn agent(value: &[u8]) -> Option<String> {
         text.push(c);
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// Whether an item of `Accept-Encoding` is gzip, and not with a weight of zero (RFC 9110 §12.5.3).
+fn takes_gzip(item: &[u8]) -> bool {
+    let mut parts = item.split(|byte| *byte == b';').map(|part| part.trim_ascii());
+    let is_gzip = parts.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"gzip"));
+    let is_refused = |weight: &[u8]| {
+        let digits = weight.strip_prefix(b"q=").or(weight.strip_prefix(b"Q="));
+        digits.is_some_and(|digits| digits.iter().all(|digit| matches!(digit, b'0' | b'.')))
+    };
+    is_gzip && !parts.any(is_refused)
 }
 
 /// RFC 6455 §4.2.1.

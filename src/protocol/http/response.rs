@@ -12,12 +12,15 @@ pub enum Status {
     SwitchingProtocols,
     Ok,
     NoContent,
+    PartialContent,
+    NotModified,
     BadRequest,
     Unauthorized,
     Forbidden,
     NotFound,
     MethodNotAllowed,
     RequestTimeout,
+    RangeNotSatisfiable,
     ContentTooLarge,
     UpgradeRequired,
     TooManyRequests,
@@ -32,6 +35,9 @@ impl Status {
             Status::SwitchingProtocols => "101 Switching Protocols",
             Status::Ok => "200 OK",
             Status::NoContent => "204 No Content",
+            Status::PartialContent => "206 Partial Content",
+            Status::NotModified => "304 Not Modified",
+            Status::RangeNotSatisfiable => "416 Range Not Satisfiable",
             Status::BadRequest => "400 Bad Request",
             Status::Unauthorized => "401 Unauthorized",
             Status::Forbidden => "403 Forbidden",
@@ -50,6 +56,9 @@ impl Status {
 
 /// The methods that the server serves.
 const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// Headers of responses that pages of other sites may read.
+const EXPOSED: &str = "Content-Length, Content-Range, ETag";
 
 /// How long a browser may remember a preflight's answer.
 const PREFLIGHT_SECONDS: &str = "86400";
@@ -98,6 +107,15 @@ impl Responder<'_> {
             }
         }
         head.end("")
+    }
+
+    /// A head without a body, or one whose body follows.
+    pub fn with_fields(self, status: Status, fields: &[(&str, String)]) -> Bytes {
+        let mut head = self.start(status);
+        if !self.allow_origin.is_empty() {
+            head = head.field("Access-Control-Expose-Headers", EXPOSED);
+        }
+        fields.iter().fold(head, |head, (name, value)| head.field(name, value)).end("")
     }
 
     /// A refusal in JSON. `message` has nothing that JSON would escape.

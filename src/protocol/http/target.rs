@@ -16,6 +16,7 @@ use crate::format::mp4::FragmentMode;
 use crate::format::{AudioForm, Envelope, Format, HevcForm};
 use crate::protocol::common::url::percent_decode;
 use crate::session::StreamKey;
+use crate::session::fetch::Resource;
 
 /// One way of serving a stream.
 pub struct Container {
@@ -67,6 +68,8 @@ fn mp3(_: &Config, _: &Request, envelope: Envelope) -> Format {
 /// What a path names.
 pub enum Target {
     Stream(&'static Container, StreamKey),
+    /// A piece of a stream that is cut into segments.
+    Fetch(StreamKey, Resource),
     /// Ends like a stream, but no stream can have that name.
     BadName(String),
     Unknown,

@@ -101,6 +101,8 @@ impl RtmpSession {
             Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => {}
             // It has opened no port.
             Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => {}
+            // It fetches nothing.
+            Input::Fetched(_) | Input::Sent => {}
             Input::Timeout => return self.timeout(now),
             Input::Publishing => self.publishing(out),
             Input::Playing(_) => self.playing(),

@@ -173,6 +173,8 @@ impl RtspSession {
             Input::Closing(_) => self.closing(out),
             // It opens no port and has a connection.
             Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => {}
+            // It fetches nothing.
+            Input::Fetched(_) | Input::Sent => {}
             Input::Publishing
             | Input::GroupJoined(_)
             | Input::Playing(_)

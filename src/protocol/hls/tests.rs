@@ -1,0 +1,1 @@
+//! What a packager promises, over streams of many kinds.

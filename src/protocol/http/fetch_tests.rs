@@ -1,0 +1,1 @@
+//! What players ask of HLS over HTTP, and what they are answered.
