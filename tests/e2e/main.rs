@@ -28,6 +28,7 @@ mod gb28181_sipp;
 mod gb28181_state;
 mod gb28181_talk;
 mod http;
+mod http_mp4;
 mod idle;
 mod life;
 mod limits;
