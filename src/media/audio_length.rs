@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn lengths() {
         let high_efficiency: &[u8] = &[0x2B, 0x92, 0x08, 0x00];
-        let cases: [(&str, Codec, &[u8], u32, &[u8], u32, Option<u32>); 8] = [
+        type Case<'a> = (&'a str, Codec, &'a [u8], u32, &'a [u8], u32, Option<u32>);
+        let cases: [Case<'_>; 8] = [
             ("AAC", Codec::Aac, &[0x12, 0x10], 44_100, &[1], 44_100, Some(1_024)),
             ("AAC with SBR at the output's rate", Codec::Aac, high_efficiency, 44_100, &[1], 44_100, Some(2_048)),
             ("AAC without a config", Codec::Aac, &[], 44_100, &[1], 44_100, None),

@@ -70,7 +70,8 @@ mod tests {
     fn records() {
         let given = [2, 31, 0xA2, 9, 16, 9, 0, 0];
         let boxed = [&[1, 0, 0, 0][..], &given].concat();
-        let cases: [(&str, &[u8], (u32, u32), [u8; 8]); 6] = [
+        type Case<'a> = (&'a str, &'a [u8], (u32, u32), [u8; 8]);
+        let cases: [Case<'_>; 6] = [
             ("given", &given, (1, 1), given),
             ("with the box's version and flags", &boxed, (1, 1), given),
             ("without a level", &[0, 0, 0x82, 2, 2, 2, 0, 0], (1280, 720), [0, 31, 0x82, 2, 2, 2, 0, 0]),

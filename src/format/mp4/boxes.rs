@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn headers() {
         let large = [&b"\0\0\0\x01mdat"[..], &0x1_0000_0000u64.to_be_bytes()].concat();
-        let cases: [(&str, &[u8], Option<(u64, Option<u64>)>); 6] = [
+        type Case<'a> = (&'a str, &'a [u8], Option<(u64, Option<u64>)>);
+        let cases: [Case<'_>; 6] = [
             ("plain", b"\0\0\0\x10mdat", Some((8, Some(16)))),
             ("to the end", b"\0\0\0\0mdat", Some((8, None))),
             ("large", &large, Some((16, Some(0x1_0000_0000)))),

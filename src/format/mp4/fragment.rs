@@ -199,8 +199,10 @@ mod tests {
         Sample { data: Bytes::from_static(data), dts: MediaTime::from_millis(millis), duration, cts, key: millis % 1000 == 0 }
     }
 
-    /// Of each run: track, begin, and per sample where it lies in the whole, its duration and its composition offset.
-    fn runs(parts: &FragmentParts) -> Vec<(u32, u64, Vec<(usize, u32, i32)>)> {
+    /// Track, begin, and per sample where it lies in the whole, its duration and its composition offset.
+    type ReadRun = (u32, u64, Vec<(usize, u32, i32)>);
+
+    fn runs(parts: &FragmentParts) -> Vec<ReadRun> {
         let moof = child(&parts.head, b"moof").unwrap();
         let trafs = children(moof).filter(|(kind, _)| kind == b"traf").map(|(_, traf)| traf);
         let read = |traf: &[u8]| {

@@ -6,8 +6,6 @@ use crate::media::h264::AvcConfig;
 use crate::media::opus::OpusHead;
 use crate::media::{Codec, Track, TrackId, TrackShape, Tracks};
 
-pub const VIDEO: TrackId = TrackId(0);
-
 /// An SPS of 320×240 and its PPS.
 pub const SPS: &[u8] = &[0x67, 0x42, 0xC0, 0x0D, 0xDA, 0x05, 0x07, 0xC4];
 pub const PPS: &[u8] = &[0x68, 0xCE, 0x3C, 0x80];

@@ -102,7 +102,7 @@ impl<'a> Sizes<'a> {
             Sizes::Equal { bytes, .. } => Some(*bytes),
             Sizes::Table { table, bits: 4, .. } => {
                 let pair = *table.get(index as usize / 2)?;
-                Some(u32::from(if index % 2 == 0 { pair >> 4 } else { pair & 0xF }))
+                Some(u32::from(if index.is_multiple_of(2) { pair >> 4 } else { pair & 0xF }))
             }
             Sizes::Table { table, bits, .. } => {
                 let bytes = bits / 8;
