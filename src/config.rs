@@ -7,6 +7,7 @@
 mod budget;
 mod gb28181;
 mod load;
+mod record;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use budget::Budget;
 pub use load::{ConfigError, Override, load, parse};
+pub use record::{Record, RecordFormat, RecordRule, WhenFull};
 pub use validate::Invalid;
 
 use crate::format::HevcForm;
@@ -49,6 +51,7 @@ pub struct Config {
     pub tls: Tls,
     pub stream: Stream,
     pub viewer: Viewer,
+    pub record: Record,
     pub limits: Limits,
     pub control: Control,
     pub metrics: Metrics,

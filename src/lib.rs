@@ -13,6 +13,8 @@ pub mod hub;
 
 pub mod io;
 
+pub mod disk;
+
 pub mod shard;
 
 pub mod config;

@@ -58,8 +58,15 @@ fn serve(args: &Args, demo: bool) -> Result<ExitCode, Box<dyn Error>> {
     let (notices, noticed) = flume::unbounded();
     let draining = notices.clone();
     let on_drain = move || drop(draining.send(Notice::Draining));
-    let (commands, reports) = (cluster.commands(), cluster.reports());
-    control.serve(config.clone(), commands, reports, cluster.heartbeats(), cluster.certificates(), on_drain)?;
+    let disk = cluster.disk();
+    let links = control::Links {
+        commands: cluster.commands(),
+        reports: cluster.reports(),
+        heartbeats: cluster.heartbeats(),
+        certificates: cluster.certificates(),
+        disk: disk.clone(),
+    };
+    control.serve(config.clone(), links, on_drain)?;
     if demo {
         cluster.publish_demo(cli::demo_key());
     }
@@ -68,7 +75,13 @@ fn serve(args: &Args, demo: bool) -> Result<ExitCode, Box<dyn Error>> {
         cli::print_demo_urls(&listening);
     }
     std::thread::Builder::new().name("join".to_owned()).spawn(move || notices.send(Notice::Ended(cluster.join())))?;
-    Ok(wait(&noticed, Duration::from_millis(config.server.drain_ms)))
+    let drain = Duration::from_millis(config.server.drain_ms);
+    let code = wait(&noticed, drain);
+    if !disk.wait(drain.max(DRAIN_SLACK)) {
+        log::warn!("the disk did not take all within the drain time: the next start finishes what was being recorded");
+    }
+    log::info!("ended");
+    Ok(code)
 }
 
 /// Until a signal and the end of all shards, or of the drain time.
@@ -89,6 +102,5 @@ fn wait(noticed: &flume::Receiver<Notice>, drain: Duration) -> ExitCode {
         log::error!("a shard has died");
         return ExitCode::FAILURE;
     }
-    log::info!("ended");
     ExitCode::SUCCESS
 }

@@ -292,7 +292,7 @@ mod tests {
             (
                 "an unknown section",
                 "viewers:\n  lag_ms_max: 5\n",
-                "c.yaml:1:1: viewers: unknown key, expected one of `server`, `rtmp`, `http`, `hls`, `rtsp`, `rtp`, `gb28181`, `auth`, `tls`, `stream`, `viewer`, `limits`, `control`, `metrics`",
+                "c.yaml:1:1: viewers: unknown key, expected one of `server`, `rtmp`, `http`, `hls`, `rtsp`, `rtp`, `gb28181`, `auth`, `tls`, `stream`, `viewer`, `record`, `limits`, `control`, `metrics`",
             ),
             (
                 "an unknown key",

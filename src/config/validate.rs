@@ -77,6 +77,16 @@ pub enum Problem {
     UpstreamRange(String),
     #[error("{0:?} has no password")]
     NoDevicePassword(String),
+    #[error("{0:?} must be letters, digits, `-`, `_`, `.` and placeholders, not empty and not beginning with a dot")]
+    RecordPath(String),
+    #[error("{0:?} may have {{app}}, {{name}}, {{date}}, {{time}}, {{year}} and {{month}} in braces, nothing else")]
+    RecordPlaceholder(String),
+    #[error("must have {0}, so that the files of a stream differ")]
+    RecordNoTime(&'static str),
+    #[error("give a folder")]
+    NoFolder,
+    #[error("a rule must have a pattern of streams")]
+    NoPattern,
 }
 
 impl Config {
@@ -89,6 +99,7 @@ impl Config {
         self.check_multicast()?;
         self.check_auth()?;
         self.check_gb28181()?;
+        self.check_record()?;
         if !self.rtsp.tls_listen.is_empty() {
             let files = [("tls.certificate", &self.tls.certificate), ("tls.private_key", &self.tls.private_key)];
             if let Some((key, _)) = files.into_iter().find(|(_, file)| file.as_os_str().is_empty()) {
@@ -144,7 +155,7 @@ impl Config {
             ("control.body_bytes_max", control.body_bytes_max as u64, 0, 16 * MIB),
             ("metrics.max_streams", metrics.max_streams as u64, 0, 100_000),
         ];
-        for (key, value, min, max) in ranges.into_iter().chain(self.gb28181.ranges()) {
+        for (key, value, min, max) in ranges.into_iter().chain(self.gb28181.ranges()).chain(self.record.ranges()) {
             if !(min..=max).contains(&value) {
                 return Err(Invalid { key, problem: Problem::OutOfRange { min, max } });
             }

@@ -13,7 +13,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{delete, get};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,11 +25,13 @@ use super::load::{Loads, ShardView};
 use super::metrics::{self, Scrape};
 use super::process::Process;
 use super::receivers::{self, BadRequest, OpenRequest, ReceiverView, StartError};
+use super::recordings::{self, RecordError};
 use super::senders;
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::protocol::gb28181::receiver;
 use crate::session::{CloseReason, Reception, StreamKey, StreamKeyError};
 use crate::shard::message::{Command, SessionId, ShardId, ShardSnapshot};
@@ -47,15 +49,16 @@ pub struct App {
     pub health: Arc<Health>,
     /// `None`: it is not enabled.
     pub gb28181: Option<Desk>,
+    pub disk: Disk,
     pub started: Instant,
     loads: Mutex<Loads>,
 }
 
 impl App {
-    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>, gb28181: Option<Desk>) -> Self {
+    pub fn new(config: Arc<Config>, shards: Shards, health: Arc<Health>, gb28181: Option<Desk>, disk: Disk) -> Self {
         let started = Instant::now();
         let loads = Mutex::new(Loads::new(shards.count(), started));
-        App { config, shards, health, gb28181, started, loads }
+        App { config, shards, health, gb28181, disk, started, loads }
     }
 
     /// A snapshot of every shard; what a shard tells only once is kept.
@@ -83,6 +86,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/rtp/senders", get(senders::senders).post(senders::start))
         .route("/api/v1/rtp/senders/{id}", get(senders::sender).delete(senders::close))
         .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
+        .route("/api/v1/recordings", get(recordings::recordings))
+        .route("/api/v1/recordings/{id}", get(recordings::recording).delete(recordings::delete))
+        .route("/api/v1/recorders", get(recordings::recorders).post(recordings::start))
+        .route("/api/v1/recorders/{*key}", delete(recordings::stop))
         .route("/api/v1/shards", get(shards))
         .route("/api/v1/version", get(version))
         .route("/healthz", get(healthz))
@@ -135,6 +142,8 @@ pub(super) enum ApiError {
     NotStarted(#[from] StartError),
     #[error(transparent)]
     Platform(#[from] PlatformError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
 }
 
 impl ApiError {
@@ -155,6 +164,7 @@ impl ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ApiError::Platform(error) => error.status(),
+            ApiError::Record(error) => error.status(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod media_socket;
 mod metrics;
 mod process;
 mod receivers;
+mod recordings;
 mod senders;
 mod sessions;
 mod shards;
@@ -33,6 +34,7 @@ use self::health::Health;
 use self::listener::{Door, Places};
 use self::shards::Shards;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::io::tls::Certificates;
 use crate::shard::message::{Command, Report};
 
@@ -71,6 +73,16 @@ pub fn bind(config: &Config) -> Result<Bound, ControlError> {
     Ok(bound)
 }
 
+/// What the control plane is connected to.
+pub struct Links {
+    /// Where each shard takes commands.
+    pub commands: Vec<flume::Sender<Command>>,
+    pub reports: flume::Receiver<Report>,
+    pub heartbeats: Arc<[AtomicU64]>,
+    pub certificates: Option<Certificates>,
+    pub disk: Disk,
+}
+
 impl Bound {
     /// What is heard where: port 0 is resolved.
     pub fn listening(&self) -> &[(&'static str, SocketAddr)] {
@@ -79,15 +91,8 @@ impl Bound {
 
     /// Starts the thread. `on_drain` is called once, after a first SIGTERM or SIGINT has been passed on to the shards; a second one
     /// ends the process with code 1.
-    pub fn serve(
-        self,
-        config: Arc<Config>,
-        commands: Vec<flume::Sender<Command>>,
-        reports: flume::Receiver<Report>,
-        heartbeats: Arc<[AtomicU64]>,
-        certificates: Option<Certificates>,
-        on_drain: impl FnOnce() + Send + 'static,
-    ) -> Result<(), ControlError> {
+    pub fn serve(self, config: Arc<Config>, links: Links, on_drain: impl FnOnce() + Send + 'static) -> Result<(), ControlError> {
+        let Links { commands, reports, heartbeats, certificates, disk } = links;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let inside = runtime.enter();
         // From here on a signal is heard, even before the thread runs.
@@ -96,7 +101,7 @@ impl Bound {
         let shards = Shards::new(commands);
         let doors = doors(self.listeners)?;
         let platform = self.sip.start(&config, &shards, reports)?;
-        let app = Arc::new(App::new(config, shards, Arc::new(Health::new(heartbeats)), platform));
+        let app = Arc::new(App::new(config, shards, Arc::new(Health::new(heartbeats)), platform, disk));
         drop(inside);
         std::thread::Builder::new().name("control".to_owned()).spawn(move || {
             runtime.spawn(certificates::watch(certificates, hangup));

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::recordings::StatusView;
 use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
 use crate::media::timeline::Repair;
 use crate::media::{Discard, Track, TrackKind, TrackShape, Tracks};
+use crate::protocol::record::RecorderStatus;
 use crate::session::StreamKey;
 use crate::shard::message::{PublisherSnapshot, ShardId, StreamRole, StreamSnapshot};
 
@@ -29,6 +31,7 @@ pub struct Stream {
     pub viewers: BTreeMap<&'static str, u64>,
     /// Latency by protocol.
     pub latency: BTreeMap<&'static str, Latency>,
+    pub recorders: Vec<RecorderStatus>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +62,7 @@ impl Stream {
             counters: StreamCounters::default(),
             viewers: BTreeMap::new(),
             latency: BTreeMap::new(),
+            recorders: Vec::new(),
         };
         for snapshot in &snapshots {
             stream.add_sent(snapshot);
@@ -98,6 +102,7 @@ impl Stream {
         self.owner = Some(snapshot.shard);
         self.tracks = snapshot.tracks.clone();
         self.counters = snapshot.counters.clone();
+        self.recorders = snapshot.recorders.clone();
         if let StreamRole::Owner { publisher, watching_shards, age_ms } = &snapshot.role {
             let mut watching_shards = watching_shards.clone();
             watching_shards.sort_unstable();
@@ -175,6 +180,7 @@ pub struct StreamView {
     discarded_frames: Map<String, Value>,
     rtp_packets_in: Map<String, Value>,
     latency: LatenciesView,
+    recorders: Vec<StatusView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -264,6 +270,7 @@ impl From<&Stream> for StreamView {
                 all: LatencyView::from(&stream.latency_total()),
                 protocols: stream.latency.iter().map(|(protocol, latency)| (*protocol, latency.into())).collect(),
             },
+            recorders: stream.recorders.iter().map(StatusView::from).collect(),
         }
     }
 }

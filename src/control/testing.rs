@@ -12,6 +12,7 @@ use super::health::Health;
 use super::listener::{Door, Places};
 use super::shards::Shards;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::hub::stats::{Latency, StreamCounters};
 use crate::media::{Stamp, Tracks};
 use crate::session::{Reception, Refusal, Sending, StreamKey};
@@ -68,6 +69,15 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                 Command::Sendings(reply) => reply.send(script.sendings.clone()).unwrap(),
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::Expect { done, .. } => done.send(true).unwrap(),
+                Command::Record { key, format, reply } => {
+                    let is_there = script.streams.iter().any(|stream| stream.key == key);
+                    let answer = RecordAnswer::Started(format.unwrap_or_default());
+                    reply.send(if is_there { answer } else { RecordAnswer::NotHere }).unwrap();
+                }
+                Command::StopRecording { key, reply, .. } => {
+                    reply.send(script.streams.iter().filter(|stream| stream.key == key).count()).unwrap();
+                }
+                Command::Recorders(reply) => reply.send(Vec::new()).unwrap(),
                 Command::PublishClip(_) => {}
                 Command::Drain => return,
             }
@@ -94,7 +104,13 @@ impl Server {
         let closed = Closed::default();
         let heartbeats = scripts.iter().map(|_| Default::default()).collect();
         let commands = scripts.into_iter().map(|script| spawn_shard(script, closed.clone())).collect();
-        let app = Arc::new(App::new(Arc::new(config), Shards::new(commands), Arc::new(Health::new(heartbeats)), platform));
+        let app = Arc::new(App::new(
+            Arc::new(config),
+            Shards::new(commands),
+            Arc::new(Health::new(heartbeats)),
+            platform,
+            Disk::none(),
+        ));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let listener = {
             let _inside = runtime.enter();
@@ -174,6 +190,7 @@ pub fn watched(key: &str, shard: ShardId, viewers: u64) -> StreamSnapshot {
         viewers: vec![("rtmp", viewers)],
         latency: Vec::new(),
         segments: None,
+        recorders: Vec::new(),
     }
 }
 

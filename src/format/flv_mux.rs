@@ -61,7 +61,7 @@ pub enum Muxed {
 }
 
 /// Turns events into tags.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TagMuxer {
     hevc: HevcForm,
     tracks: Tracks,
@@ -257,7 +257,7 @@ pub fn file_header(flags: u8) -> [u8; 13] {
 }
 
 /// FLV as a byte stream. Each packet stands in one envelope: a frame's tag, or all tags of a configuration together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FlvMuxer {
     tags: TagMuxer,
     envelope: Envelope,

@@ -22,6 +22,7 @@ const BEGIN_TICKS: i64 = PTS_PER_SECOND as i64;
 pub type Pieces<'a> = SmallVec<[&'a [u8]; 32]>;
 
 /// How a track's frames are written.
+#[derive(Clone, Debug)]
 pub enum Form {
     /// Parameter sets of a key picture.
     Picture(Vec<Bytes>),

@@ -5,6 +5,7 @@ pub mod common;
 pub mod gb28181;
 pub mod hls;
 pub mod http;
+pub mod record;
 pub mod rtmp;
 pub mod rtsp;
 

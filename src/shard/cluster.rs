@@ -9,15 +9,17 @@ use std::thread::Builder;
 use rustls::ServerConfig;
 
 use super::driver::{self, Listening, Parts};
-use super::message::{Batch, Command, Report, ShardId};
+use super::message::{Batch, Command, Message, Report, ShardId};
 use super::shared_ports;
 use crate::config::Config;
+use crate::disk::{self, Disk};
 use crate::hub::Directory;
 use crate::io::tls::{CertificateError, Certificates};
 use crate::io::udp::{self, SendWay};
 use crate::io::{probe, socket};
 use crate::protocol::PROTOCOLS;
 use crate::protocol::common::auth::Authority;
+use crate::protocol::record::DiskNews;
 use crate::session::StreamKey;
 
 /// Messages that wait for one shard. Over it they are dropped; every sender repeats or times out.
@@ -36,6 +38,8 @@ pub enum StartError {
     Runtime(String),
     #[error("tls: {0}")]
     Certificate(#[from] CertificateError),
+    #[error("the disk's threads cannot be started: {0}")]
+    Disk(io::Error),
     #[error("a shard's thread cannot be started: {0}")]
     Thread(io::Error),
 }
@@ -47,6 +51,7 @@ pub struct Cluster {
     listening: Addresses,
     certificates: Option<Certificates>,
     reports: flume::Receiver<Report>,
+    disk: Disk,
     /// Each shard says here how it ended; `false`: badly.
     ended: flume::Receiver<bool>,
 }
@@ -75,6 +80,12 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
     let authority = Arc::new(Authority::new(&config.auth, secret));
     let (endings, ended) = flume::bounded(shards);
     let (report_start, reports) = flume::bounded(REPORTS_MAX);
+    let shard_inboxes = inboxes.clone();
+    let tell = move |news: DiskNews| {
+        // It is said again with the recorder's next order.
+        let _ = shard_inboxes[usize::from(news.tag.shard)].try_send(Message::Disk(news));
+    };
+    let (orders, disk) = disk::start(&Arc::new(config.record.clone()), tell).map_err(StartError::Disk)?;
     let ends = command_ends.into_iter().zip(inbox_ends).zip(lanes.into_iter().zip(lane_ends)).zip(sockets).enumerate();
     for (at, (((commands, inbox), (lanes_out, lanes_in)), listeners)) in ends {
         let parts = Parts {
@@ -94,12 +105,13 @@ pub fn start(config: Arc<Config>) -> Result<Cluster, StartError> {
             lanes_in,
             heartbeats: heartbeats.clone(),
             reports: report_start.clone(),
+            disk: orders.clone(),
         };
         let ending = Ending { well: false, ended: endings.clone() };
         let thread = Builder::new().name(format!("shard-{at}")).spawn(move || run_shard(parts, ending));
         thread.map_err(StartError::Thread)?;
     }
-    Ok(Cluster { commands, heartbeats, listening, certificates, reports, ended })
+    Ok(Cluster { commands, heartbeats, listening, certificates, reports, disk, ended })
 }
 
 /// The certificate that a server with this configuration needs; `None`: nothing listens over TLS.
@@ -212,6 +224,11 @@ impl Cluster {
     /// What the shards tell the control plane on their own.
     pub fn reports(&self) -> flume::Receiver<Report> {
         self.reports.clone()
+    }
+
+    /// The recordings, and the threads that have them.
+    pub fn disk(&self) -> Disk {
+        self.disk.clone()
     }
 
     /// What listeners over TLS show; `None`: there are none.

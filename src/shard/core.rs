@@ -5,7 +5,7 @@
 //!
 //! What is where: this file drives sessions and timers · `streams.rs` publishes, plays and watches · `pairs.rs` has the UDP ports,
 //! `receptions.rs` what the operator has started and its TCP ports, `shared.rs` the port that many receive on, `sendings.rs` those that send,
-//! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together ·
+//! `groups.rs` the multicast groups, `tunnels.rs` connections that belong together, `recorders.rs` what is recorded ·
 //! `segments.rs` answers those who fetch · `flush.rs` sends · `snapshot.rs` reports.
 
 use std::cmp::Reverse;
@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
 use super::message::{Batch, Command, Message, Report, SessionId, ShardId, ShardSnapshot, Traveller};
+use super::recorders::RecorderTable;
 use super::segments::Segments;
 use super::shared::Shared;
 use super::streams::Slot;
@@ -32,6 +33,7 @@ use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
+use crate::protocol::record::DiskOrder;
 use crate::session::{
     CloseReason, Fetched, Group, Input, Output, PairId, Reception, Refusal, Sending, Session, SessionError, StreamKey,
 };
@@ -75,6 +77,8 @@ pub trait Ports {
     fn lane(&mut self, to: ShardId, batch: Batch) -> bool;
     /// Tells the control plane; `false`: there is no room.
     fn report(&mut self, report: Report) -> bool;
+    /// Gives the disk an order; `false`: it is behind.
+    fn disk(&mut self, order: DiskOrder) -> bool;
     /// What a new muxer needs to know of the world.
     fn muxer_context(&mut self) -> MuxerContext;
     /// Adds what only the driver knows to a report.
@@ -180,6 +184,7 @@ pub struct Core<P: Ports> {
     pub(super) counters: Counters,
     pub(super) shared: Shared,
     pub(super) segments: Segments,
+    pub(super) recorders: RecorderTable,
     pub(super) next_watch: u64,
     /// What all connections hold of what their peers sent, and the most that they may.
     pub(super) held_bytes: usize,
@@ -200,6 +205,7 @@ pub struct Core<P: Ports> {
 impl<P: Ports> Core<P> {
     pub fn new(id: ShardId, shards: ShardId, config: Arc<Config>, directory: Arc<Directory>, ports: P) -> Self {
         let held_bytes_max = config.limits.held_bytes_of_a_shard(usize::from(shards));
+        let recorders = RecorderTable::new(&config.record);
         Core {
             ports,
             id,
@@ -217,6 +223,7 @@ impl<P: Ports> Core<P> {
             counters: Counters::default(),
             shared: Shared::default(),
             segments: Segments::default(),
+            recorders,
             next_watch: 0,
             held_bytes: 0,
             held_bytes_max,
@@ -449,6 +456,7 @@ impl<P: Ports> Core<P> {
             Message::Fetch { ticket, request } => self.serve_fetch(ticket, request, now),
             Message::Fetched { ticket, fetched } => self.fetched(ticket, fetched),
             Message::Kept { key, from, ms } => self.kept_elsewhere(now, key, from, ms),
+            Message::Disk(news) => self.disk_told(now, &news),
             Message::Adopt(_) => unreachable!("the driver takes connections over"),
         }
         self.settle_answers(now);
@@ -493,6 +501,15 @@ impl<P: Ports> Core<P> {
             }
             Command::Sendings(reply) => {
                 let _ = reply.try_send(self.sendings());
+            }
+            Command::Record { key, format, reply } => {
+                let _ = reply.try_send(self.record(now, &key, format));
+            }
+            Command::StopRecording { key, format, reply } => {
+                let _ = reply.try_send(self.stop_recording(&key, format));
+            }
+            Command::Recorders(reply) => {
+                let _ = reply.try_send(self.recorder_snapshots());
             }
             Command::PublishClip(key) => {
                 let session = crate::protocol::clip::ClipPublisher::boxed(key);

@@ -73,9 +73,8 @@ impl<P: Ports> Core<P> {
     }
 }
 
-/// Whether it has viewers, here or on a shard that watches, or such as fetch its segments.
+/// Whether it has viewers, here or on a shard that watches, or such as fetch its segments; or is recorded.
 fn is_watched(slot: &Slot) -> bool {
-    slot.idle_since.is_none()
-        || slot.taps.has_viewers()
-        || matches!(&slot.source, Source::Owner { watchers, .. } if !watchers.is_empty())
+    let has_watchers = matches!(&slot.source, Source::Owner { watchers, .. } if !watchers.is_empty());
+    slot.idle_since.is_none() || slot.taps.has_viewers() || has_watchers || !slot.taps.recorders.is_empty()
 }

@@ -26,6 +26,7 @@ use super::ports::TcpPorts;
 use super::shared_ports::{self, SharedPorts};
 use super::udp::{GroupPorts, UdpPorts};
 use crate::config::Config;
+use crate::disk::Orders;
 use crate::format::MuxerContext;
 use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
@@ -35,6 +36,7 @@ use crate::io::udp::{Receiver, SendWay};
 use crate::io::{self as rt, Backend, Listener, Tcp, clock, socket};
 use crate::media::Stamp;
 use crate::protocol::common::auth::Authority;
+use crate::protocol::record::DiskOrder;
 use crate::protocol::{PROTOCOLS, Protocol, SessionContext};
 use crate::session::{PairId, Refusal, Session};
 
@@ -70,6 +72,7 @@ pub struct Parts {
     pub lanes_in: Vec<(ShardId, flume::Receiver<Batch>)>,
     pub heartbeats: Arc<[AtomicU64]>,
     pub reports: flume::Sender<Report>,
+    pub disk: Orders,
 }
 
 /// One listener of a shard.
@@ -96,6 +99,8 @@ pub(super) struct NetPorts {
     inboxes: Vec<flume::Sender<Message>>,
     lanes: Vec<Option<flume::Sender<Batch>>>,
     reports: flume::Sender<Report>,
+    /// `None`: the shard ends, and nothing more is recorded.
+    disk: Option<Orders>,
     gauges: Rc<Gauges>,
     random: fastrand::Rng,
     udp: UdpPorts,
@@ -215,6 +220,10 @@ impl Ports for NetPorts {
         self.reports.try_send(report).is_ok()
     }
 
+    fn disk(&mut self, order: DiskOrder) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.give(order))
+    }
+
     fn muxer_context(&mut self) -> MuxerContext {
         MuxerContext { epoch_nanos: clock::epoch_nanos(), seed: self.random.u64(..) }
     }
@@ -267,7 +276,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
     });
     let shards = parts.inboxes.len() as ShardId;
     let mut random = fastrand::Rng::new();
-    let (inboxes, lanes, reports) = (parts.inboxes, parts.lanes_out, parts.reports);
+    let (inboxes, lanes, reports, disk) = (parts.inboxes, parts.lanes_out, parts.reports, parts.disk);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
         let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
@@ -277,6 +286,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
             inboxes,
             lanes,
             reports,
+            disk: Some(disk),
             gauges: gauges.clone(),
             random,
             udp,
@@ -681,6 +691,10 @@ async fn timer_loop(driver: Rc<Driver>, heartbeat: &AtomicU64) {
         if core.draining() {
             let until = *drain_until.get_or_insert(woken.after_millis(core.config().server.drain_ms));
             if core.drained() || woken >= until {
+                drop(core);
+                contained(&driver, || driver.with(|core, _| core.finish_recorders()));
+                // A runtime may keep the driver: the disk must know that nothing more comes.
+                driver.core.borrow_mut().ports.disk = None;
                 return;
             }
         }

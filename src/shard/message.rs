@@ -7,10 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::core::Answer;
+use super::recorders::RecordTotals;
+use crate::config::RecordFormat;
 use crate::hub::directory::Tunnel;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
 use crate::media::{MediaEvent, Stamp, Tracks};
+use crate::protocol::record::{DiskNews, RecorderStatus};
 use crate::session::{
     CloseReason, ExpectedSource, FetchRequest, Fetched, Output, Reception, Refusal, Sending, Session, StreamKey,
 };
@@ -82,6 +85,19 @@ pub enum Command {
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// The same of those that send.
     Sendings(flume::Sender<Vec<(SessionId, Sending)>>),
+    /// Records a stream that the shard owns; `None`: in the format of the configuration.
+    Record {
+        key: StreamKey,
+        format: Option<RecordFormat>,
+        reply: flume::Sender<RecordAnswer>,
+    },
+    /// Ends a stream's recorders, or the one of a format; answers how many.
+    StopRecording {
+        key: StreamKey,
+        format: Option<RecordFormat>,
+        reply: flume::Sender<usize>,
+    },
+    Recorders(flume::Sender<Vec<RecorderSnapshot>>),
     /// Publishes the built-in clip, over and over.
     PublishClip(StreamKey),
     /// Stop accepting, say goodbye, end within `drain_ms`.
@@ -107,7 +123,24 @@ pub enum Receiving {
     Refused(Refusal),
 }
 
-/// Shard → shard, apart from media.
+/// What became of [`Command::Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordAnswer {
+    Started(RecordFormat),
+    Already(RecordFormat),
+    /// The shard does not own such a stream, or nothing has come of it yet.
+    NotHere,
+}
+
+/// One recorder of one stream.
+#[derive(Clone, Debug)]
+pub struct RecorderSnapshot {
+    pub key: StreamKey,
+    pub shard: ShardId,
+    pub status: RecorderStatus,
+}
+
+/// Shard → shard, apart from media; and disk → shard.
 pub enum Message {
     /// A stream has begun somewhere: viewers who wait for it may be served.
     Published(StreamKey),
@@ -144,6 +177,8 @@ pub enum Message {
     },
     /// A connection moves to the shard that has what it wants: the stream that it publishes, its group, the other half of its tunnel.
     Adopt(Box<Handoff>),
+    /// A file of one of the shard's recorders has failed; repeated for whatever else is ordered for it.
+    Disk(DiskNews),
 }
 
 /// Names a request for segments: whose it is, and which of that connection.
@@ -203,6 +238,8 @@ pub struct StreamSnapshot {
     pub viewers: Vec<(&'static str, u64)>,
     /// Latency per protocol label.
     pub latency: Vec<(&'static str, Latency)>,
+    /// Of an owner.
+    pub recorders: Vec<RecorderStatus>,
     /// Of an owner, while the stream is cut into segments.
     pub segments: Option<SegmentsSnapshot>,
 }
@@ -302,6 +339,8 @@ pub struct ShardSnapshot {
     pub shared_kernel_drops: u64,
     /// Sessions that ended with an error, and what was refused, by protocol and reason.
     pub session_errors: Vec<(&'static str, &'static str, u64)>,
+    /// Of recorders that are over.
+    pub retired_recorders: RecordTotals,
     /// Latency per protocol label in streams that are over.
     pub retired_latency: Vec<(&'static str, Latency)>,
     /// Packets dropped in streams that are over, in the order of [`DropReason::ALL`].

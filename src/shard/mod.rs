@@ -24,6 +24,9 @@ mod random_tests;
 #[cfg(test)]
 mod reception_tests;
 mod receptions;
+#[cfg(test)]
+mod recorder_tests;
+mod recorders;
 mod segments;
 #[cfg(test)]
 mod sending_tests;

@@ -18,6 +18,7 @@ use crate::hub::Directory;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::outgoing::Sent;
 use crate::media::Stamp;
+use crate::protocol::record::DiskOrder;
 use crate::session::{Group, PairId, Session};
 
 /// The group that the world has, and the socket that sends to it.
@@ -61,6 +62,9 @@ struct Net {
     /// What the shards have told the control plane, and how much of that it takes.
     reports: Vec<(ShardId, Report)>,
     reports_max: usize,
+    /// What the shards have ordered from the disk, and whether it takes more.
+    orders: Vec<DiskOrder>,
+    disk_stands: bool,
     /// Connections to shared ports that the server has closed.
     shared_closed: Vec<usize>,
 }
@@ -198,6 +202,15 @@ impl Ports for SimPorts {
         fits
     }
 
+    fn disk(&mut self, order: DiskOrder) -> bool {
+        let mut net = self.net.borrow_mut();
+        let fits = !net.disk_stands || matches!(order.action, crate::protocol::record::Action::Finish);
+        if fits {
+            net.orders.push(order);
+        }
+        fits
+    }
+
     fn muxer_context(&mut self) -> MuxerContext {
         MuxerContext::default()
     }
@@ -293,6 +306,16 @@ impl World {
     /// What the shards have told the control plane since the last call.
     pub fn take_reports(&mut self) -> Vec<(ShardId, Report)> {
         std::mem::take(&mut self.net.borrow_mut().reports)
+    }
+
+    /// What the shards have ordered from the disk since the last call.
+    pub fn take_orders(&mut self) -> Vec<DiskOrder> {
+        std::mem::take(&mut self.net.borrow_mut().orders)
+    }
+
+    /// From now on the disk takes nothing, or everything.
+    pub fn set_disk_stands(&mut self, stands: bool) {
+        self.net.borrow_mut().disk_stands = stands;
     }
 
     /// The connections to shared ports that the server has closed since the last call.
@@ -415,6 +438,12 @@ impl World {
 
     pub fn command(&mut self, shard: usize, command: Command) {
         self.shards[shard].command(self.now.get(), command);
+        self.settle();
+    }
+
+    /// A message from elsewhere.
+    pub fn tell(&mut self, shard: usize, message: Message) {
+        self.shards[shard].message(self.now.get(), message);
         self.settle();
     }
 

@@ -48,6 +48,7 @@ impl<P: Ports> Core<P> {
                 .collect(),
             latency: slot.stream.latency(),
             segments: segmented.as_ref().map(|segmented| segmented.snapshot()),
+            recorders: slot.taps.recorders.statuses(),
         }
     }
 
@@ -110,6 +111,7 @@ impl<P: Ports> Core<P> {
             stray_datagrams: self.shared.stray_datagrams,
             stray_connections: self.shared.stray_connections,
             shared_kernel_drops: self.shared.kernel_drops,
+            retired_recorders: self.recorders.retired,
             retired_latency: counters.latency.clone(),
             retired_dropped: counters.dropped,
             ..ShardSnapshot::default()

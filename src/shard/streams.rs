@@ -191,6 +191,9 @@ impl<P: Ports> Core<P> {
         }
         if is_settled && !was_settled {
             self.bring_into_step(at);
+            if matches!(self.streams[at].source, Source::Owner { .. }) {
+                self.start_ruled_recorders(at, now);
+            }
         }
         self.mark_stream(at);
     }
@@ -353,6 +356,7 @@ impl<P: Ports> Core<P> {
 
     fn remove_stream(&mut self, at: StreamIndex) {
         let slot = self.streams.remove(at);
+        self.retire_recorders(slot.taps.recorders);
         merge_latency(&mut self.counters.latency, &slot.stream.latency());
         for (sum, dropped) in self.counters.dropped.iter_mut().zip(slot.stream.counters.dropped) {
             *sum += dropped;

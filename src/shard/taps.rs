@@ -5,6 +5,7 @@
 
 use super::conn::StreamIndex;
 use super::core::{Core, Ports};
+use super::recorders::StreamRecorders;
 use super::segments::Segmented;
 use crate::media::MediaEvent;
 
@@ -13,11 +14,12 @@ use crate::media::MediaEvent;
 pub struct Taps {
     /// Cuts it into segments.
     pub segmented: Option<Box<Segmented>>,
+    pub recorders: StreamRecorders,
 }
 
 impl Taps {
     pub fn is_empty(&self) -> bool {
-        self.segmented.is_none()
+        self.segmented.is_none() && self.recorders.is_empty()
     }
 
     /// Whether somebody watches through them.
@@ -36,5 +38,6 @@ impl<P: Ports> Core<P> {
     /// Gives what has happened in this turn to the taps.
     pub(super) fn tap(&mut self, at: StreamIndex, events: &[MediaEvent]) {
         self.cut(at, events);
+        self.feed_recorders(at, events);
     }
 }

@@ -73,7 +73,7 @@ impl Actor {
         actor
     }
 
-    fn viewer(world: &mut World, shard: usize) -> Actor {
+    pub fn viewer(world: &mut World, shard: usize) -> Actor {
         let actor = Actor::new(world, shard);
         actor.act(world, [Output::Play(request(Start::Gop))]);
         actor
@@ -99,7 +99,7 @@ impl Actor {
     }
 
     /// The decoding times in milliseconds of the frames received since the last call.
-    fn frames(&mut self, world: &mut World) -> Vec<i64> {
+    pub fn frames(&mut self, world: &mut World) -> Vec<i64> {
         self.events(world)
             .iter()
             .filter_map(|event| if let MediaEvent::Frame(f) = event { Some(f.dts.as_millis()) } else { None })

@@ -23,7 +23,7 @@ pub struct Moment {
     pub is_new: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Clock {
     last: Option<i64>,
     /// The newest decoding time of the other track.

@@ -31,6 +31,7 @@ const AUDIO_ID: u8 = 0xC0;
 const PRIVATE_ID: u8 = 0xBD;
 
 /// One track on its way out.
+#[derive(Clone)]
 struct Sender {
     track: TrackId,
     codec: Codec,
@@ -43,6 +44,7 @@ struct Sender {
 }
 
 /// Writes one stream.
+#[derive(Clone)]
 pub struct TsWriter {
     video: Option<Sender>,
     audio: Option<Sender>,

@@ -1,0 +1,201 @@
+//! All recordings, in order of their beginning: shared by the control plane and the disk's threads, locked for moments.
+//!
+//! Grows with the files in the folder, by some hundred bytes each; retention bounds those.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::sidecar::Recording;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryState {
+    /// Is written to.
+    Recording,
+    /// Has ended, and is being put in order.
+    Finishing,
+    Whole,
+}
+
+impl EntryState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            EntryState::Recording => "recording",
+            EntryState::Finishing => "finishing",
+            EntryState::Whole => "whole",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Names it for operators, over restarts too.
+    pub id: String,
+    /// Relative to the folder.
+    pub path: String,
+    pub state: EntryState,
+    pub recording: Recording,
+}
+
+impl Entry {
+    pub fn new(path: String, state: EntryState, recording: Recording) -> Self {
+        Entry { id: id_of(&path), path, state, recording }
+    }
+}
+
+/// The same path has the same id: FNV-1a, 64 bits.
+fn id_of(path: &str) -> String {
+    let hash = path.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    format!("{hash:016x}")
+}
+
+/// Which recordings are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    pub stream: Option<String>,
+    /// Those that have something behind this moment, and before that one; in microseconds since 1970.
+    pub from: Option<i64>,
+    pub to: Option<i64>,
+}
+
+impl Query {
+    fn fits(&self, recording: &Recording) -> bool {
+        self.stream.as_ref().is_none_or(|stream| *stream == recording.stream)
+            && self.from.is_none_or(|from| recording.end_micros() > from)
+            && self.to.is_none_or(|to| recording.start_micros < to)
+    }
+}
+
+type Place = (i64, String);
+
+#[derive(Debug, Default)]
+struct Entries {
+    by_start: BTreeMap<Place, Arc<Entry>>,
+    starts: HashMap<String, i64>,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Index {
+    entries: Mutex<Entries>,
+}
+
+impl Index {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        // Every change is one insertion or removal: a panic elsewhere leaves nothing half done.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds an entry, or puts it in the place of the one with its id.
+    pub fn put(&self, entry: Entry) {
+        let mut entries = self.lock();
+        entries.remove(&entry.id);
+        entries.bytes += entry.recording.bytes;
+        entries.starts.insert(entry.id.clone(), entry.recording.start_micros);
+        entries.by_start.insert((entry.recording.start_micros, entry.id.clone()), Arc::new(entry));
+    }
+
+    pub fn remove(&self, id: &str) -> Option<Arc<Entry>> {
+        self.lock().remove(id)
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<Entry>> {
+        let entries = self.lock();
+        let start = *entries.starts.get(id)?;
+        entries.by_start.get(&(start, id.to_owned())).cloned()
+    }
+
+    /// How many fit, and those of them on one page, the earliest first.
+    pub fn find(&self, query: &Query, offset: usize, limit: usize) -> (usize, Vec<Arc<Entry>>) {
+        let entries = self.lock();
+        let mut total = 0;
+        let mut page = Vec::new();
+        for entry in entries.by_start.values().filter(|entry| query.fits(&entry.recording)) {
+            if total >= offset && page.len() < limit {
+                page.push(entry.clone());
+            }
+            total += 1;
+        }
+        (total, page)
+    }
+
+    /// The earliest that is whole.
+    pub fn oldest(&self) -> Option<Arc<Entry>> {
+        self.lock().by_start.values().find(|entry| entry.state == EntryState::Whole).cloned()
+    }
+
+    /// How many there are, and how large they are together.
+    pub fn size(&self) -> (usize, u64) {
+        let entries = self.lock();
+        (entries.by_start.len(), entries.bytes)
+    }
+}
+
+impl Entries {
+    fn remove(&mut self, id: &str) -> Option<Arc<Entry>> {
+        let (id, start) = self.starts.remove_entry(id)?;
+        let entry = self.by_start.remove(&(start, id))?;
+        self.bytes = self.bytes.saturating_sub(entry.recording.bytes);
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RecordFormat;
+
+    fn entry(stream: &str, path: &str, start: i64, duration: i64) -> Entry {
+        let recording = Recording {
+            stream: stream.to_owned(),
+            format: RecordFormat::Fmp4,
+            start_micros: start,
+            duration_micros: duration,
+            bytes: 10,
+            frames: 1,
+            tracks: Vec::new(),
+            parts: Vec::new(),
+            cut_short: false,
+        };
+        Entry::new(path.to_owned(), EntryState::Whole, recording)
+    }
+
+    #[test]
+    fn recordings_are_found_by_stream_and_time() {
+        let index = Index::default();
+        index.put(entry("live/a", "3", 300, 100));
+        index.put(entry("live/a", "1", 100, 100));
+        index.put(entry("live/b", "2", 200, 100));
+        let find = |stream: Option<&str>, from, to| {
+            let query = Query { stream: stream.map(str::to_owned), from, to };
+            index.find(&query, 0, 10).1.iter().map(|entry| entry.path.clone()).collect::<String>()
+        };
+        let cases = [
+            (None, None, None, "123"),
+            (Some("live/a"), None, None, "13"),
+            (None, Some(200), None, "23"),
+            (None, Some(199), None, "123"),
+            (None, None, Some(200), "1"),
+            (None, Some(250), Some(301), "23"),
+            (Some("live/c"), None, None, ""),
+        ];
+        for (stream, from, to, found) in cases {
+            assert_eq!(find(stream, from, to), found, "{stream:?} {from:?} {to:?}");
+        }
+        let (total, page) = index.find(&Query::default(), 1, 1);
+        assert_eq!((total, page[0].path.as_str()), (3, "2"));
+    }
+
+    #[test]
+    fn sizes_follow_what_is_put_and_removed() {
+        let index = Index::default();
+        index.put(entry("live/a", "1", 100, 100));
+        let mut longer = entry("live/a", "1", 100, 200);
+        longer.recording.bytes = 30;
+        index.put(longer);
+        assert_eq!(index.size(), (1, 30));
+        let id = index.oldest().unwrap().id.clone();
+        assert_eq!(index.get(&id).unwrap().recording.duration_micros, 200);
+        assert!(index.remove(&id).is_some() && index.remove(&id).is_none() && index.get(&id).is_none());
+        assert_eq!(index.size(), (0, 0));
+    }
+}

@@ -1,0 +1,303 @@
+//! The thread that puts recordings in order: finishes files, finds those of earlier runs, deletes what is too old or too much.
+//!
+//! A file is finished in steps of which each may be the last: fsync, sidecar file, rename, fsync of the folder, and only then goes
+//! `.NAME.start`, which says that there is something to be done. Whoever finds one at the start does the rest ([`super::measure`] says how
+//! much of the file is whole). Retention is looked at every [`TEND_MS`] and after each file.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::files::{self, named_by, part_of, sidecar_of, start_of};
+use super::index::{Entry, EntryState, Index};
+use super::sidecar::{self, Recording};
+use super::writer::Finished;
+use super::{measure, order};
+use crate::config::{Record, RecordFormat, WhenFull};
+use crate::io::clock;
+use crate::media::Stamp;
+
+const TEND_MS: u64 = 5_000;
+/// Folders in folders that are searched.
+const DEPTH_MAX: usize = 64;
+
+/// Writer and control → keeper. Not bounded by itself: there is one end for each file, and the control plane has few connections.
+pub enum KeepOrder {
+    Finish(Finished),
+    /// The writer has nothing more.
+    End,
+    /// Deletes a recording that is whole.
+    Delete {
+        id: String,
+        reply: flume::Sender<Result<(), KeepError>>,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    #[error("it is still being recorded")]
+    Busy,
+    #[error("there is none")]
+    NotFound,
+    #[error("it cannot be deleted: {0}")]
+    Io(#[from] io::Error),
+}
+
+pub(super) struct Keeper {
+    record: Arc<Record>,
+    index: Arc<Index>,
+    tended: Option<Stamp>,
+}
+
+impl Keeper {
+    pub fn new(record: Arc<Record>, index: Arc<Index>) -> Self {
+        Keeper { record, index, tended: None }
+    }
+
+    /// Until the writer has ended.
+    pub fn run(mut self, orders: &flume::Receiver<KeepOrder>) {
+        self.search();
+        loop {
+            self.tend();
+            match orders.recv_timeout(Duration::from_millis(TEND_MS)) {
+                Ok(KeepOrder::Finish(finished)) => self.finish(finished),
+                Ok(KeepOrder::Delete { id, reply }) => {
+                    // Nobody may be waiting any more.
+                    let _ = reply.try_send(self.delete(&id));
+                }
+                Err(flume::RecvTimeoutError::Timeout) => {}
+                Ok(KeepOrder::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn whole(&self, path: &str) -> PathBuf {
+        self.record.folder.join(path)
+    }
+
+    // ---- finishing
+
+    fn finish(&mut self, Finished { file, path, mut recording }: Finished) {
+        let result = self.put_in_order(&file, &path, &mut recording);
+        drop(file);
+        match result {
+            Ok(true) => {
+                let seconds = recording.duration_micros / 1_000_000;
+                log::info!("{}: recorded {seconds} s, {} KiB as {path}", recording.stream, recording.bytes / 1024);
+                self.index.put(Entry::new(path, EntryState::Whole, recording));
+                self.tended = None;
+            }
+            Ok(false) => {
+                self.index.remove(&Entry::new(path, EntryState::Whole, recording).id);
+            }
+            Err(error) => {
+                // It stays under its other name: the next start tries again.
+                log::error!("{path}: cannot be finished: {error}");
+                self.index.remove(&Entry::new(path, EntryState::Whole, recording).id);
+            }
+        }
+    }
+
+    /// `false`: there is nothing in it, and it is gone.
+    fn put_in_order(&self, file: &File, path: &str, recording: &mut Recording) -> io::Result<bool> {
+        let whole = self.whole(path);
+        let (part, started) = (part_of(&whole), start_of(&whole));
+        if recording.bytes == 0 {
+            fs::remove_file(&part)?;
+            fs::remove_file(&started)?;
+            return Ok(false);
+        }
+        file.sync_all()?;
+        let is_rewritten = recording.format == RecordFormat::Mp4 && self.faststart(file, &whole, recording);
+        if recording.format == RecordFormat::Hls {
+            order::write_playlist(recording, &whole)?;
+        }
+        sidecar::write(&sidecar_of(&whole), recording)?;
+        if is_rewritten {
+            fs::remove_file(&part)?
+        } else {
+            fs::rename(&part, &whole)?
+        }
+        files::sync_folder_of(&whole)?;
+        fs::remove_file(&started)?;
+        Ok(true)
+    }
+
+    /// `false`: it stays as it was recorded, which is playable too.
+    fn faststart(&self, part: &File, whole: &Path, recording: &mut Recording) -> bool {
+        match order::faststart(part, whole) {
+            Ok(bytes) => recording.bytes = bytes,
+            Err(error) => {
+                log::warn!("{}: stays fragmented: {error}", whole.display());
+                recording.format = RecordFormat::Fmp4;
+            }
+        }
+        recording.format == RecordFormat::Mp4
+    }
+
+    // ---- the start
+
+    /// Finds all recordings of earlier runs, and finishes those that are not.
+    fn search(&mut self) {
+        let mut folders = vec![(self.record.folder.clone(), 0)];
+        let mut unfinished = Vec::new();
+        while let Some((folder, depth)) = folders.pop() {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                match entry.file_type() {
+                    Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => folders.push((path, depth + 1)),
+                    Ok(kind) if kind.is_file() => {
+                        if let Some(whole) = named_by(&path, ".start") {
+                            unfinished.push(whole);
+                        } else if named_by(&path, ".new").is_some() {
+                            drop(fs::remove_file(&path));
+                        } else {
+                            self.found(&path);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for whole in unfinished {
+            let Some(path) = self.relative(&whole) else { continue };
+            // What this run writes is in the index before it is on the disk.
+            let id = Entry::new(path.clone(), EntryState::Whole, no_recording()).id;
+            if self.index.get(&id).is_some_and(|entry| entry.state != EntryState::Whole) {
+                continue;
+            }
+            if let Err(error) = self.recover(&whole, path) {
+                log::error!("{}: cannot be recovered: {error}", whole.display());
+            }
+        }
+        let (count, bytes) = self.index.size();
+        if count > 0 {
+            log::info!("{count} recordings, {} MiB in {}", bytes / (1024 * 1024), self.record.folder.display());
+        }
+    }
+
+    /// A sidecar file with what it belongs to makes an entry.
+    fn found(&self, sidecar: &Path) {
+        let is_hidden = sidecar.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        if is_hidden || sidecar.extension().is_none_or(|extension| extension != "json") {
+            return;
+        }
+        let whole = sidecar.with_extension("");
+        if start_of(&whole).exists() || !whole.is_file() {
+            return;
+        }
+        match (sidecar::read(sidecar), self.relative(&whole)) {
+            (Ok(recording), Some(path)) => self.index.put(Entry::new(path, EntryState::Whole, recording)),
+            (Err(error), _) => log::warn!("{}: cannot be understood: {error}", sidecar.display()),
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn relative(&self, whole: &Path) -> Option<String> {
+        whole.strip_prefix(&self.record.folder).ok()?.to_str().map(str::to_owned)
+    }
+
+    /// The process that wrote it did not end it.
+    fn recover(&mut self, whole: &Path, path: String) -> io::Result<()> {
+        let (part, started) = (part_of(whole), start_of(whole));
+        let mut recording = sidecar::read(&started)?;
+        if !part.exists() && whole.exists() {
+            // Only its last step is missing.
+            fs::rename(whole, &part)?;
+        }
+        if !part.exists() {
+            return fs::remove_file(&started);
+        }
+        let file = fs::OpenOptions::new().read(true).write(true).open(&part)?;
+        let measured = measure::measure(recording.format, &file)?;
+        file.set_len(measured.bytes)?;
+        recording.bytes = measured.bytes;
+        recording.set_progress(measured.progress);
+        recording.parts = measured.parts;
+        // If it had come to that file, only the last steps are missing.
+        recording.cut_short = sidecar::read(&sidecar_of(whole)).map_or(true, |ended| ended.cut_short);
+        log::info!("{path}: was not ended; it has {} ms", measured.progress.duration_micros / 1000);
+        self.finish(Finished { file, path, recording });
+        Ok(())
+    }
+
+    // ---- retention
+
+    fn delete(&self, id: &str) -> Result<(), KeepError> {
+        let entry = self.index.get(id).ok_or(KeepError::NotFound)?;
+        if entry.state != EntryState::Whole {
+            return Err(KeepError::Busy);
+        }
+        let whole = self.whole(&entry.path);
+        match fs::remove_file(&whole) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        if entry.recording.format == RecordFormat::Hls {
+            drop(fs::remove_file(whole.with_extension("m3u8")));
+        }
+        fs::remove_file(sidecar_of(&whole))?;
+        self.index.remove(id);
+        // The folder of a day may be empty now; one that is not stays.
+        let folders = whole.ancestors().skip(1).take_while(|folder| *folder != self.record.folder.as_path());
+        for folder in folders {
+            if fs::remove_dir(folder).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what is too old, or too much.
+    fn tend(&mut self) {
+        let now = clock::now();
+        if self.tended.is_some_and(|tended| now.millis_since(tended) < TEND_MS) {
+            return;
+        }
+        self.tended = Some(now);
+        while let Some(oldest) = self.index.oldest() {
+            let Some(why) = self.too_much(&oldest) else { return };
+            match self.delete(&oldest.id) {
+                Ok(()) => log::info!("{}: deleted, {why}", oldest.path),
+                Err(error) => {
+                    log::warn!("{}: should go, {why}, but {error}", oldest.path);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn too_much(&self, oldest: &Entry) -> Option<&'static str> {
+        let Record { keep_ms, total_bytes_max, free_bytes_min, when_full, .. } = *self.record;
+        let now = i64::try_from((clock::epoch_nanos() + clock::now().as_nanos()) / 1_000).unwrap_or(i64::MAX);
+        let age_ms = now.saturating_sub(oldest.recording.end_micros()) / 1_000;
+        if keep_ms > 0 && age_ms > i64::try_from(keep_ms).unwrap_or(i64::MAX) {
+            return Some("record.keep_ms is over");
+        }
+        if total_bytes_max > 0 && self.index.size().1 > total_bytes_max {
+            return Some("record.total_bytes_max is reached");
+        }
+        // Some more than the bound, so that recordings need not stop first.
+        let wanted = free_bytes_min.saturating_add(free_bytes_min / 8);
+        let is_low = || files::free_bytes(&self.record.folder).is_ok_and(|free| free < wanted);
+        (when_full == WhenFull::DeleteOldest && is_low()).then_some("record.free_bytes_min is reached")
+    }
+}
+
+/// For an id alone.
+fn no_recording() -> Recording {
+    Recording {
+        stream: String::new(),
+        format: RecordFormat::Fmp4,
+        start_micros: 0,
+        duration_micros: 0,
+        bytes: 0,
+        frames: 0,
+        tracks: Vec::new(),
+        parts: Vec::new(),
+        cut_short: false,
+    }
+}

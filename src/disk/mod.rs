@@ -1,0 +1,78 @@
+//! The disk: the only code that reads and writes recordings, on threads of its own.
+//!
+//! | thread | does | is told by |
+//! |---|---|---|
+//! | `disk-writer` | creates files and appends to them, nothing else | shards, through a queue bounded in bytes and entries ([`Orders`]) |
+//! | `disk-keeper` | fsync, finalising, names, sidecar files, recovery at the start, retention, deletion | the writer, the control plane |
+//! | `disk-reader` | reads for downloads and exports | the control plane, through a queue of [`READS_MAX`] |
+//!
+//! So a disk that stands still stops these threads and nobody else: the queues fill, recordings drop GOPs, downloads are refused. What
+//! goes wrong with a file is told to its recorder. The [`Index`] is what control and disk threads share; shards never touch it, and it is
+//! never locked over I/O. Imports media, format, protocol/record and the clock. Not here: what is in a file (`protocol/record`), HTTP.
+
+mod files;
+mod index;
+mod keeper;
+mod measure;
+mod order;
+mod queue;
+mod reader;
+mod sidecar;
+mod writer;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use crate::config::Record;
+use crate::protocol::record::DiskNews;
+
+pub use index::{Entry, EntryState, Index, Query};
+pub use keeper::{KeepError, KeepOrder};
+pub use queue::Orders;
+pub use reader::{Opened, READS_MAX, ReadOrder};
+pub use sidecar::{Part, RecordedTrack, Recording};
+
+/// What the control plane has of the disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    pub index: Arc<Index>,
+    pub reads: flume::Sender<ReadOrder>,
+    pub keeps: flume::Sender<KeepOrder>,
+    ended: flume::Receiver<()>,
+}
+
+impl Disk {
+    /// Without threads and recordings, for tests of others.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let (reads, keeps, ended) = (flume::unbounded().0, flume::unbounded().0, flume::unbounded().1);
+        Disk { index: Arc::default(), reads, keeps, ended }
+    }
+
+    /// Waits until everything that shards have ordered is on the disk; `false`: not within `limit`. Shards must have ended, or it never is.
+    pub fn wait(&self, limit: Duration) -> bool {
+        // The keeper says nothing: its end closes the channel.
+        matches!(self.ended.recv_timeout(limit), Ok(()) | Err(flume::RecvTimeoutError::Disconnected))
+    }
+}
+
+/// Starts the threads. `tell` hands news to recorders; it must not wait.
+pub fn start(record: &Arc<Record>, tell: impl Fn(DiskNews) + Send + 'static) -> io::Result<(Orders, Disk)> {
+    let index = Arc::new(Index::default());
+    let (orders, ordered) = queue::queue(record.queue_bytes_max);
+    let (reads, read_orders) = flume::bounded(READS_MAX);
+    let (keeps, keep_orders) = flume::unbounded();
+    let (ending, ended) = flume::bounded::<()>(1);
+    let writer = writer::Writer::new(record.clone(), index.clone(), keeps.clone(), Box::new(tell));
+    Builder::new().name("disk-writer".to_owned()).spawn(move || writer.run(&ordered))?;
+    let keeper = keeper::Keeper::new(record.clone(), index.clone());
+    Builder::new().name("disk-keeper".to_owned()).spawn(move || {
+        keeper.run(&keep_orders);
+        drop(ending);
+    })?;
+    let reader = reader::Reader::new(record.folder.clone());
+    Builder::new().name("disk-reader".to_owned()).spawn(move || reader.run(&read_orders))?;
+    Ok((orders, Disk { index, reads, keeps, ended }))
+}

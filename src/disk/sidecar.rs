@@ -1,0 +1,123 @@
+//! What is known of a recording, as JSON in a file beside it: `NAME.json`, and `.NAME.start` while it is written.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::RecordFormat;
+use crate::media::codec_string::codec_string;
+use crate::media::{Track, TrackKind, TrackShape};
+use crate::protocol::record::{FileStart, Progress};
+
+/// A larger file is not ours.
+const SIDECAR_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// One recording. Times are microseconds; `start_micros` since 1970.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    pub stream: String,
+    pub format: RecordFormat,
+    pub start_micros: i64,
+    pub duration_micros: i64,
+    pub bytes: u64,
+    pub frames: u64,
+    pub tracks: Vec<RecordedTrack>,
+    /// Of HLS: the parts that the playlist names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Its end is missing: the process was killed, or the disk failed.
+    #[serde(default)]
+    pub cut_short: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecordedTrack {
+    pub kind: String,
+    pub codec: String,
+    /// As RFC 6381 names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub codec_string: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_rate: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u8>,
+}
+
+/// A part of a file that can be played by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub offset: u64,
+    /// Where it begins in the recording.
+    pub start_micros: i64,
+}
+
+impl Recording {
+    /// One that has just begun.
+    pub fn begun(start: &FileStart) -> Self {
+        let media = start.tracks.iter().filter(|track| track.codec.kind() != TrackKind::Data);
+        Recording {
+            stream: start.stream.to_string(),
+            format: start.format,
+            start_micros: start.start_micros,
+            duration_micros: 0,
+            bytes: 0,
+            frames: 0,
+            tracks: media.map(RecordedTrack::from).collect(),
+            parts: Vec::new(),
+            cut_short: false,
+        }
+    }
+
+    pub fn set_progress(&mut self, progress: Progress) {
+        self.duration_micros = progress.duration_micros;
+        self.frames = progress.frames;
+    }
+
+    pub fn end_micros(&self) -> i64 {
+        self.start_micros.saturating_add(self.duration_micros)
+    }
+}
+
+impl From<&Track> for RecordedTrack {
+    fn from(track: &Track) -> Self {
+        let known = |number: u32| (number != 0).then_some(number);
+        let kind = if track.codec.kind() == TrackKind::Video { "video" } else { "audio" };
+        let plain = RecordedTrack {
+            kind: kind.to_owned(),
+            codec: track.codec.name().to_owned(),
+            codec_string: codec_string(track),
+            ..RecordedTrack::default()
+        };
+        match track.shape {
+            TrackShape::Video { width, height, .. } => RecordedTrack { width: known(width), height: known(height), ..plain },
+            TrackShape::Audio { sample_rate, channels } => {
+                RecordedTrack { sample_rate: known(sample_rate), channels: (channels != 0).then_some(channels), ..plain }
+            }
+            TrackShape::Data => plain,
+        }
+    }
+}
+
+/// Reads a sidecar file.
+pub(super) fn read(path: &Path) -> io::Result<Recording> {
+    let mut text = Vec::new();
+    File::open(path)?.take(SIDECAR_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+/// Writes a sidecar file, whole or not at all.
+pub(super) fn write(path: &Path, recording: &Recording) -> io::Result<()> {
+    let unfinished = super::files::beside(path, ".", ".new");
+    let text = serde_json::to_vec(recording)?;
+    let result = File::create(&unfinished).and_then(|mut file| {
+        file.write_all(&text)?;
+        file.sync_all()
+    });
+    result.and_then(|()| fs::rename(&unfinished, path)).inspect_err(|_| drop(fs::remove_file(&unfinished)))
+}
