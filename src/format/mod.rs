@@ -74,6 +74,14 @@ pub trait Muxer {
 
     /// What stands before the first config for each viewer that begins now (a file header); `None` if the format has no such thing.
     fn head(&self) -> Option<Bytes>;
+
+    /// Bytes of frames that it keeps until a packet is complete.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// Lets go of them.
+    fn forget(&mut self) {}
 }
 
 /// How H.265 is written in FLV-like formats.

@@ -43,6 +43,17 @@ impl Fanout {
         }
     }
 
+    /// Bytes of frames that are kept here and may be kept by other formats, too.
+    pub fn shared_bytes(&self) -> usize {
+        self.ring.shared_bytes() + self.muxer.held_bytes()
+    }
+
+    /// Forgets all media that is kept.
+    pub fn forget(&mut self) {
+        self.ring.clear();
+        self.muxer.forget();
+    }
+
     /// What stands before the first config of a viewer that begins now.
     pub fn head(&self) -> Option<bytes::Bytes> {
         self.muxer.head()

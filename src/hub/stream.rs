@@ -188,7 +188,7 @@ impl Stream {
     /// has written for itself counts at each.
     pub fn media_bytes(&self) -> usize {
         let rings = || self.fanouts.iter().map(|fanout| &fanout.ring);
-        let shared = rings().map(Ring::shared_bytes).fold(self.gop.bytes(), usize::max);
+        let shared = self.fanouts.iter().map(Fanout::shared_bytes).fold(self.gop.bytes(), usize::max);
         shared + rings().map(|ring| ring.bytes() - ring.shared_bytes()).sum::<usize>() + self.gate.held_bytes()
     }
 
@@ -196,7 +196,7 @@ impl Stream {
     pub fn forget_media(&mut self) {
         self.gop.give_up();
         self.gate.forget();
-        self.fanouts.iter_mut().for_each(|fanout| fanout.ring.clear());
+        self.fanouts.iter_mut().for_each(Fanout::forget);
     }
 
     /// The events that bring a newcomer up to date.

@@ -47,11 +47,15 @@ impl TrackClock {
         TrackClock { timescale, length, last: None, next: None }
     }
 
+    /// Whether so many ticks are no more than the rounding of stamps.
+    pub fn is_rounding(&self, off: i64) -> bool {
+        off.unsigned_abs() <= ticks(ROUNDING_MICROS_MAX, self.timescale).unsigned_abs()
+    }
+
     /// Places the next frame: strictly behind the last one, and nothing lies before zero.
     pub fn place(&mut self, dts: MediaTime, data: &[u8]) -> Place {
         let stamp = ticks(dts.as_micros(), self.timescale);
-        let tolerance = ticks(ROUNDING_MICROS_MAX, self.timescale);
-        let counted = self.next.filter(|next| stamp.abs_diff(*next) <= tolerance.unsigned_abs());
+        let counted = self.next.filter(|next| self.is_rounding(stamp.saturating_sub(*next)));
         let at = counted.unwrap_or(stamp).max(self.last.map_or(0, |last| last.saturating_add(1)));
         let length = self.length.ticks(data, self.timescale);
         self.last = Some(at);

@@ -20,8 +20,8 @@ pub struct Sample {
     /// Canonical payload.
     pub data: Bytes,
     pub dts: MediaTime,
-    /// Microseconds up to the next sample of the track; 0: not known. It counts only for the last sample of a fragment, and not where the
-    /// codec says how long a frame is: between samples the difference of their times is taken.
+    /// Microseconds up to the next sample of the track; 0: not known. It counts only for the last sample of a fragment: between samples the
+    /// difference of their times is taken. Where the codec says how long a frame is, that is taken unless there is a gap.
     pub duration: i64,
     /// Presentation time minus decoding time, in microseconds.
     pub cts: i32,
@@ -105,11 +105,12 @@ impl FragmentWriter {
         let scale = carried.timescale;
         let places: SmallVec<[_; 8]> = samples.iter().map(|sample| clock.place(sample.dts, &sample.data)).collect();
         let (first, last, last_sample) = (places.first()?, places.last()?, samples.last()?);
-        let stated = || ticks(last_sample.dts.as_micros().saturating_add(last_sample.duration), scale) - last.ticks;
-        let last_ticks = match last.length {
-            Some(length) => length.into(),
-            None if last_sample.duration > 0 => stated(),
-            None => carried.usual_ticks.into(),
+        let end = ticks(last_sample.dts.as_micros().saturating_add(last_sample.duration), scale);
+        let stated = Some(end - last.ticks).filter(|_| last_sample.duration > 0);
+        let last_ticks = match (last.length.map(i64::from), stated) {
+            (Some(length), Some(stated)) if !clock.is_rounding(stated - length) => stated,
+            (Some(length), _) => length,
+            (None, stated) => stated.unwrap_or(carried.usual_ticks.into()),
         };
         let ends = places.iter().skip(1).map(|place| place.ticks).chain([last.ticks.saturating_add(last_ticks)]);
         let entry = |(end, (place, sample)): (i64, (&super::clock::Place, &Sample))| {
@@ -242,6 +243,10 @@ mod tests {
             // The stamps of sound are rounded, its ticks are counted.
             (2, 926, vec![(first + 10, 1_024, 0), (first + 12, 1_024, 0)]),
         ];
+        let sound = [sample(67, 23_000, 0, b"or"), sample(90, 123_000, 0, b"or")];
+        let gap = writer.fragment(&Fragment { sequence: 8, tracks: &[(AUDIO, &sound)] });
+        let at = gap.head.len();
+        assert_eq!(runs(&gap), [(2, 2_974, vec![(at, 1_024, 0), (at + 2, 5_395, 0)])], "a gap is no rounding");
         assert_eq!(runs(&parts), expected);
         assert_eq!(children(&whole).map(|(kind, _)| kind).collect::<Vec<_>>(), [*b"moof", *b"mdat"]);
         let (_, mdat) = children(&whole).nth(1).unwrap();

@@ -1,7 +1,8 @@
 //! A stream as fragmented MP4: the init segment as config, then fragments of one frame or of one GOP.
 //!
 //! With a fragment per frame nothing waits: a frame goes out when it is there, with the time since the frame before as its duration. The next
-//! fragment begins at its own time, so an estimate that was wrong moves nothing. With a fragment per GOP the durations are exact and the overhead
+//! fragment begins at its own time, so an estimate that was wrong moves nothing. Browsers alone (Media Source Extensions) take a step of more than twice
+//! that duration for a seam and wait for the next key frame: after the loss of two pictures in a row, or with a camera that skips pictures at will. With a fragment per GOP the durations are exact and the overhead
 //! is small, but a picture waits for the next key frame.
 //!
 //! Each packet stands in one envelope; over WebSocket the init segment and each fragment are a message of their own.
@@ -89,7 +90,8 @@ impl Fmp4Muxer {
         let Some(writer) = self.writer.as_ref().filter(|writer| writer.carries(frame.track)) else { return };
         let is_video = writer.is_video(frame.track);
         self.newest = self.newest.max(frame.dts);
-        let duration = self.step(frame.track, frame.dts);
+        // Of sound the codec says how long it is.
+        let duration = if is_video { self.step(frame.track, frame.dts) } else { 0 };
         let sample = Sample { data: frame.data.clone(), dts: frame.dts, duration, cts: frame.cts, key: frame.key };
         match self.mode {
             FragmentMode::PerFrame => {
@@ -197,6 +199,15 @@ impl Muxer for Fmp4Muxer {
     fn head(&self) -> Option<Bytes> {
         None
     }
+
+    fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    fn forget(&mut self) {
+        self.held = Vec::new();
+        self.held_bytes = 0;
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +290,18 @@ mod tests {
         let sound: Vec<_> = (0..100).map(|frame_at| frame(AUDIO, frame_at * 23, true)).collect();
         let packets = mux(FragmentMode::PerGop, Envelope::None, tracks(every_track()[1..2].to_vec()), &sound);
         assert_eq!(kinds(&packets), [PacketKind::Config, PacketKind::Audio, PacketKind::Audio]);
+    }
+
+    #[test]
+    fn what_is_held_can_be_let_go() {
+        let (mut muxer, mut out) = (Fmp4Muxer::new(FragmentMode::PerGop, Envelope::None), Vec::new());
+        muxer.push(&MediaEvent::Tracks(two_tracks()), &mut out);
+        muxer.push(&frame(VIDEO, 0, true), &mut out);
+        assert_eq!(muxer.held_bytes(), 10);
+        muxer.forget();
+        assert_eq!(muxer.held_bytes(), 0);
+        [frame(VIDEO, 40, false), frame(VIDEO, 80, true)].iter().for_each(|event| muxer.push(event, &mut out));
+        assert_eq!(kinds(&out), [PacketKind::Config, PacketKind::Delta], "no place to begin");
     }
 
     #[test]
