@@ -8,6 +8,7 @@ pub mod crowd;
 pub mod device;
 pub mod flv;
 pub mod framemd5;
+pub mod hls;
 pub mod limits;
 pub mod media;
 pub mod network;

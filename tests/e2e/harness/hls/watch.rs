@@ -1,0 +1,183 @@
+//! What a live playlist must keep while it moves on: nothing that was said changes, what goes goes from the front and is counted, and what
+//! is announced comes.
+//!
+//! Spec: RFC 8216bis §6.2.1, §6.2.2 (live playlists), §6.2.5.2 (blocking reload), §6.2.6 (parts).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Fault;
+use super::playlist::{Media, Part, Segment};
+use super::rules;
+
+/// A segment as it was listed, and its number among discontinuities.
+#[derive(Clone, Debug)]
+struct Known {
+    segment: Segment,
+    discontinuities: u64,
+    /// How long it was listed at most with all around it, in seconds.
+    longest_list: f64,
+}
+
+/// Everything that was ever said, by number.
+#[derive(Debug, Default)]
+pub struct Watch {
+    last: Option<(Instant, Media)>,
+    known: BTreeMap<u64, Known>,
+    parts: BTreeMap<(u64, usize), Part>,
+    /// Between two changes, at most.
+    pub longest_silence: Duration,
+    /// Discontinuities and maps seen so far.
+    pub discontinuities: usize,
+    pub maps: Vec<String>,
+}
+
+impl Watch {
+    pub fn last(&self) -> Option<&Media> {
+        self.last.as_ref().map(|(_, list)| list)
+    }
+
+    /// All segments that were ever listed.
+    pub fn segments(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        self.known.iter().map(|(msn, known)| (*msn, &known.segment))
+    }
+
+    pub fn parts_seen(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// How long a segment must stay there after it has left the playlist (RFC 8216 §6.2.2), in seconds.
+    pub fn stays(&self, msn: u64) -> Option<f64> {
+        self.known.get(&msn).map(|known| known.segment.duration + known.longest_list)
+    }
+
+    /// The next playlist, with nothing skipped.
+    pub fn push(&mut self, at: Instant, list: &Media) -> Result<(), Fault> {
+        rules::check(list)?;
+        if let Some((since, last)) = &self.last {
+            moves_on(last, list)?;
+            if last == list {
+                return Ok(());
+            }
+            self.longest_silence = self.longest_silence.max(at.saturating_duration_since(*since));
+        }
+        self.keeps_segments(list)?;
+        if let Some((_, last)) = &self.last {
+            keeps_parts(last, list)?;
+            keeps_hint(last, list)?;
+        }
+        self.learn_parts(list)?;
+        self.last = Some((at, list.clone()));
+        Ok(())
+    }
+
+    fn keeps_segments(&mut self, list: &Media) -> Result<(), Fault> {
+        let (mut discontinuities, longest) = (list.discontinuity_sequence, list.duration());
+        for (msn, segment) in list.numbered() {
+            discontinuities += u64::from(segment.discontinuity);
+            let Some(known) = self.known.get_mut(&msn) else {
+                if let Some((other, _)) = self.known.iter().find(|(_, known)| known.segment.uri == segment.uri) {
+                    return Err(format!("§6.2.2: {} was number {other} and is {msn}", segment.uri));
+                }
+                self.discontinuities += usize::from(segment.discontinuity);
+                self.maps.extend(segment.map.clone().filter(|map| !self.maps.contains(map)));
+                self.known.insert(msn, Known { segment: segment.clone(), discontinuities, longest_list: longest });
+                continue;
+            };
+            known.longest_list = known.longest_list.max(longest);
+            let (was, is) = (&known.segment, segment);
+            if (&was.uri, was.duration, was.discontinuity, &was.map) != (&is.uri, is.duration, is.discontinuity, &is.map) {
+                return Err(format!("§6.2.1: segment {msn} was {was:?} and is {is:?}"));
+            }
+            if let (Some(was), Some(is)) = (was.date, is.date)
+                && (was - is).abs() > 1e-3
+            {
+                return Err(format!("§6.2.1: the date of segment {msn} was {was} and is {is}"));
+            }
+            if known.discontinuities != discontinuities {
+                let was = known.discontinuities;
+                return Err(format!("§6.2.2: segment {msn} was behind discontinuity {was} and is behind {discontinuities}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn learn_parts(&mut self, list: &Media) -> Result<(), Fault> {
+        let open = [(list.next(), &list.open)];
+        for (msn, segment) in list.numbered().chain(open) {
+            // All parts of a segment are listed, or none.
+            for (at, part) in segment.parts.iter().enumerate() {
+                let known = self.parts.entry((msn, at)).or_insert_with(|| part.clone());
+                if known != part {
+                    return Err(format!("§6.2.1: part {at} of segment {msn} was {known:?} and is {part:?}"));
+                }
+            }
+            let more = self.parts.range((msn, segment.parts.len())..(msn + 1, 0)).next();
+            if let (Some(((_, at), _)), false) = (more, segment.parts.is_empty()) {
+                return Err(format!("§6.2.1: segment {msn} had a part {at}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails if the playlist was silent for longer than 1.5 target durations.
+    pub fn assert_lively(&self) -> Result<(), Fault> {
+        let target = self.last().map_or(0.0, |list| f64::from(list.target));
+        if self.longest_silence.as_secs_f64() > 1.5 * target {
+            return Err(format!("§6.2.1: no update for {:?}, the target is {target} s", self.longest_silence));
+        }
+        Ok(())
+    }
+}
+
+fn moves_on(last: &Media, list: &Media) -> Result<(), Fault> {
+    let fixed = |list: &Media| (list.target, list.part_target, list.control);
+    if fixed(last) != fixed(list) {
+        return Err(format!("§4.4.3.1: {:?} was said, now {:?}", fixed(last), fixed(list)));
+    }
+    if list.sequence < last.sequence || list.discontinuity_sequence < last.discontinuity_sequence {
+        return Err(format!("§4.4.3.2: the sequence goes from {} to {}", last.sequence, list.sequence));
+    }
+    if list.coming() < last.coming() {
+        return Err(format!("§6.2.1: the list ended before {:?}, and ends before {:?} now", last.coming(), list.coming()));
+    }
+    if last.ended && last != list {
+        return Err("§6.2.1: something changes behind the end".to_owned());
+    }
+    let (removed, window) = (list.sequence - last.sequence, 3.0 * f64::from(list.target));
+    let finished: f64 = list.segments.iter().map(|segment| segment.duration).sum();
+    if removed > 0 && finished < window {
+        return Err(format!("§6.2.2: {removed} segments are gone, and {finished:.3} s are left of {window} s"));
+    }
+    Ok(())
+}
+
+/// A part goes only with those before it, when it is three target durations from the end.
+fn keeps_parts(last: &Media, list: &Media) -> Result<(), Fault> {
+    let near = 3.0 * f64::from(list.target);
+    let mut from_end = list.duration();
+    for (msn, segment) in list.numbered() {
+        let had = last.segment(msn).map_or(0, |segment| segment.parts.len());
+        if segment.parts.len() < had && from_end <= near {
+            return Err(format!("§6.2.6: a part of {} has gone, {from_end:.3} s from the end", segment.uri));
+        }
+        from_end -= segment.duration;
+    }
+    Ok(())
+}
+
+/// What was announced came next, unless the run ended.
+fn keeps_hint(last: &Media, list: &Media) -> Result<(), Fault> {
+    let (msn, at) = last.coming();
+    let (Some(hint), Some(segment)) = (&last.hint, list.segment(msn)) else { return Ok(()) };
+    let next = list.segment(msn + 1);
+    if list.ended || segment.discontinuity || next.is_some_and(|next| next.discontinuity) {
+        return Ok(());
+    }
+    // A segment that has ended with what was there makes its follower's first part the next one, be it announced only.
+    let part = segment.parts.get(at).or_else(|| next.filter(|_| !segment.parts.is_empty())?.parts.first());
+    match part.map(|part| &part.uri).or(list.hint.as_ref()) {
+        Some(came) if came != hint => Err(format!("§6.2.6: {hint} was announced and {came} came")),
+        _ => Ok(()),
+    }
+}
