@@ -27,6 +27,8 @@ mod gb28181_quirks;
 mod gb28181_sipp;
 mod gb28181_state;
 mod gb28181_talk;
+mod hls;
+mod hls_crowd;
 mod http;
 mod http_mp4;
 mod idle;

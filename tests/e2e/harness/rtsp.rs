@@ -420,7 +420,8 @@ fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
     streams
 }
 
-fn micros(stream: &Stream, pts: i64) -> i64 {
+/// A time of a packet in microseconds.
+pub fn micros(stream: &Stream, pts: i64) -> i64 {
     let (numerator, denominator) = stream.time_base.split_once('/').unwrap();
     let (numerator, denominator): (i64, i64) = (numerator.trim().parse().unwrap(), denominator.trim().parse().unwrap());
     pts * 1_000_000 * numerator / denominator

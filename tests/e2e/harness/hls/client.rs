@@ -107,8 +107,8 @@ pub struct Watched {
     pub deltas: usize,
     pub packed: usize,
     pub unchanged: usize,
-    /// From the end of a part at the publisher, as its date says, to its bytes here.
-    pub ages: Vec<f64>,
+    /// Segments that had left the playlist and were there as long as they must be.
+    pub old: usize,
     parsed: BTreeMap<String, Init>,
     continuity: Continuity,
     part_continuity: Continuity,
@@ -176,6 +176,7 @@ impl Player {
             2 => self.ask_delta(),
             3 => self.ask_unchanged(),
             4 => self.ask_hint(),
+            5 => self.ask_old(),
             _ => {}
         }
     }
@@ -407,6 +408,16 @@ impl Player {
         assert!(listed, "{hint} was there as {msn}.{at} and is not listed");
         let same = self.seen.parts.values().any(|bytes| *bytes == answer.body);
         assert!(same, "{hint} was something else before it was listed");
+    }
+
+    /// The oldest segment that must still be there though it is listed no more.
+    #[track_caller]
+    fn ask_old(&mut self) {
+        let owed = self.seen.watch.owed(Instant::now());
+        let Some(Fetched { bytes, path, .. }) = owed.and_then(|msn| self.seen.segments.get(&msn)) else { return };
+        let answer = self.connection.get(path, &[]);
+        assert_eq!((answer.status, answer.body == *bytes), (200, true), "§6.2.2: {path} has gone too early");
+        self.seen.old += 1;
     }
 }
 

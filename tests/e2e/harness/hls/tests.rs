@@ -139,7 +139,11 @@ fn every_rule_of_one_playlist_is_held() {
 }
 
 fn watch(texts: &[String]) -> Result<Watch, String> {
-    let (mut watch, began) = (Watch::default(), Instant::now());
+    watch_from(Instant::now(), texts)
+}
+
+fn watch_from(began: Instant, texts: &[String]) -> Result<Watch, String> {
+    let mut watch = Watch::default();
     for (at, text) in texts.iter().enumerate() {
         watch.push(began + Duration::from_millis(500) * at as u32, &Media::parse(text)?)?;
     }
@@ -157,11 +161,14 @@ fn a_playlist_that_moves_on_is_accepted() {
         text(104, 112, 0),
         text(104, 112, 0).replace("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-112-0.m4s\"\n", "#EXT-X-ENDLIST\n"),
     ];
-    let watch = watch(&texts).unwrap();
+    let began = Instant::now();
+    let watch = watch_from(began, &texts).unwrap();
     assert_eq!((watch.discontinuities, watch.maps.len(), watch.segments().count()), (1, 2, 12));
     assert_eq!(watch.longest_silence, Duration::from_secs(1));
     watch.assert_lively().unwrap();
-    assert_eq!(watch.stays(105), Some(2.0 + 17.0));
+    // The first went after 1.5 s; it and the longest list, of 17 s, last 19 s, and a player learns of it late.
+    assert_eq!(watch.owed(began + Duration::from_millis(17_400)), Some(100));
+    assert_eq!(watch.owed(began + Duration::from_millis(17_600)), Some(101));
 }
 
 #[test]

@@ -15,9 +15,14 @@ use super::rules;
 struct Known {
     segment: Segment,
     discontinuities: u64,
-    /// How long it was listed at most with all around it, in seconds.
+    /// Of the longest playlist that had it, in seconds.
     longest_list: f64,
+    /// When it was seen to be listed no more, at the latest.
+    gone: Option<Instant>,
 }
+
+/// How long after the server a player may learn of something.
+const LATE: Duration = Duration::from_secs(3);
 
 /// Everything that was ever said, by number.
 #[derive(Debug, Default)]
@@ -46,9 +51,14 @@ impl Watch {
         self.parts.len()
     }
 
-    /// How long a segment must stay there after it has left the playlist (RFC 8216 §6.2.2), in seconds.
-    pub fn stays(&self, msn: u64) -> Option<f64> {
-        self.known.get(&msn).map(|known| known.segment.duration + known.longest_list)
+    /// The first segment that is listed no more and must still be there: for its own duration and that of the longest playlist that had
+    /// it (§6.2.2).
+    pub fn owed(&self, now: Instant) -> Option<u64> {
+        let is_owed = |known: &Known| {
+            let stays = Duration::from_secs_f64(known.segment.duration + known.longest_list).saturating_sub(LATE);
+            known.gone.is_some_and(|gone| now.saturating_duration_since(gone) < stays)
+        };
+        self.known.iter().find(|(_, known)| is_owed(known)).map(|(msn, _)| *msn)
     }
 
     /// The next playlist, with nothing skipped.
@@ -62,6 +72,8 @@ impl Watch {
             self.longest_silence = self.longest_silence.max(at.saturating_duration_since(*since));
         }
         self.keeps_segments(list)?;
+        let gone = self.known.range_mut(..list.sequence).filter(|(_, known)| known.gone.is_none());
+        gone.for_each(|(_, known)| known.gone = Some(at));
         if let Some((_, last)) = &self.last {
             keeps_parts(last, list)?;
             keeps_hint(last, list)?;
@@ -81,7 +93,7 @@ impl Watch {
                 }
                 self.discontinuities += usize::from(segment.discontinuity);
                 self.maps.extend(segment.map.clone().filter(|map| !self.maps.contains(map)));
-                self.known.insert(msn, Known { segment: segment.clone(), discontinuities, longest_list: longest });
+                self.known.insert(msn, Known { segment: segment.clone(), discontinuities, longest_list: longest, gone: None });
                 continue;
             };
             known.longest_list = known.longest_list.max(longest);

@@ -1,0 +1,88 @@
+//! Many players of one stream over HLS: what they are counted as, that they are forgotten, and that they cost requests, not muxers.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::hls::client::resolve;
+use crate::harness::hls::{Connection, Multivariant, Player};
+use crate::harness::media::H264_AAC;
+use crate::harness::{Options, Publisher, Runtime, SOON, Server, missing, wait_for};
+
+on_both_runtimes!(ten_thousand_players, viewers_come_and_go);
+
+const KEY: &str = "live/crowd";
+const PLAYERS: usize = 10_000;
+/// Each speaks for many players, one after the other.
+const CONNECTIONS: usize = 16;
+/// What a session may cost, and what the requests may leave behind in sockets and allocators, in bytes.
+const SESSION_BYTES_MAX: u64 = 1_000;
+const REST_BYTES_MAX: u64 = 16 << 20;
+
+fn viewers(server: &Server, kind: &str) -> u64 {
+    server.stream(KEY).and_then(|stream| stream["viewers"][kind].as_u64()).unwrap_or(0)
+}
+
+fn ten_thousand_players(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    // So long are players remembered that all are, however slowly they come.
+    let server = Server::start(Options::new(runtime).shards(2).set("hls.segment_ms", 6_000));
+    let _streaming = Publisher::connect(&server, KEY).stream(H264_AAC.tags().unwrap());
+    server.wait_live(KEY);
+    let mut first = Player::open(Connection::kept(server.http), &format!("/{KEY}/index.m3u8"));
+    first.follow(|seen| seen.segments.len() >= 3);
+    let before = server.rss_bytes();
+    let asked = Instant::now();
+    let paths: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| open_sessions(&server, PLAYERS / CONNECTIONS))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let counted = viewers(&server, "hls");
+    let took = asked.elapsed();
+    let grown = server.rss_bytes().saturating_sub(before);
+    println!("{}: {} players in {took:?}: {counted} counted, {grown} bytes more", runtime.name(), paths.len());
+    let mut distinct = paths.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), paths.len(), "every player has a session of its own");
+    // The first ones may be forgotten again if the machine is busy.
+    let is_slow = took > Duration::from_secs(15);
+    assert!(counted >= 2_000 && (is_slow || counted >= PLAYERS as u64), "{counted} viewers after {took:?}");
+    let most = PLAYERS as u64 * SESSION_BYTES_MAX + REST_BYTES_MAX;
+    assert!(
+        grown <= most,
+        "{grown} bytes more for {PLAYERS} players, which is more than {most}: {}",
+        server.stream(KEY).unwrap()
+    );
+}
+
+/// Players that ask for both playlists once.
+fn open_sessions(server: &Server, count: usize) -> Vec<String> {
+    let mut connection = Connection::kept(server.http);
+    let index = format!("/{KEY}/index.m3u8");
+    let open = |_| {
+        let answer = connection.get(&index, &[]);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        let media = resolve(&index, &Multivariant::parse(&answer.text()).unwrap().variants[0].uri);
+        assert_eq!(connection.get(&media, &[]).status, 200);
+        media
+    };
+    (0..count).map(open).collect()
+}
+
+fn viewers_come_and_go(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let server = Server::start(Options::new(runtime).shards(2).set("hls.segment_ms", 1_000).set("hls.idle_ms", 2_000));
+    let _streaming = Publisher::connect(&server, KEY).stream(H264_AAC.tags().unwrap());
+    server.wait_live(KEY);
+    let open = |name: &str| Player::open(Connection::fresh(server.http), &format!("/{KEY}/{name}"));
+    let mut players: Vec<Player> = vec![open("index.m3u8"), open("index.m3u8"), open("ts.m3u8")];
+    for _ in 0..3 {
+        players.iter_mut().for_each(Player::step);
+        assert_eq!((viewers(&server, "hls"), viewers(&server, "hls-ts")), (2, 1), "{}", server.stream(KEY).unwrap());
+    }
+    drop(players);
+    wait_for("the players are forgotten", SOON, || (viewers(&server, "hls") + viewers(&server, "hls-ts") == 0).then_some(()));
+}
