@@ -84,6 +84,14 @@ pub const FLASH_BEEP_B: Recipe = Recipe {
     codecs: "-c:v libx264 -preset veryfast -bf 2 -g 50 -sc_threshold 0 -c:a aac -b:a 96k",
     ..FLASH_BEEP
 };
+/// Ten bars per picture, white where a digit of its number is one, least significant first; the lower half shows the opposite.
+pub const CLOCK: Recipe = Recipe {
+    name: "clock",
+    seconds: 16,
+    picture: "nullsrc=s=320x180:r=25,geq=lum='16+219*mod(floor(N/pow(2\\,floor(X/32)))+gt(Y\\,89)\\,2)':cb=128:cr=128",
+    codecs: "-c:v libx264 -preset veryfast -tune zerolatency -bf 0 -g 25 -sc_threshold 0 -b:v 500k -c:a aac -b:a 96k",
+    ..H264_AAC
+};
 pub const HEVC_AAC: Recipe = Recipe {
     name: "hevc_aac",
     new: true,
