@@ -118,7 +118,14 @@ impl Publish {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Play {
+    /// Fragmented MP4 in segments, by polling the playlist
+    Hls,
+    HlsTs,
     HttpFlv,
+    HttpFmp4,
+    HttpTs,
+    /// By parts, asking for what comes next
+    LlHls,
     Rtmp,
     RtspTcp,
     RtspUdp,
@@ -128,7 +135,12 @@ pub enum Play {
 impl Play {
     pub fn name(self) -> &'static str {
         match self {
+            Play::Hls => "hls",
+            Play::HlsTs => "hls-ts",
             Play::HttpFlv => "http-flv",
+            Play::HttpFmp4 => "http-fmp4",
+            Play::HttpTs => "http-ts",
+            Play::LlHls => "ll-hls",
             Play::Rtmp => "rtmp",
             Play::RtspTcp => "rtsp-tcp",
             Play::RtspUdp => "rtsp-udp",
@@ -150,7 +162,9 @@ impl LoadArgs {
     /// Where viewers connect: `HOST:PORT`.
     pub fn play_address(&self) -> &str {
         match self.play {
-            Play::HttpFlv | Play::WsFlv => &self.http.address,
+            Play::Hls | Play::HlsTs | Play::HttpFlv | Play::HttpFmp4 | Play::HttpTs | Play::LlHls | Play::WsFlv => {
+                &self.http.address
+            }
             Play::Rtmp => &self.url.address,
             Play::RtspTcp | Play::RtspUdp => &self.rtsp.address,
         }

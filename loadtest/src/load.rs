@@ -30,8 +30,9 @@ const CONNECTS_AT_ONCE: usize = 10;
 const CONNECT_PAUSE: u64 = 10 * MILLIS;
 /// Between the last join and the first measured frame.
 const SETTLE: u64 = NANOS_PER_SECOND;
-/// How late a frame may be at most to be counted.
+/// How late a frame may be at most to be counted, and where it comes in segments.
 const DRAIN: u64 = 2 * NANOS_PER_SECOND;
+const DRAIN_SEGMENTS: u64 = 20 * NANOS_PER_SECOND;
 
 /// What a run has shown.
 pub struct Outcome {
@@ -47,6 +48,8 @@ pub struct Outcome {
     /// Datagrams that publishers could not send, and that viewers' sockets had no room for, until now.
     pub unsent: u64,
     pub dropped: u64,
+    /// HTTP requests of players in segments, and how many were not granted.
+    pub requests: (u64, u64),
     /// Bytes received and time passed while measuring.
     pub bytes: u64,
     pub seconds: f64,
@@ -84,7 +87,8 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     load.run_until(load.tally.window.1, |_| false)?;
     let (own_end, server_end) = (Usage::of(std::process::id())?, server("at the end")?);
     let (seconds, bytes) = ((now() - began) as f64 / NANOS_PER_SECOND as f64, load.tally.bytes - bytes_before);
-    load.run_until(now() + DRAIN, Load::all_delivered)?;
+    let drain = if matches!(args.play, Play::Hls | Play::HlsTs | Play::LlHls) { DRAIN_SEGMENTS } else { DRAIN };
+    load.run_until(now() + drain, Load::all_delivered)?;
 
     let server = match (idle, one_viewer, server_begin, server_end) {
         (Some(idle), Some(one_viewer), Some(begin), Some(end)) => Some(ServerUsage { idle, one_viewer, begin, end }),
@@ -92,13 +96,15 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     };
     let joins = load.viewers.iter().flatten().filter_map(Viewer::join_time).collect();
     let dropped = load.viewers.iter().flatten().map(Viewer::dropped).sum();
+    let add = |(all, failed): (u64, u64), (more, more_failed): (u64, u64)| (all + more, failed + more_failed);
+    let requests = load.viewers.iter().flatten().map(Viewer::requests).fold((0, 0), add);
     let of_devices = load.fleet.iter().filter_map(Fleet::reported_lost);
     let reported: Vec<i64> = load.publishers.iter().filter_map(Publisher::reported_lost).chain(of_devices).collect();
     let reported_lost = (!reported.is_empty()).then(|| reported.iter().sum());
     let unsent = load.publishers.iter().map(Publisher::unsent).chain(load.fleet.iter().map(Fleet::unsent)).sum();
     let Load { tally, expecting: viewers, closed, .. } = load;
     let own = (own_begin, own_end);
-    Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, bytes, seconds, own, server })
+    Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, requests, bytes, seconds, own, server })
 }
 
 /// What is read goes here first.
@@ -116,6 +122,8 @@ struct Load {
     fleet: Option<Fleet>,
     /// When each publisher sends its next frame, once it may.
     schedule: Schedule,
+    /// When each viewer does something by itself that does.
+    turns: Schedule,
     /// `None`: gone.
     viewers: Vec<Option<Viewer>>,
     /// Connected, and never read.
@@ -160,6 +168,7 @@ impl Load {
             publishers,
             fleet,
             schedule: Schedule::default(),
+            turns: Schedule::default(),
             viewers: Vec::new(),
             stalled: Vec::new(),
             closed: BTreeMap::new(),
@@ -263,11 +272,12 @@ impl Load {
     fn run_until(&mut self, until: u64, done: impl Fn(&Load) -> bool) -> io::Result<()> {
         let mut ready = Vec::new();
         while now() < until && !done(self) {
-            let due = self.next_due().min(self.next_report);
+            let due = self.next_due().min(self.next_report).min(self.turns.next());
             self.poll.wait(due.min(until), &mut ready)?;
             let woken = now();
             let mut next_due = self.send_due()?;
             self.report_due();
+            self.turns_due();
             for event in ready.drain(..) {
                 self.handle(event, woken)?;
                 if now() >= next_due {
@@ -318,6 +328,18 @@ impl Load {
         }
     }
 
+    /// Viewers that wait for a time, not for the server.
+    fn turns_due(&mut self) {
+        let now = now();
+        while let Some(at) = self.turns.take_due(now) {
+            if let Some(viewer) = &mut self.viewers[at]
+                && let Err(error) = viewer.take_turn()
+            {
+                self.close_viewer(at, &error);
+            }
+        }
+    }
+
     /// Its sockets leave the wait with their last descriptor.
     fn close_viewer(&mut self, at: usize, error: &io::Error) {
         *self.closed.entry(error.to_string()).or_default() += 1;
@@ -355,8 +377,9 @@ impl Load {
             }
             Token::Viewer { at, socket } => {
                 let Some(viewer) = &mut self.viewers[at] else { return Ok(()) };
-                if let Err(error) = viewer.readable(socket, woken, &mut self.buffers, &mut self.tally) {
-                    self.close_viewer(at, &error);
+                match viewer.readable(socket, woken, &mut self.buffers, &mut self.tally) {
+                    Ok(()) => viewer.turn().into_iter().for_each(|turn| self.turns.add(turn, at)),
+                    Err(error) => self.close_viewer(at, &error),
                 }
                 Ok(())
             }

@@ -40,6 +40,7 @@ impl Report {
         if args.viewers > 0 {
             report.delivery(outcome);
             report.packets(outcome);
+            report.requests(outcome);
             report.latency("first_byte", &outcome.tally.first);
             report.latency("last_byte", &outcome.tally.last);
             report.joins(outcome);
@@ -89,6 +90,15 @@ impl Report {
             self.add("packets_lost", packets.missing.saturating_sub(packets.late) as f64, "packets");
             self.add("packets_duplicated", packets.duplicated as f64, "packets");
             self.add("packets_out_of_order", packets.late as f64, "packets");
+        }
+    }
+
+    /// Of players in segments, from the first on.
+    fn requests(&mut self, outcome: &Outcome) {
+        let (requests, failed) = outcome.requests;
+        if requests > 0 {
+            self.add("requests", requests as f64, "requests");
+            self.add("requests_failed", failed as f64, "requests");
         }
     }
 
@@ -232,6 +242,7 @@ mod tests {
             reported_lost: Some(3),
             unsent: 0,
             dropped: 0,
+            requests: (0, 0),
             bytes: 0,
             seconds: 2.0,
             own: (usage(0.0, 0), usage(0.1, 0)),
@@ -276,7 +287,7 @@ mod tests {
         for arrival in [Arrival::Ahead { missing: 3 }, Arrival::Late, Arrival::Duplicate] {
             outcome.tally.packet(10, arrival);
         }
-        outcome.dropped = 1;
+        (outcome.dropped, outcome.requests) = (1, (5, 2));
         let report = report(&["--viewers", "2", "--play", "rtsp-udp"], &outcome);
         let expected = [
             ("expected", 20.0),
@@ -288,6 +299,8 @@ mod tests {
             ("packets_lost", 2.0),
             ("packets_duplicated", 1.0),
             ("packets_out_of_order", 1.0),
+            ("requests", 5.0),
+            ("requests_failed", 2.0),
         ];
         for (key, value) in expected {
             assert_eq!(report.value(key), Some(value), "{key}");

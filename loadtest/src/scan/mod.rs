@@ -5,9 +5,12 @@
 
 pub mod chunk;
 pub mod flv;
+pub mod fmp4;
 pub mod http;
 pub mod order;
+pub mod response;
 pub mod rtp;
+pub mod ts;
 pub mod websocket;
 
 use std::io;
@@ -55,17 +58,25 @@ pub struct Unit {
     prefix: [u8; PREFIX_BYTES],
     prefix_bytes: usize,
     mark: Option<Mark>,
+    /// Where the container says it, whether it is a keyframe.
+    key: Option<bool>,
 }
 
 impl Default for Unit {
     fn default() -> Self {
-        Unit { kind: 0, left: 0, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, mark: None }
+        Unit { kind: 0, left: 0, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, mark: None, key: None }
     }
 }
 
 impl Unit {
     pub fn begin(&mut self, kind: u8, length: usize) {
-        (self.kind, self.left, self.prefix_bytes, self.mark) = (kind, length, 0, None);
+        (self.kind, self.left, self.prefix_bytes, self.mark, self.key) = (kind, length, 0, None, None);
+    }
+
+    /// One that has no FLV header in front of it.
+    pub fn begin_sample(&mut self, kind: u8, length: usize, key: bool) {
+        self.begin(kind, length);
+        self.key = Some(key);
     }
 
     pub fn left(&self) -> usize {
@@ -95,7 +106,7 @@ impl Unit {
         let prefix = &self.prefix[..self.prefix_bytes];
         match (self.kind, self.mark) {
             // The frame type stands in bits 4 to 6, in the classic and in the enhanced form.
-            (VIDEO, Some(mark)) => found(Found::Last { mark, key: prefix[0] >> 4 & 7 == 1 }),
+            (VIDEO, Some(mark)) => found(Found::Last { mark, key: self.key.unwrap_or(prefix[0] >> 4 & 7 == 1) }),
             // A sequence header.
             (VIDEO, None) => {}
             (AUDIO, _) => found(Found::Audio),

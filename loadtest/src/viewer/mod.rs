@@ -1,5 +1,7 @@
 //! One viewer: asks for a stream and scans what comes.
 
+mod hls;
+mod playlist;
 mod rtmp;
 mod rtsp;
 
@@ -9,6 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::hls::HlsViewer;
 use self::rtmp::RtmpViewer;
 use self::rtsp::RtspViewer;
 use crate::args::{LoadArgs, Play};
@@ -17,7 +20,9 @@ use crate::mark::Mark;
 use crate::poll::now;
 use crate::scan::Found;
 use crate::scan::flv::FlvScanner;
+use crate::scan::fmp4::Fmp4Scanner;
 use crate::scan::http::HttpScanner;
+use crate::scan::ts::TsScanner;
 use crate::scan::websocket::WebSocketScanner;
 use crate::tally::{Fate, Tally};
 
@@ -43,6 +48,9 @@ struct Progress {
 
 enum Wire {
     HttpFlv(HttpScanner, FlvScanner),
+    HttpFmp4(HttpScanner, Box<Fmp4Scanner>),
+    HttpTs(HttpScanner, Box<TsScanner>),
+    Hls(Box<HlsViewer>),
     WsFlv(HttpScanner, WebSocketScanner, FlvScanner),
     Rtmp(Box<RtmpViewer>),
     Rtsp(Box<RtspViewer>),
@@ -62,13 +70,22 @@ impl Viewer {
         let mut hello = Vec::new();
         let wire = match args.play {
             Play::HttpFlv => {
-                ask_http(args, publisher, "", &mut hello);
+                ask_http(args, publisher, "flv", "", &mut hello);
                 Wire::HttpFlv(HttpScanner::default(), FlvScanner::default())
             }
+            Play::HttpFmp4 => {
+                ask_http(args, publisher, "mp4", "", &mut hello);
+                Wire::HttpFmp4(HttpScanner::default(), Box::default())
+            }
+            Play::HttpTs => {
+                ask_http(args, publisher, "ts", "", &mut hello);
+                Wire::HttpTs(HttpScanner::default(), Box::default())
+            }
+            Play::Hls | Play::HlsTs | Play::LlHls => Wire::Hls(Box::new(HlsViewer::new(args, publisher, &mut hello))),
             Play::WsFlv => {
                 let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                     Sec-WebSocket-Key: bG9hZHRlc3Qtdmlld2VyIQ==\r\n";
-                ask_http(args, publisher, upgrade, &mut hello);
+                ask_http(args, publisher, "flv", upgrade, &mut hello);
                 Wire::WsFlv(HttpScanner::default(), WebSocketScanner::default(), FlvScanner::default())
             }
             Play::Rtmp => Wire::Rtmp(Box::new(RtmpViewer::new(args, publisher, &mut hello)?)),
@@ -83,7 +100,7 @@ impl Viewer {
     pub fn sockets(&self) -> Vec<RawFd> {
         let datagrams = match &self.wire {
             Wire::Rtsp(viewer) => viewer.sockets(),
-            Wire::HttpFlv(..) | Wire::WsFlv(..) | Wire::Rtmp(_) => Vec::new(),
+            _ => Vec::new(),
         };
         [vec![self.socket.as_raw_fd()], datagrams].concat()
     }
@@ -96,9 +113,9 @@ impl Viewer {
     /// The server has been asked for the stream in full: one that never reads may stop now.
     pub fn has_asked(&self) -> bool {
         match &self.wire {
-            Wire::HttpFlv(..) | Wire::WsFlv(..) => true,
             Wire::Rtmp(viewer) => viewer.has_asked(),
             Wire::Rtsp(viewer) => viewer.has_asked(),
+            _ => true,
         }
     }
 
@@ -106,8 +123,32 @@ impl Viewer {
     pub fn dropped(&self) -> u64 {
         match &self.wire {
             Wire::Rtsp(viewer) => viewer.dropped(),
-            Wire::HttpFlv(..) | Wire::WsFlv(..) | Wire::Rtmp(_) => 0,
+            _ => 0,
         }
+    }
+
+    /// HTTP requests, and how many of them were not granted.
+    pub fn requests(&self) -> (u64, u64) {
+        match &self.wire {
+            Wire::Hls(viewer) => (viewer.requests, viewer.failed),
+            _ => (0, 0),
+        }
+    }
+
+    /// When it does something by itself.
+    pub fn turn(&self) -> Option<u64> {
+        match &self.wire {
+            Wire::Hls(viewer) => viewer.turn(),
+            _ => None,
+        }
+    }
+
+    pub fn take_turn(&mut self) -> io::Result<()> {
+        let mut reply = Vec::new();
+        if let Wire::Hls(viewer) = &mut self.wire {
+            viewer.take_turn(now(), &mut reply);
+        }
+        self.reply(&reply)
     }
 
     /// Reads once. `socket`: an index into [`Viewer::sockets`]. `woken`: when the kernel said that there is something.
@@ -140,6 +181,9 @@ impl Viewer {
         let mut found = |found: Found<'_>| progress.take(&found, now, *connected, tally);
         let scanned = match wire {
             Wire::HttpFlv(http, flv) => http.feed(200, bytes, &mut |data| flv.feed(data, &mut found)),
+            Wire::HttpFmp4(http, mp4) => http.feed(200, bytes, &mut |data| mp4.feed(data, &mut found)),
+            Wire::HttpTs(http, ts) => http.feed(200, bytes, &mut |data| ts.feed(data, &mut found)),
+            Wire::Hls(viewer) => return viewer.feed(now, bytes, &mut found, reply),
             Wire::WsFlv(http, frames, flv) => {
                 http.feed(101, bytes, &mut |data| frames.feed(data, &mut |data| flv.feed(data, &mut found)))
             }
@@ -163,10 +207,11 @@ impl Viewer {
     }
 }
 
-fn ask_http(args: &LoadArgs, publisher: u16, headers: &str, out: &mut Vec<u8>) {
+fn ask_http(args: &LoadArgs, publisher: u16, extension: &str, headers: &str, out: &mut Vec<u8>) {
     let (app, name) = args.stream(publisher.into());
     let host = &args.http.address;
-    let request = format!("GET /{app}/{name}.flv HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shardcast-loadtest\r\n{headers}\r\n");
+    let request =
+        format!("GET /{app}/{name}.{extension} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: shardcast-loadtest\r\n{headers}\r\n");
     out.extend_from_slice(request.as_bytes());
 }
 
