@@ -6,14 +6,14 @@
 //! The server has two shards and every request a connection of its own, so both answer. Players that others have written are in
 //! `hls_players.rs`; what many players cost, in `hls_crowd.rs`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::harness::compare;
 use crate::harness::device::{CHANNEL, DEVICE, STREAM, platform};
 use crate::harness::hls::client::{resolve, with_query};
 use crate::harness::hls::{Connection, Player, Watched};
 use crate::harness::media::{H264_AAC, H264_AAC_LARGE, HEVC_AAC, Recipe};
-use crate::harness::rtsp::{hashes, micros};
+use crate::harness::rtsp::hashes;
 use crate::harness::{Device, Options, Publisher, Runtime, SOON, Server, Tag, flv, fresh_folder, missing, wait_for};
 
 on_both_runtimes!(a_minute, without_parts, refusals, camera_on_demand);
@@ -108,6 +108,11 @@ fn assert_complete(seen: &Watched, parts: bool, who: &str) {
     assert!((300_000..1_500_000).contains(&variant.bandwidth), "{who}: {variant:?}");
 }
 
+/// How many of the last packets may be missing: a picture whose end was not sent, and the sound that belongs to it.
+const CUT_OFF: usize = 3;
+/// How far times may be off a common offset, in microseconds: FLV has milliseconds, TS ninetieths of them.
+const SLACK_MICROS: i64 = 2_000;
+
 /// Every run of segments is an unbroken part of what one publisher sent, from a keyframe on and up to its end.
 fn assert_runs(seen: &Watched, sent: &[(Recipe, Vec<Tag>)], who: &str) {
     let (runs, folder) = (seen.runs(), fresh_folder("hls-runs"));
@@ -117,40 +122,11 @@ fn assert_runs(seen: &Watched, sent: &[(Recipe, Vec<Tag>)], who: &str) {
         flv::write(&original, tags);
         let file = folder.join(if seen.inits.is_empty() { "run.ts" } else { "run.mp4" });
         std::fs::write(&file, run).unwrap();
-        assert_part(recipe, &file, &original, &format!("{who}, run {at}"));
+        let sent = hashes(recipe, &original);
+        let missing = compare::assert_part(&hashes(recipe, &file), &sent, Some(SLACK_MICROS), &format!("{who}, run {at}"));
+        assert!(missing.values().all(|missing| *missing <= CUT_OFF), "{who}, run {at}: at the end {missing:?} are missing");
     }
     let _ = std::fs::remove_dir_all(folder);
-}
-
-/// How many of the last packets may be missing: a picture whose end was not sent, and the sound that belongs to it.
-const CUT_OFF: usize = 3;
-/// How far times may be off a common offset, in microseconds: FLV has milliseconds, TS ninetieths of them.
-const SLACK_MICROS: i64 = 2_000;
-
-#[track_caller]
-fn assert_part(recipe: &Recipe, file: &Path, original: &Path, who: &str) {
-    let (seen, sent) = (hashes(recipe, file), hashes(recipe, original));
-    let mut offset = None;
-    for kind in ["video", "audio"] {
-        let (Some(seen), Some(sent)) = (seen.get(kind), sent.get(kind)) else { panic!("{who}: no {kind}") };
-        let first = &seen.lines.first().unwrap_or_else(|| panic!("{who}: no {kind}")).hash;
-        // The file is sent over and over: the place is the one from which all is the same.
-        let is_here =
-            |from: usize| seen.lines.iter().zip(sent.lines.get(from..).unwrap_or_default()).all(|(a, b)| a.hash == b.hash);
-        let places =
-            (0..sent.lines.len()).filter(|at| sent.lines[*at].hash == *first && at + seen.lines.len() <= sent.lines.len());
-        let from = places.filter(|at| is_here(*at)).last();
-        let from = from
-            .unwrap_or_else(|| panic!("{who}: {} packets of {kind} are not a part of {}", seen.lines.len(), sent.lines.len()));
-        let missing = sent.lines.len() - from - seen.lines.len();
-        println!("{who}: {kind}: {} of {} packets from {from} on, {missing} missing", seen.lines.len(), sent.lines.len());
-        assert!(missing <= CUT_OFF, "{who}: {missing} packets of {kind} are missing at the end");
-        for (line, original) in seen.lines.iter().zip(&sent.lines[from..]) {
-            let (is, was) = (micros(seen, line.pts), micros(sent, original.pts));
-            let off = is - was - *offset.get_or_insert(is - was);
-            assert!(off.abs() <= SLACK_MICROS, "{who}: a packet of {kind} is {off} µs off");
-        }
-    }
 }
 
 fn without_parts(runtime: Runtime) {

@@ -39,6 +39,7 @@ mod loss;
 mod multicast;
 mod obs;
 mod peers;
+mod players;
 mod preempted;
 mod pull;
 mod reconnect;

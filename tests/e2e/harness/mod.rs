@@ -4,6 +4,7 @@ pub mod api;
 pub mod bad_network;
 pub mod chunked;
 pub mod client;
+pub mod compare;
 pub mod crowd;
 pub mod device;
 pub mod flv;

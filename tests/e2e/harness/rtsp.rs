@@ -390,7 +390,7 @@ fn live555(transport: &str, url: &str, folder: &Path) -> Option<Client> {
 }
 
 /// What ffmpeg calls AAC with a header on each frame.
-const ADTS: &str = "aac";
+pub const ADTS: &str = "aac";
 
 /// The packets of a file as hashes.
 #[track_caller]
@@ -400,7 +400,7 @@ pub fn hashes(recipe: &Recipe, path: &Path) -> Streams {
 
 /// `format`: of a file that does not say it.
 #[track_caller]
-fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
+pub fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
     let folder = fresh_folder("hashes");
     let output = folder.join("out");
     let mut command = recipe.ffmpeg().unwrap();
@@ -411,7 +411,8 @@ fn hashes_of(recipe: &Recipe, format: Option<&str>, path: &Path) -> Streams {
     if let Some(video) = recipe.video() {
         command.args(["-bsf:v", video.filter()]);
     }
-    if format == Some(ADTS) {
+    let is_ts = path.extension().is_some_and(|extension| extension == "ts");
+    if format == Some(ADTS) || is_ts && recipe.audio() == Some(Audio::Aac) {
         command.args(["-bsf:a", "aac_adtstoasc"]);
     }
     Client::start(command.args(["-f", "framemd5"]).arg(&output)).succeed();
