@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::hls::client::resolve;
 use crate::harness::hls::{Connection, Multivariant, Player};
-use crate::harness::media::H264_AAC;
+use crate::harness::media::{LIVE, LIVE_MS};
 use crate::harness::{Options, Publisher, Runtime, SOON, Server, missing, wait_for};
 
 on_both_runtimes!(ten_thousand_players, viewers_come_and_go);
@@ -27,7 +27,7 @@ fn ten_thousand_players(runtime: Runtime) {
     }
     // So long are players remembered that all are, however slowly they come.
     let server = Server::start(Options::new(runtime).shards(2).set("hls.segment_ms", 6_000));
-    let _streaming = Publisher::connect(&server, KEY).stream(H264_AAC.tags().unwrap());
+    let _streaming = Publisher::connect(&server, KEY).stream_every(LIVE.live_tags().unwrap(), LIVE_MS);
     server.wait_live(KEY);
     let mut first = Player::open(Connection::kept(server.http), &format!("/{KEY}/index.m3u8"));
     first.follow(|seen| seen.segments.len() >= 3);
@@ -75,7 +75,7 @@ fn viewers_come_and_go(runtime: Runtime) {
         return;
     }
     let server = Server::start(Options::new(runtime).shards(2).set("hls.segment_ms", 1_000).set("hls.idle_ms", 2_000));
-    let _streaming = Publisher::connect(&server, KEY).stream(H264_AAC.tags().unwrap());
+    let _streaming = Publisher::connect(&server, KEY).stream_every(LIVE.live_tags().unwrap(), LIVE_MS);
     server.wait_live(KEY);
     let open = |name: &str| Player::open(Connection::fresh(server.http), &format!("/{KEY}/{name}"));
     let mut players: Vec<Player> = vec![open("index.m3u8"), open("index.m3u8"), open("ts.m3u8")];

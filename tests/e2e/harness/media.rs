@@ -84,6 +84,13 @@ pub const FLASH_BEEP_B: Recipe = Recipe {
     codecs: "-c:v libx264 -preset veryfast -bf 2 -g 50 -sc_threshold 0 -c:a aac -b:a 96k",
     ..FLASH_BEEP
 };
+/// Eight seconds in which sound, 375 frames of it, is as long as the picture: sent over and over there is no seam.
+pub const LIVE: Recipe = Recipe { name: "live", sound: "anoisesrc=r=48000:a=0.1", ..H264_AAC };
+pub const LIVE_LARGE: Recipe = Recipe { name: "live_large", picture: "testsrc2=s=640x360:r=25", ..LIVE };
+pub const LIVE_HEVC: Recipe = Recipe { name: "live_hevc", new: true, codecs: HEVC_AAC.codecs, ..LIVE };
+/// How long they are, in milliseconds and in frames of sound.
+pub const LIVE_MS: u32 = 8_000;
+const LIVE_SOUNDS: usize = 375;
 /// Ten bars per picture, white where a digit of its number is one, least significant first; the lower half shows the opposite.
 pub const CLOCK: Recipe = Recipe {
     name: "clock",
@@ -215,6 +222,18 @@ impl Recipe {
 
     pub fn tags(&self) -> Option<Vec<Tag>> {
         self.file().map(|path| flv::read(&path))
+    }
+
+    /// The tags without the sound that is too much.
+    pub fn live_tags(&self) -> Option<Vec<Tag>> {
+        let mut sounds = 0;
+        let mut tags = self.tags()?;
+        tags.retain(|tag| {
+            let is_sound = tag.kind == flv::AUDIO && tag.is_frame();
+            sounds += usize::from(is_sound);
+            !is_sound || sounds <= LIVE_SOUNDS
+        });
+        Some(tags)
     }
 
     /// What `framemd5` says of the file.

@@ -79,9 +79,15 @@ impl Publisher {
 
     /// Sends tags in real time on a thread of its own, over and over.
     pub fn stream(self, tags: Vec<Tag>) -> Streaming {
+        let last = tags.iter().map(|tag| tag.timestamp).max().unwrap_or(0);
+        self.stream_every(tags, last + 40)
+    }
+
+    /// As [`Publisher::stream`], where it is given how long tags last.
+    pub fn stream_every(self, tags: Vec<Tag>, period_ms: u32) -> Streaming {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || send_in_real_time(self, &tags, &stopped));
+        let thread = std::thread::spawn(move || send_in_real_time(self, &tags, period_ms, &stopped));
         Streaming { stop, thread: Some(thread) }
     }
 }
@@ -96,12 +102,11 @@ fn discard_answers(socket: &TcpStream) {
 }
 
 /// Returns the publisher and everything that it sent.
-fn send_in_real_time(mut publisher: Publisher, tags: &[Tag], stop: &AtomicBool) -> (Publisher, Vec<Tag>) {
-    let last = tags.iter().map(|tag| tag.timestamp).max().unwrap_or(0);
+fn send_in_real_time(mut publisher: Publisher, tags: &[Tag], period_ms: u32, stop: &AtomicBool) -> (Publisher, Vec<Tag>) {
     let (began, mut sent) = (Instant::now(), Vec::new());
     for round in 0.. {
         for tag in tags.iter().filter(|tag| round == 0 || tag.is_frame()) {
-            let timestamp = tag.timestamp + round * (last + 40);
+            let timestamp = tag.timestamp + round * period_ms;
             let due = began + Duration::from_millis(timestamp.into());
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let tag = Tag { timestamp, ..tag.clone() };

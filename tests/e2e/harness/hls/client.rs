@@ -219,11 +219,17 @@ impl Player {
     }
 
     #[track_caller]
-    fn fetch(&mut self, uri: &str, kind: &str) -> Vec<u8> {
+    fn fetch(&mut self, uri: &str) -> Vec<u8> {
         let path = resolve(&self.seen.path, uri);
         let answer = self.connection.get(&path, &[]);
         assert_eq!(answer.status, 200, "{path}: {} {}", answer.head, answer.text());
-        assert_eq!(answer.header("Content-Type"), Some(kind), "{path}");
+        let kinds: &[&str] = match uri {
+            _ if uri.ends_with(".ts") => &["video/mp2t"],
+            _ if uri.ends_with(".mp4") => &["video/mp4"],
+            _ => &["video/iso.segment", "video/mp4"],
+        };
+        let kind = answer.header("Content-Type").unwrap_or_default();
+        assert!(kinds.contains(&kind), "{path}: {kind}");
         let control = answer.header("Cache-Control").unwrap_or_default();
         assert!(control.contains("max-age") && !control.contains("no-"), "{path} never changes: {control:?}");
         assert!(answer.header("ETag").is_some() || control.contains("immutable"), "{path}: {}", answer.head);
@@ -233,7 +239,7 @@ impl Player {
     #[track_caller]
     fn fetch_init(&mut self, segment: &Segment) {
         let Some(uri) = segment.map.clone().filter(|uri| !self.seen.inits.contains_key(uri)) else { return };
-        let bytes = self.fetch(&uri, "video/mp4");
+        let bytes = self.fetch(&uri);
         let init = fmp4::init(&bytes).unwrap_or_else(|fault| panic!("{uri}: {fault}"));
         self.seen.parsed.insert(uri.clone(), init);
         self.seen.inits.insert(uri, bytes);
@@ -245,7 +251,7 @@ impl Player {
             if self.seen.parts.contains_key(&(msn, at)) {
                 continue;
             }
-            let bytes = self.fetch(&part.uri, "video/mp4");
+            let bytes = self.fetch(&part.uri);
             let init = &self.seen.parsed[segment.map.as_ref().expect("parts have a map")];
             let fragments = fmp4::fragments(&bytes, init).unwrap_or_else(|fault| panic!("{}: {fault}", part.uri));
             let seconds = fmp4::seconds(&fragments, init);
@@ -267,7 +273,7 @@ impl Player {
     #[track_caller]
     fn fetch_segment(&mut self, msn: u64, segment: &Segment) {
         let is_ts = segment.map.is_none();
-        let bytes = self.fetch(&segment.uri, if is_ts { "video/mp2t" } else { "video/mp4" });
+        let bytes = self.fetch(&segment.uri);
         if is_ts {
             self.check_ts(segment, &bytes)
         } else {
@@ -326,6 +332,9 @@ impl Player {
             assert_eq!((packed.status, plain.status), (200, 200), "{path}");
             let says = packed.header("Vary").unwrap_or_default().to_ascii_lowercase();
             assert!(says.contains("accept-encoding"), "{path} depends on what is accepted: {}", packed.head);
+            if packed.header("Content-Encoding").is_none() && plain.body.len() < SMALL_BYTES {
+                return;
+            }
             assert_eq!((packed.header("Content-Encoding"), plain.header("Content-Encoding")), (Some("gzip"), None), "{path}");
             if gunzip(&packed.body) == plain.body {
                 assert_ne!(packed.header("ETag"), plain.header("ETag"), "{path}: other bytes have another tag");
@@ -421,6 +430,8 @@ impl Player {
     }
 }
 
+/// A playlist of so few bytes needs no packing.
+const SMALL_BYTES: usize = 512;
 /// Another moment is seen by chance, not every time.
 const ATTEMPTS: usize = 20;
 /// How far what is written of a part or segment may be off its samples, in seconds.
