@@ -1,7 +1,7 @@
 //! A publisher of our own: sends the tags that a test gives it, when the test says so.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -89,6 +89,13 @@ impl Publisher {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || send_in_real_time(self, &tags, period_ms, &stopped));
         Streaming { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Publisher {
+    /// Also where others still have the socket, such as who reads its answers.
+    fn drop(&mut self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 }
 
