@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # load.sh [PROTOCOL…]: how the server does under load, io_uring against epoll, in alternating runs. PROTOCOL is what viewers use:
-# http-flv, rtmp, rtsp-tcp, rtsp-udp, ws-flv; or publish-rtmp, publish-rtsp-tcp, publish-rtsp-udp, publish-gb28181: publishers only.
+# http-flv, http-fmp4, http-ts, hls, hls-ts, ll-hls, rtmp, rtsp-tcp, rtsp-udp, ws-flv; or publish-rtmp, publish-rtsp-tcp, publish-rtsp-udp, publish-gb28181: publishers only.
 # Without any: http-flv and rtmp. One shard on one core, the load generator on another; prints one table with ratios per protocol.
 #
 # Environment: VIEWERS (300), RATE (2M), RUN_SECONDS per run (10), ROUNDS (3), STALLED viewers that never read (0), PUBLISHERS (1, or 200

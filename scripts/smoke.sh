@@ -32,7 +32,7 @@ for runtime in auto epoll; do
         --set "server.data=$reports/data-$runtime" 2>"$log" &
     server_pid=$!
     wait_ready "$log"
-    for ways in rtmp:http-flv rtmp:ws-flv rtmp:rtmp rtsp-tcp:rtsp-udp rtsp-udp:rtsp-tcp gb28181:rtsp-tcp; do
+    for ways in rtmp:http-flv rtmp:ws-flv rtmp:http-fmp4 rtmp:http-ts rtmp:hls rtmp:hls-ts rtmp:ll-hls rtmp:rtmp rtsp-tcp:rtsp-udp rtsp-udp:rtsp-tcp gb28181:rtsp-tcp; do
         publish=${ways%:*} play=${ways#*:}
         report="$reports/$runtime-$publish-$play"
         target/debug/shardcast-loadtest --publish "$publish" --play "$play" --viewers 8 --publishers 2 --rate 500k --seconds 2 \

@@ -25,6 +25,7 @@ const SOON_MS = 1500;
 // What runs in the page.
 const inPage = (kind, url) => {
   window.errors = [];
+  const notes = [];
   const video = document.getElementById("v");
   video.onerror = () => errors.push("video: " + (video.error && video.error.message));
   const play = () => video.play().catch((error) => errors.push(String(error)));
@@ -39,7 +40,8 @@ const inPage = (kind, url) => {
   const byHls = () => {
     const low = kind === "ll-hls";
     hls = new Hls(low ? { lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.5 } : { lowLatencyMode: false });
-    hls.on(Hls.Events.ERROR, (_, data) => errors.push([data.type, data.details, data.fatal, data.reason || ""].join(" ")));
+    // What it gets over by itself is no error: such as sound that begins before the picture.
+    hls.on(Hls.Events.ERROR, (_, data) => (data.fatal ? errors : notes).push([data.type, data.details, data.reason || ""].join(" ")));
     hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => { media = { levels: data.levels.map((level) => level.attrs) }; play(); });
     hls.loadSource(url); hls.attachMedia(video);
   };
@@ -84,7 +86,7 @@ const inPage = (kind, url) => {
     }
   };
 
-  window.state = () => ({ time: video.currentTime, width: video.videoWidth, height: video.videoHeight, media, errors });
+  window.state = () => ({ time: video.currentTime, width: video.videoWidth, height: video.videoHeight, media, errors, notes });
   window.hlsLatency = () => (hls ? hls.latency : null);
   const players = { flv: byMpegts, mpegts: byMpegts, hls: byHls, "ll-hls": byHls, mse: byMse };
   Promise.resolve(players[kind]()).catch((error) => errors.push(String(error)));

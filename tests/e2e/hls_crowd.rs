@@ -18,7 +18,7 @@ const SESSION_BYTES_MAX: u64 = 1_000;
 const REST_BYTES_MAX: u64 = 16 << 20;
 
 fn viewers(server: &Server, kind: &str) -> u64 {
-    server.stream(KEY).and_then(|stream| stream["viewers"][kind].as_u64()).unwrap_or(0)
+    server.stream(KEY).and_then(|stream| stream["viewers"]["protocols"][kind].as_u64()).unwrap_or(0)
 }
 
 fn ten_thousand_players(runtime: Runtime) {

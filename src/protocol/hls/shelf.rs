@@ -196,16 +196,26 @@ impl Shelf {
         {
             wanted = Place { msn: wanted.msn + 1, part: Some(0) };
         }
-        if wanted.msn > last + AHEAD_MAX {
+        let building = self.packager.building().filter(|segment| segment.msn == wanted.msn);
+        let parts_ahead = wanted
+            .part
+            .filter(|_| wanted.msn > last)
+            .map_or(0, |part| u64::from(part).saturating_sub(building.map_or(0, |segment| segment.parts.len() as u64)));
+        if wanted.msn > last + AHEAD_MAX || parts_ahead > self.parts_ahead_max() {
             return Some(Reply::Ready(Fetched::TooFar));
         }
-        let building = self.packager.building().filter(|segment| segment.msn == wanted.msn);
         let is_there = match (wanted.part, building) {
             _ if wanted.msn <= last => true,
             (Some(part), Some(segment)) => segment.parts.len() > part as usize,
             _ => false,
         };
         (!is_there).then_some(Reply::Wait)
+    }
+
+    /// The Advance Part Limit (bis §6.2.5.2): three parts, or as many as three seconds have.
+    fn parts_ahead_max(&self) -> u64 {
+        let target = self.packager.part_target().and_then(|micros| u64::try_from(micros).ok()).unwrap_or(0);
+        3_000_000_u64.checked_div(target).map_or(3, |parts| (parts + 1).max(3))
     }
 
     fn write(&self, packing: Packing, skip: bool, request: &FetchRequest) -> Body {

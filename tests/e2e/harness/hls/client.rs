@@ -13,8 +13,8 @@ use super::fmp4::{self, Continuity, Init};
 use super::playlist::{Media, Multivariant, Segment};
 use super::ts::Checker;
 use super::{Fault, Watch};
+use crate::harness::SOON;
 use crate::harness::api::Response;
-use crate::harness::{SOON, Server};
 
 pub type Answer = Response;
 
@@ -464,15 +464,5 @@ impl Watched {
             runs.last_mut().unwrap().extend_from_slice(bytes);
         }
         runs
-    }
-}
-
-impl Server {
-    pub fn hls_url(&self, key: &str) -> String {
-        format!("http://{}/{key}/index.m3u8", self.http)
-    }
-
-    pub fn hls_ts_url(&self, key: &str) -> String {
-        format!("http://{}/{key}/ts.m3u8", self.http)
     }
 }

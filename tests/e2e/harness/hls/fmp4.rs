@@ -53,8 +53,10 @@ impl Cursor<'_> {
     }
 }
 
-/// The boxes of a buffer: type, where it begins, content.
-fn boxes(bytes: &[u8]) -> Result<Vec<(String, usize, &[u8])>, Fault> {
+/// A box: type, where it begins, content.
+type Found<'a> = (String, usize, &'a [u8]);
+
+fn boxes(bytes: &[u8]) -> Result<Vec<Found<'_>>, Fault> {
     let (mut found, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         let size = Cursor(&bytes[at..]).number(4)? as usize;

@@ -14,8 +14,8 @@ pub mod watch;
 
 mod tests;
 
-pub use client::{Answer, Connection, Player, Watched};
-pub use playlist::{Media, Multivariant, Part, Segment};
+pub use client::{Connection, Player, Watched};
+pub use playlist::Multivariant;
 pub use watch::Watch;
 
 /// What is wrong, with the rule that it breaks.

@@ -173,7 +173,9 @@ fn a_playlist_that_moves_on_is_accepted() {
 
 #[test]
 fn every_rule_of_a_live_playlist_is_held() {
-    let cases: &[(&str, (u64, u64, usize), &str, &str, &str)] = &[
+    /// What is wrong, of which list, what stands there instead of what, and what is said.
+    type Case = (&'static str, (u64, u64, usize), &'static str, &'static str, &'static str);
+    let cases: &[Case] = &[
         ("another target", (100, 108, 3), "TARGETDURATION:2", "TARGETDURATION:1", "§4.4.3.1"),
         ("another part target", (100, 108, 3), "PART-TARGET=0.5", "PART-TARGET=0.50001", "§4.4.3.1"),
         ("other promises", (100, 108, 3), "CAN-SKIP-UNTIL=12.0", "CAN-SKIP-UNTIL=14.0", "§4.4.3.1"),

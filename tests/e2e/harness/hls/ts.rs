@@ -41,7 +41,7 @@ impl Checker {
     }
 
     pub fn segment(&mut self, bytes: &[u8]) -> Result<Summary, Fault> {
-        if bytes.is_empty() || bytes.len() % PACKET_BYTES != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(PACKET_BYTES) {
             return Err(format!("{} bytes are no whole packets", bytes.len()));
         }
         let mut summary = Summary::default();
