@@ -19,7 +19,7 @@ pub fn assert_part(seen: &Streams, sent: &Streams, slack: Option<i64>, who: &str
         let count = seen.lines.len();
         let places =
             (0..=sent.lines.len().saturating_sub(count)).filter(|at| sent.lines.get(*at).is_some_and(|line| line.hash == *first));
-        let Some(from) = places.filter(|at| at + count <= sent.lines.len()).filter(|at| is_here(*at)).next_back() else {
+        let Some(from) = places.filter(|at| at + count <= sent.lines.len()).rfind(|at| is_here(*at)) else {
             let near = seen.lines.iter().take(40).map(|line| sent.lines.iter().position(|sent| sent.hash == line.hash));
             let near: Vec<_> = near.collect();
             panic!("{who}: {count} packets of {kind} are no part of {}: {near:?}", sent.lines.len());
