@@ -84,6 +84,10 @@ impl Cutter {
         self.last
     }
 
+    pub fn last_key(&self) -> i64 {
+        self.last_key
+    }
+
     /// How long a frame lasts whose successor is not known.
     pub fn interval(&self) -> i64 {
         self.interval

@@ -25,17 +25,20 @@ use crate::media::{Codec, Frame, MediaEvent, Stamp, Track, TrackId, TrackKind, T
 const SECOND: i64 = 1_000_000;
 /// Somebody waits for the first segment: it may end so early.
 const FIRST_MICROS_MAX: i64 = SECOND;
-/// No segment is longer while the target duration is not fixed.
-const UNFIXED_MICROS_MAX: i64 = 30 * SECOND;
+/// No segment is longer while the target duration is not fixed, and no GOP of that length is known: somebody waits for it.
+const UNFIXED_MICROS_MAX: i64 = 8 * SECOND;
+/// Longer GOPs are cut in any case.
+const TARGET_S_MAX: u64 = 60;
 /// A duration is rounded to whole seconds before it is compared with the target duration.
 const ROUNDING_MICROS: i64 = 499_999;
-/// The part target is taken from so many frames, or from so much time.
+/// The part target is taken from so many frames, or from so much time and fewer frames; or from a GOP.
 const OBSERVED_FRAMES: usize = 12;
+const OBSERVED_FRAMES_MIN: usize = 8;
 const OBSERVED_MICROS: i64 = 600_000;
 /// Stamps are whole milliseconds in many protocols.
 const JITTER_MICROS: i64 = 2_000;
 /// Steps that differ by less count as equal.
-const EVEN_PERCENT_MAX: i64 = 130;
+const EVEN_PERCENT_MAX: i64 = 115;
 /// With uneven steps, one must fit in here: parts have 85 % of their target at least.
 const STEP_OF_PART_PERCENT: i64 = 15;
 
@@ -159,7 +162,7 @@ impl Packager {
             next_msn: wall_s.max(first_msn),
             sequence: 0,
             breaks: false,
-            target_s: settings.segment_ms.max(gop_ms).div_ceil(1000),
+            target_s: settings.segment_ms.div_ceil(1000).max(((gop_ms + 499) / 1000).min(TARGET_S_MAX)),
             fixed: false,
             part_target: None,
             ts: None,
@@ -392,7 +395,8 @@ impl Packager {
             Phase::Observing(times) if is_leading => {
                 times.push((at, frame.key));
                 let (start, keys) = (times[0].0, times.iter().filter(|(_, key)| *key).count());
-                if times.len() > OBSERVED_FRAMES || at - start >= OBSERVED_MICROS || (keys > 1 && times.len() > 2) {
+                let is_enough = at - start >= OBSERVED_MICROS && times.len() >= OBSERVED_FRAMES_MIN;
+                if times.len() > OBSERVED_FRAMES || is_enough || (keys > 1 && times.len() > 2) {
                     self.end_observation();
                 }
             }
@@ -439,8 +443,22 @@ impl Packager {
         Lengths { segment, first: segment.min(FIRST_MICROS_MAX), limit: limit.saturating_add(ROUNDING_MICROS), part }
     }
 
+    /// Segments may have the length of the GOP that ends at `at`.
+    fn learn_gop(&mut self, at: i64) {
+        let Phase::Cutting(cutter) = &self.phase else { return };
+        let gop_s = u64::try_from((at - cutter.last_key() + ROUNDING_MICROS) / SECOND).unwrap_or(0);
+        self.target_s = self.target_s.max(gop_s.min(TARGET_S_MAX));
+        let lengths = self.lengths();
+        if let Phase::Cutting(cutter) = &mut self.phase {
+            cutter.lengths = lengths;
+        }
+    }
+
     /// A frame of the leading track has come, or one without which it is not waited any longer.
     fn advance(&mut self, at: i64, key: bool) {
+        if key && !self.fixed {
+            self.learn_gop(at);
+        }
         let is_full = self.unlisted_bytes() > self.settings.bytes_max / 2;
         let Phase::Cutting(cutter) = &mut self.phase else { return };
         let mut cuts = std::mem::take(&mut self.cuts);
@@ -574,7 +592,7 @@ fn part_target(times: &[(i64, bool)], settings: &Settings) -> i64 {
     if longest * 100 <= step * EVEN_PERCENT_MAX {
         return even;
     }
-    let uneven = longest * 100 / STEP_OF_PART_PERCENT;
+    let uneven = longest.max(2 * step) * 100 / STEP_OF_PART_PERCENT;
     let most = i64::try_from(settings.segment_ms / 2).unwrap_or(i64::MAX).saturating_mul(1000);
     uneven.clamp(even.min(most), most) / 1000 * 1000
 }
