@@ -27,6 +27,8 @@ mod receptions;
 #[cfg(test)]
 mod recorder_tests;
 mod recorders;
+#[cfg(test)]
+mod segment_tests;
 mod segments;
 #[cfg(test)]
 mod sending_tests;

@@ -209,7 +209,9 @@ impl<P: Ports> Core<P> {
         let Some(place) = place else { return false };
         let give_up = now.after_millis(self.config.viewer.wait_ms + GIVE_UP_MS);
         if let Playing::Fetching { until, sent, .. } = &mut self.conns[index].playing {
-            *until = give_up.max(*until);
+            if sent.is_none() {
+                *until = give_up.max(*until);
+            }
             *sent = (place != self.id).then_some(now);
         }
         if place == self.id {

@@ -44,6 +44,8 @@ struct Net {
     awaiting: Vec<ConnIndex>,
     wires: HashMap<Socket, Wire>,
     inboxes: HashMap<ShardId, VecDeque<Message>>,
+    /// So many messages find a full inbox.
+    messages_lost: usize,
     lanes: HashMap<(ShardId, ShardId), VecDeque<Batch>>,
     lane_batches_max: usize,
     pairs_opened: usize,
@@ -179,7 +181,12 @@ impl Ports for SimPorts {
     }
 
     fn post(&mut self, to: ShardId, message: Message) {
-        self.net.borrow_mut().inboxes.entry(to).or_default().push_back(message);
+        let mut net = self.net.borrow_mut();
+        if net.messages_lost > 0 {
+            net.messages_lost -= 1;
+            return;
+        }
+        net.inboxes.entry(to).or_default().push_back(message);
     }
 
     fn lane(&mut self, to: ShardId, batch: Batch) -> bool {
@@ -316,6 +323,16 @@ impl World {
     /// From now on the disk takes nothing, or everything.
     pub fn set_disk_stands(&mut self, stands: bool) {
         self.net.borrow_mut().disk_stands = stands;
+    }
+
+    /// Differs from connection to connection.
+    pub fn next_seed(&self) -> u64 {
+        u64::from(self.next_socket.unsigned_abs())
+    }
+
+    /// The next `count` messages between shards are lost.
+    pub fn lose_messages(&mut self, count: usize) {
+        self.net.borrow_mut().messages_lost = count;
     }
 
     /// The connections to shared ports that the server has closed since the last call.
