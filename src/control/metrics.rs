@@ -20,7 +20,7 @@ use super::streams::{AddSent, Stream, decimal};
 use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
 use crate::media::Discard;
 use crate::media::timeline::Repair;
-use crate::shard::message::ShardSnapshot;
+use crate::shard::message::{SegmentsSnapshot, ShardSnapshot};
 
 /// Of the text that [`text`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -95,6 +95,8 @@ struct Row {
     viewers: BTreeMap<&'static str, u64>,
     counters: StreamCounters,
     latency: ByProtocol,
+    /// Of a stream that is cut.
+    segments: Option<SegmentsSnapshot>,
 }
 
 impl From<&Stream> for Row {
@@ -104,13 +106,20 @@ impl From<&Stream> for Row {
             viewers: stream.viewers.clone(),
             counters: stream.counters.clone(),
             latency: by_protocol(stream),
+            segments: stream.segments,
         }
     }
 }
 
 impl Row {
     fn empty(name: &str) -> Self {
-        Row { name: name.to_owned(), viewers: BTreeMap::new(), counters: StreamCounters::default(), latency: ByProtocol::new() }
+        Row {
+            name: name.to_owned(),
+            viewers: BTreeMap::new(),
+            counters: StreamCounters::default(),
+            latency: ByProtocol::new(),
+            segments: None,
+        }
     }
 
     fn add(&mut self, other: &Row) {
@@ -129,6 +138,9 @@ impl Row {
         }
         for (protocol, buckets) in &other.latency {
             self.latency.entry(protocol).or_default().add(buckets);
+        }
+        if let Some(segments) = &other.segments {
+            self.segments.get_or_insert_default().add(segments);
         }
     }
 }
@@ -312,7 +324,30 @@ impl Scrape {
         let rate = single().map(|row| (stream(row), decimal(row.counters.frames_per_second)));
         writer.gauge(("stream_frames_per_second", None, "Video frame rate of what comes in, by stream"), rate)?;
         let gop = single().map(|row| (stream(row), row.counters.gop_ms as f64 / 1e3));
-        writer.gauge(("stream_gop", Some(Unit::Seconds), "Length of the last complete GOP, by stream"), gop)
+        writer.gauge(("stream_gop", Some(Unit::Seconds), "Length of the last complete GOP, by stream"), gop)?;
+        self.encode_segments(writer)
+    }
+
+    /// Of streams that are cut alone.
+    fn encode_segments(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        type Field = fn(&SegmentsSnapshot) -> u64;
+        let of = |field: Field| {
+            let cut = self.rows.iter().filter_map(|row| Some((row, row.segments.as_ref()?)));
+            cut.map(move |(row, segments)| (vec![("stream", row.name.clone())], field(segments)))
+        };
+        writer.gauge(("stream_segments", None, "Segments that can be fetched, by stream"), of(|s| s.segments))?;
+        writer.gauge(("stream_segments", Some(Unit::Bytes), "What they hold, by stream"), of(|s| s.bytes))?;
+        writer.gauge(("stream_segment_waiting", None, "Requests that wait for a segment, by stream"), of(|s| s.waiting))?;
+        let counters: [(&str, &str, Field); 4] = [
+            ("stream_segment_requests", "Requests for playlists and segments, by stream", |s| s.requests),
+            ("stream_segments_dropped", "Segments that went before their time for want of memory, by stream", |s| s.dropped),
+            ("stream_segment_timeouts", "Requests whose segment did not come in time, by stream", |s| s.timed_out),
+            ("stream_segment_refusals", "Requests that found too many waiting, by stream", |s| s.refused),
+        ];
+        for (name, help, field) in counters {
+            writer.counter((name, None, help), of(field))?;
+        }
+        Ok(())
     }
 
     fn encode_stream_counters(&self, writer: &mut Writer<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use crate::media::timeline::Repair;
 use crate::media::{Discard, Track, TrackKind, TrackShape, Tracks};
 use crate::protocol::record::RecorderStatus;
 use crate::session::StreamKey;
-use crate::shard::message::{PublisherSnapshot, ShardId, StreamRole, StreamSnapshot};
+use crate::shard::message::{PublisherSnapshot, SegmentsSnapshot, ShardId, StreamRole, StreamSnapshot};
 
 /// One stream, over all shards.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Stream {
     /// Latency by protocol.
     pub latency: BTreeMap<&'static str, Latency>,
     pub recorders: Vec<RecorderStatus>,
+    /// The owner's, while the stream is cut.
+    pub segments: Option<SegmentsSnapshot>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +65,7 @@ impl Stream {
             viewers: BTreeMap::new(),
             latency: BTreeMap::new(),
             recorders: Vec::new(),
+            segments: None,
         };
         for snapshot in &snapshots {
             stream.add_sent(snapshot);
@@ -103,6 +106,7 @@ impl Stream {
         self.tracks = snapshot.tracks.clone();
         self.counters = snapshot.counters.clone();
         self.recorders = snapshot.recorders.clone();
+        self.segments = snapshot.segments;
         if let StreamRole::Owner { publisher, watching_shards, age_ms } = &snapshot.role {
             let mut watching_shards = watching_shards.clone();
             watching_shards.sort_unstable();
@@ -181,6 +185,20 @@ pub struct StreamView {
     rtp_packets_in: Map<String, Value>,
     latency: LatenciesView,
     recorders: Vec<StatusView>,
+    segments: Option<SegmentsView>,
+}
+
+/// A stream that is cut into segments.
+#[derive(Debug, Serialize)]
+struct SegmentsView {
+    kept: u64,
+    parts: u64,
+    bytes: u64,
+    dropped: u64,
+    waiting: u64,
+    requests: u64,
+    timed_out: u64,
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -271,7 +289,15 @@ impl From<&Stream> for StreamView {
                 protocols: stream.latency.iter().map(|(protocol, latency)| (*protocol, latency.into())).collect(),
             },
             recorders: stream.recorders.iter().map(StatusView::from).collect(),
+            segments: stream.segments.map(SegmentsView::from),
         }
+    }
+}
+
+impl From<SegmentsSnapshot> for SegmentsView {
+    fn from(snapshot: SegmentsSnapshot) -> Self {
+        let SegmentsSnapshot { segments, parts, bytes, dropped, waiting, requests, timed_out, refused } = snapshot;
+        SegmentsView { kept: segments, parts, bytes, dropped, waiting, requests, timed_out, refused }
     }
 }
 

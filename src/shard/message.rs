@@ -260,6 +260,19 @@ pub struct SegmentsSnapshot {
     pub refused: u64,
 }
 
+impl SegmentsSnapshot {
+    pub fn add(&mut self, other: &SegmentsSnapshot) {
+        self.segments += other.segments;
+        self.parts += other.parts;
+        self.bytes += other.bytes;
+        self.dropped += other.dropped;
+        self.waiting += other.waiting;
+        self.requests += other.requests;
+        self.timed_out += other.timed_out;
+        self.refused += other.refused;
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum StreamRole {
     Owner {

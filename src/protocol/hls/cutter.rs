@@ -183,7 +183,8 @@ mod tests {
         use CutKind::Segment;
         let key = Segment { key: true };
         let hard = Segment { key: false };
-        let cases: [(&str, i64, i64, i64, &[(i64, CutKind)]); 6] = [
+        type Case<'a> = (&'a str, i64, i64, i64, &'a [(i64, CutKind)]);
+        let cases: [Case<'_>; 6] = [
             ("the first ends early", 40_000, 25, 130, &[(1000, key), (3000, key), (5000, key)]),
             ("short GOPs", 40_000, 10, 130, &[(800, key), (2800, key), (4800, key)]),
             ("as long as wished", 40_000, 50, 130, &[(2000, key), (4000, key)]),

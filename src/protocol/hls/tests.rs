@@ -9,8 +9,8 @@ use super::{Reply, Settings, Shelf};
 use crate::media::h264::AvcConfig;
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
 use crate::protocol::common::random::SplitMix64;
-use crate::session::fetch::{Body, Content, FetchRequest, Fetched, Lifetime, Packing, Place, Resource};
 use crate::session::StreamKey;
+use crate::session::fetch::{Body, Content, FetchRequest, Fetched, Lifetime, Packing, Place, Resource};
 
 mod rules;
 
@@ -245,7 +245,10 @@ fn blocking_reloads() {
     bench.play(1_480, 1_680, 25, 0);
     assert!(bench.text(wanted(first + 1, Some(2))).is_some_and(|text| text.contains("part-1700000001-2.m4s")));
     bench.push(&MediaEvent::End);
-    assert!(bench.text(wanted(first + 50, None)).is_some_and(|text| text.ends_with("#EXT-X-ENDLIST\n")), "nothing more will come");
+    assert!(
+        bench.text(wanted(first + 50, None)).is_some_and(|text| text.ends_with("#EXT-X-ENDLIST\n")),
+        "nothing more will come"
+    );
 }
 
 #[test]

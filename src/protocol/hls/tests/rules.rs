@@ -162,7 +162,10 @@ impl Playlist {
 
     fn check_parts(&self, target: i64) -> Result<(), String> {
         let control = |name: &str| self.control.get(name).map_or(0, |value| micros(value));
-        if control("PART-HOLD-BACK") < 3 * target || control("HOLD-BACK") < 3 * self.target || control("CAN-SKIP-UNTIL") < 6 * self.target {
+        if control("PART-HOLD-BACK") < 3 * target
+            || control("HOLD-BACK") < 3 * self.target
+            || control("CAN-SKIP-UNTIL") < 6 * self.target
+        {
             return Err("server control".to_owned());
         }
         if self.control["CAN-BLOCK-RELOAD"] != "YES" || self.hint.is_some() == self.ended {
