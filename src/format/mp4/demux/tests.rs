@@ -93,7 +93,7 @@ const FOREIGN: [(&str, &[u8]); 4] = [
     ("plain", include_bytes!("../../../../tests/corpus/mp4/plain")),
     ("moov behind", include_bytes!("../../../../tests/corpus/mp4/moov_behind")),
     ("fragments", include_bytes!("../../../../tests/corpus/mp4/fragments")),
-    ("fragments without tfdt and offsets", include_bytes!("../../../../tests/corpus/mp4/fragments_delayed")),
+    ("fragments without offsets", include_bytes!("../../../../tests/corpus/mp4/fragments_delayed")),
 ];
 /// Sound in samples of one byte.
 const QUICKTIME: &[u8] = include_bytes!("../../../../tests/corpus/mp4/quicktime_alaw");
@@ -123,6 +123,16 @@ fn files_of_others_are_read() {
     assert_eq!(sound.samples.iter().map(|sample| sample.size).sum::<u32>(), 2_400);
     assert_eq!(sound.samples.iter().map(|sample| sample.duration).sum::<u32>(), 2_400);
     assert!(sound.samples.len() < 10, "in blocks");
+}
+
+#[test]
+fn fragments_that_do_not_say_when_they_begin_follow_the_ones_before() {
+    let (_, file) = FOREIGN[2];
+    let mut silent = file.to_vec();
+    let times: Vec<usize> = (0..file.len() - 4).filter(|at| file[*at..].starts_with(b"tfdt")).collect();
+    assert!(times.len() > 1);
+    times.iter().for_each(|at| silent[*at..][..4].copy_from_slice(b"free"));
+    assert_eq!(read(&mut &silent[..]).unwrap(), read(&mut &file[..]).unwrap());
 }
 
 /// What is read of it lies in the file, and what is planned of it is read again.
