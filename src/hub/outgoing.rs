@@ -212,6 +212,11 @@ impl Outgoing {
         let age_ms = self.age_ms(ring, now);
         let Some(subscription) = self.subscription.as_mut().filter(|s| !s.paused) else { return false };
         let Cursor::At(at) = subscription.cursor else { return false };
+        if at < ring.base() && !subscription.begun {
+            // Its place went by in the turn in which it came: it has missed nothing.
+            (subscription.cursor, subscription.seen) = (ring.begin(Start::Gop), ring.end());
+            return false;
+        }
         let is_newcomer = subscription.behind_ms.is_some();
         let at_best_ms = subscription.behind_ms.as_mut().map_or(0, |best| {
             *best = age_ms.min(*best);

@@ -303,6 +303,28 @@ fn who_wants_the_sound_alone_gets_it_when_it_joins() {
 }
 
 #[test]
+fn who_wants_the_sound_alone_begins_with_the_newest_and_has_missed_nothing() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks_with(Codec::Mp3)]);
+    for ms in (0..960).step_by(40) {
+        publisher.publish_video(&mut world, ms, ms == 0);
+        let sound = Output::Media(MediaEvent::Frame(frame(&world, TrackId(1), ms, true)));
+        publisher.act(&mut world, [sound]);
+        world.pass(40);
+    }
+    for shard in 0..2 {
+        let viewer = Actor::new(&mut world, shard);
+        let format = Format::Audio { form: AudioForm::Mp3, envelope: Envelope::None };
+        viewer.act(&mut world, [Output::Play(PlayRequest { format, ..request(Start::Gop) })]);
+        world.pass(10);
+        assert_eq!(world.take(viewer.peer), [920_i64 as u8; 1000]);
+        let stream = &streams(&mut world, shard)[0];
+        assert_eq!((stream.counters.skips, stream.counters.dropped), (0, [0; DropReason::ALL.len()]), "shard {shard}");
+    }
+}
+
+#[test]
 fn a_waiting_viewer_is_served_when_the_stream_begins_on_another_shard() {
     let mut world = World::new(3, Config::default());
     let mut viewer = Actor::viewer(&mut world, 0);
