@@ -1,6 +1,6 @@
 //! An MPEG-2 (or MPEG-1) program stream, as cameras send it over RTP → media events.
 //!
-//! ISO/IEC 13818-1 §2.5, GB/T 28181 Annex C. Bytes come cut anywhere. [`reader`] finds the packets, [`video`] and [`audio`] make frames of
+//! ISO/IEC 13818-1 §2.5, GB/T 28181 Annex C. Bytes come cut anywhere. [`reader`] finds the packets, `pes::video` and `pes::audio` make frames of
 //! their payload. Stream maps may be there or not, and may lie: what is in the payload decides. The first stream of each kind is taken.
 //! A frame goes out when its own last byte is in:
 //!
@@ -13,21 +13,19 @@
 //! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. The other way is
 //! [`mod@write`]. Not here: RTP.
 
-mod audio;
 #[cfg(test)]
 #[path = "../../../tests/e2e/harness/ps_writer.rs"]
 pub(crate) mod ps_writer;
 mod reader;
 #[cfg(test)]
 mod tests;
-mod video;
 pub mod write;
 
 use bytes::Bytes;
 
-use self::audio::{Audio, Sound};
 use self::reader::{Part, Reader};
-use self::video::{Moment, Picture, Setup, Times, Video};
+use crate::format::pes::audio::{Audio, Sound};
+use crate::format::pes::video::{Moment, Picture, Setup, Times, Video};
 use crate::format::pes::{PTS_BITS, PTS_PER_SECOND};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
@@ -430,18 +428,4 @@ fn carried(kind: u8) -> Result<Codec, &'static str> {
         0x9C => Err("Opus in PS"),
         _ => Err("a codec of an unknown type"),
     }
-}
-
-/// Where the next 00 00 01 begins, from an offset on.
-fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(third) = bytes.get(at + 2) {
-        match third {
-            0 => at += 1,
-            1 if bytes[at..at + 2] == [0, 0] => return Some(at),
-            // No start code has another byte in its third place, nor can one begin before it.
-            _ => at += 3,
-        }
-    }
-    None
 }

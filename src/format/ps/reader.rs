@@ -16,7 +16,7 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::start_code;
+use crate::format::pes::{read_time, start_code};
 
 /// The start code of a pack, and the byte that tells which it is.
 const PACK_BYTES_MIN: usize = 5;
@@ -393,8 +393,8 @@ struct PesHeader {
 /// `header`: two bytes of flags, the length of the rest, and the rest.
 fn mpeg2_header(header: &[u8]) -> PesHeader {
     let rest = &header[3..];
-    let pts = if header[1] & 0x80 != 0 { time(rest) } else { None };
-    let dts = if header[1] & 0xC0 == 0xC0 { rest.get(5..).and_then(time) } else { None };
+    let pts = if header[1] & 0x80 != 0 { read_time(rest) } else { None };
+    let dts = if header[1] & 0xC0 == 0xC0 { rest.get(5..).and_then(read_time) } else { None };
     PesHeader { bytes: header.len(), pts, dts }
 }
 
@@ -405,16 +405,10 @@ fn mpeg1_header(bytes: &[u8]) -> Option<PesHeader> {
         at += 2;
     }
     let (pts, dts, count) = match bytes.get(at)? >> 4 {
-        0b0010 => (Some(time(&bytes[at..])?), None, 5),
-        0b0011 => (Some(time(&bytes[at..])?), Some(time(bytes.get(at + 5..)?)?), 10),
+        0b0010 => (Some(read_time(&bytes[at..])?), None, 5),
+        0b0011 => (Some(read_time(&bytes[at..])?), Some(read_time(bytes.get(at + 5..)?)?), 10),
         0 if bytes[at] == 0x0F => (None, None, 1),
         _ => return None,
     };
     Some(PesHeader { bytes: at + count, pts, dts })
-}
-
-/// 33 bits in five bytes, with a marker behind 3, 15 and 15 of them. What has no markers is no time.
-fn time(bytes: &[u8]) -> Option<u64> {
-    let [a, b, c, d, e] = bytes.first_chunk::<5>()?.map(u64::from);
-    (a & c & e & 1 == 1).then_some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
 }

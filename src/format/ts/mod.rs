@@ -4,6 +4,7 @@
 //! the private stream types that surveillance uses.
 
 mod clock;
+pub mod demux;
 pub mod mux;
 mod packet;
 pub mod write;

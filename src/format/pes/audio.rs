@@ -1,4 +1,4 @@
-//! The payload of a program stream's sound → frames: AAC in ADTS, MP3, G.711.
+//! The payload of a sound's PES packets → frames: AAC in ADTS, MP3, G.711.
 //!
 //! ISO/IEC 13818-7 §6.2 (ADTS), ISO/IEC 11172-3 (MP3). A frame of AAC or MP3 goes out when its own length is there, wherever packets are
 //! cut; G.711 goes out as it came, a packet a frame. What the sender says of the codec is checked against the bytes: ADTS and MP3 show

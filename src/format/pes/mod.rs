@@ -1,7 +1,11 @@
 //! What program and transport streams share: frames as elementary streams, the header of a PES packet, its clock, and the checksum of tables.
 //!
 //! ISO/IEC 13818-1 §2.4.3.6 (PES), Table 2-34 (stream types), Annex A (CRC). Pictures stand behind start codes of four bytes, key pictures
-//! behind their parameter sets; AAC behind ADTS; MP3 and G.711 as they are. Nothing is copied here. Not here: packs, packets, tables.
+//! behind their parameter sets; AAC behind ADTS; MP3 and G.711 as they are. Nothing is copied here. The way back is in [`video`] and [`audio`].
+//! Not here: packs, packets, tables.
+
+pub mod audio;
+pub mod video;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -111,10 +115,30 @@ fn time(prefix: u8, ticks: i64) -> [u8; 5] {
     [prefix << 4 | (byte(30) & 7) << 1 | 1, byte(22), byte(14) | 1, byte(7), byte(0) << 1 | 1]
 }
 
+/// 33 bits in five bytes, with a marker behind 3, 15 and 15 of them. What has no markers is no time.
+pub fn read_time(bytes: &[u8]) -> Option<u64> {
+    let [a, b, c, d, e] = bytes.first_chunk::<5>()?.map(u64::from);
+    (a & c & e & 1 == 1).then_some((a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1)
+}
+
 /// Annex A: of all bytes up to the checksum; zero over all with it.
 pub fn crc32(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0x04C1_1DB7;
     bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { POLYNOMIAL } else { 0 })
     })
+}
+
+/// Where the next 00 00 01 begins, from an offset on.
+pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while let Some(third) = bytes.get(at + 2) {
+        match third {
+            0 => at += 1,
+            1 if bytes[at..at + 2] == [0, 0] => return Some(at),
+            // No start code has another byte in its third place, nor can one begin before it.
+            _ => at += 3,
+        }
+    }
+    None
 }

@@ -1,4 +1,4 @@
-//! The payload of a program stream's picture → access units: H.264 and H.265 in Annex B, cut anywhere.
+//! The payload of a picture's PES packets → access units: H.264 and H.265 in Annex B, cut anywhere.
 //!
 //! NAL units are found by their start codes; the depacketizer of RTP makes units of them, to which each is a packet. A unit ends when the
 //! sender says so, else where the next begins (H.264 §7.4.1.2.3, H.265 §7.4.2.4.4). Its time is that of the first PES packet in which it
@@ -129,6 +129,12 @@ pub struct Video {
 }
 
 const UNKNOWN: TrackShape = TrackShape::Video { width: 0, height: 0, frames_per_second: 0.0 };
+
+impl Default for Video {
+    fn default() -> Self {
+        Video::new()
+    }
+}
 
 impl Video {
     pub fn new() -> Self {
