@@ -254,6 +254,8 @@ fn every_parser_and_session_has_a_fuzz_target() {
         "rtp_framing",
         "ps",
         "ps_roundtrip",
+        "ts",
+        "ts_roundtrip",
         "gb28181_cascade",
         "rtp_receiver",
         "manscdp",
