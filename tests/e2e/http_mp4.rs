@@ -1,6 +1,5 @@
 //! Fragmented MP4 over HTTP and WebSocket, a fragment per frame and per GOP: every packet is the publisher's, in every codec, and players play it.
 
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
@@ -9,6 +8,7 @@ use crate::harness::framemd5::{Line, Stream, Streams};
 use crate::harness::media::{
     AAC_ONLY, AV1_AAC, H264_AAC, H264_ALAW, H264_B_AAC, H264_ULAW, H265_OPUS, Recipe, VP9_MP3, framemd5_of,
 };
+use crate::harness::viewer::messages;
 use crate::harness::{Client, Options, Runtime, SOON, Server, framemd5, fresh_folder, missing, wait_for};
 
 on_both_runtimes!(bit_exact, one_message_per_fragment, heads, players);
@@ -16,24 +16,12 @@ on_both_runtimes!(bit_exact, one_message_per_fragment, heads, players);
 /// Times go through milliseconds on the way in, and sound is put back on its sample clock on the way out.
 const TIME_TOLERANCE_MICROS: i64 = 2_500;
 
-fn url(server: &Server, scheme: &str, key: &str, query: &str) -> String {
-    format!("{scheme}://{}/{key}.mp4{query}", server.http)
+fn url(server: &Server, key: &str, query: &str) -> String {
+    format!("http://{}/{key}.mp4{query}", server.http)
 }
 
-/// Collects the binary messages of a WebSocket until it is closed.
 fn messages_of(server: &Server, key: &str, query: &str) -> JoinHandle<Vec<Vec<u8>>> {
-    let (socket, url) = (TcpStream::connect(server.http).unwrap(), url(server, "ws", key, query));
-    std::thread::spawn(move || {
-        let (mut websocket, _) = tungstenite::client(url, socket).unwrap();
-        let mut messages = Vec::new();
-        loop {
-            match websocket.read() {
-                Ok(tungstenite::Message::Binary(bytes)) => messages.push(bytes.to_vec()),
-                Ok(tungstenite::Message::Close(_)) | Err(_) => return messages,
-                Ok(_) => {}
-            }
-        }
-    })
+    messages(server, &format!("{key}.mp4{query}"))
 }
 
 fn micros(stream: &Stream, ticks: i64) -> i64 {
@@ -97,7 +85,7 @@ fn every_way(server: &Server, recipe: &Recipe, key: &str) -> Option<()> {
     let push = recipe.push(&server.rtmp_url(key))?;
     server.wait_live(key);
     let pull = |query: &str, file: &Path| {
-        let url = url(server, "http", key, query);
+        let url = url(server, key, query);
         Some(Client::start(recipe.ffmpeg()?.args(framemd5::arguments(&url, file))))
     };
     let (frames, gops) = (folder.join("frames"), folder.join("gops"));
@@ -143,7 +131,7 @@ fn heads(runtime: Runtime) {
     }
     let server = Server::start(Options::new(runtime));
     let mut curl = Command::new("curl");
-    let curl = Client::start(curl.args(["-s", "-I", &url(&server, "http", "live/none", "")]));
+    let curl = Client::start(curl.args(["-s", "-I", &url(&server, "live/none", "")]));
     let head = curl.succeed().to_ascii_lowercase();
     for line in ["http/1.1 200", "content-type: video/mp4", "cache-control: no-cache"] {
         assert!(head.lines().any(|said| said.starts_with(line)), "no {line:?} in\n{head}");
@@ -176,7 +164,7 @@ fn players(runtime: Runtime) {
         let mut gst = Command::new("gst-launch-1.0");
         Client::start(gst.arg("-q").args(pipeline.split(' ').filter(|word| !word.is_empty())))
     };
-    let http = |query| url(&server, "http", "live/play", query);
+    let http = |query| url(&server, "live/play", query);
     for player in [mpv(http("")), mpv(http("?frag=gop")), gst(http("")), gst(http("?frag=gop"))] {
         let said = player.succeed();
         assert!(!said.to_ascii_lowercase().contains("error"), "{said}");

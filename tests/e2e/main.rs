@@ -31,6 +31,7 @@ mod hls;
 mod hls_crowd;
 mod http;
 mod http_mp4;
+mod http_ts;
 mod idle;
 mod life;
 mod limits;

@@ -209,7 +209,7 @@ impl Video {
     }
 
     /// What makes packets comparable: start codes, and no parameter sets, delimiters and messages, which may stand inside or outside.
-    fn filter(self) -> &'static str {
+    pub fn filter(self) -> &'static str {
         match self {
             Video::H264 => "h264_mp4toannexb,filter_units=remove_types=6-9",
             Video::H265 => "hevc_mp4toannexb,filter_units=remove_types=32-40",

@@ -4,6 +4,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shardcast::media::Stamp;
@@ -73,6 +74,22 @@ impl Shared {
         change(&mut self.seen.lock().unwrap());
         self.changed.notify_all();
     }
+}
+
+/// Collects the binary messages of a WebSocket until it is closed. `path`: with extension and query.
+pub fn messages(server: &Server, path: &str) -> JoinHandle<Vec<Vec<u8>>> {
+    let (socket, url) = (TcpStream::connect(server.http).unwrap(), format!("ws://{}/{path}", server.http));
+    std::thread::spawn(move || {
+        let (mut websocket, _) = tungstenite::client(url, socket).unwrap();
+        let mut messages = Vec::new();
+        loop {
+            match websocket.read() {
+                Ok(tungstenite::Message::Binary(bytes)) => messages.push(bytes.to_vec()),
+                Ok(tungstenite::Message::Close(_)) | Err(_) => return messages,
+                Ok(_) => {}
+            }
+        }
+    })
 }
 
 /// A connected viewer; disconnects when dropped.
