@@ -145,7 +145,11 @@ pub fn print_demo_urls(listening: &[(&str, SocketAddr)]) {
 fn demo_urls(listening: &[(&str, SocketAddr)]) -> String {
     let urls = |name: &str, host: SocketAddr| match name {
         "rtmp" => vec![format!("rtmp://{host}/{DEMO}")],
-        "http" => vec![format!("http://{host}/{DEMO}.flv"), format!("ws://{host}/{DEMO}.flv")],
+        "http" => ["http", "ws"]
+            .map(|scheme| format!("{scheme}://{host}/{DEMO}.flv"))
+            .into_iter()
+            .chain([format!("http://{host}/{DEMO}/index.m3u8")])
+            .collect(),
         "rtsp" => vec![format!("rtsp://{host}/{DEMO}")],
         "control" => vec![format!("http://{host}/api/v1/streams/{DEMO}")],
         _ => Vec::new(),
@@ -181,7 +185,7 @@ mod tests {
         assert_eq!(
             demo_urls(&listening),
             "Open the demo:\n  rtmp://127.0.0.1:1935/live/demo\n  http://[::1]:8080/live/demo.flv\n  ws://[::1]:8080/live/demo.flv\n  \
-             rtsp://127.0.0.1:8554/live/demo\n  http://127.0.0.1:9090/api/v1/streams/live/demo\n"
+             http://[::1]:8080/live/demo/index.m3u8\n  rtsp://127.0.0.1:8554/live/demo\n  http://127.0.0.1:9090/api/v1/streams/live/demo\n"
         );
         assert_eq!(demo_key().as_str(), DEMO);
     }
