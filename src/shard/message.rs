@@ -182,7 +182,7 @@ pub enum Message {
 }
 
 /// Names a request for segments: whose it is, and which of that connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub shard: ShardId,
     pub index: ConnIndex,

@@ -10,6 +10,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use rustc_hash::FxHashMap;
+
 use super::conn::{Playing, StreamIndex};
 use super::core::{Answer, Core, Ports};
 use super::message::{Message, SegmentsSnapshot, ShardId, Ticket};
@@ -36,7 +38,7 @@ const GIVE_UP_MS: u64 = 60_000;
 /// A stream that is cut.
 pub struct Segmented {
     shelf: Shelf,
-    parked: Vec<Parked>,
+    parked: FxHashMap<Ticket, Parked>,
     viewers: HashMap<u64, (Stamp, Packing)>,
     /// When somebody has last asked for anything.
     asked: Stamp,
@@ -51,7 +53,6 @@ struct Counts {
 }
 
 struct Parked {
-    ticket: Ticket,
     request: Box<FetchRequest>,
     until: Stamp,
 }
@@ -131,7 +132,7 @@ impl Segmented {
 
     /// The answer, or `None`: it waits.
     fn serve(&mut self, ticket: Ticket, request: Box<FetchRequest>, now: Stamp, wait_ms: u64) -> Option<Fetched> {
-        if self.parked.iter().any(|parked| parked.ticket == ticket) {
+        if self.parked.contains_key(&ticket) {
             return None;
         }
         self.note(&request, now);
@@ -144,7 +145,7 @@ impl Segmented {
             Reply::Wait => {
                 let is_first = self.shelf.holdings().segments == 0;
                 let patience_ms = if is_first { wait_ms } else { self.shelf.patience_ms() };
-                self.parked.push(Parked { ticket, request, until: now.after_millis(patience_ms) });
+                self.parked.insert(ticket, Parked { request, until: now.after_millis(patience_ms) });
                 None
             }
         }
@@ -154,14 +155,16 @@ impl Segmented {
     fn settle(&mut self, now: Stamp) -> Vec<(Ticket, Fetched)> {
         let mut ready = Vec::new();
         let parked = std::mem::take(&mut self.parked);
-        for waits in parked {
+        for (ticket, waits) in parked {
             match self.shelf.fetch(&waits.request, now) {
-                Reply::Ready(fetched) => ready.push((waits.ticket, fetched)),
+                Reply::Ready(fetched) => ready.push((ticket, fetched)),
                 Reply::Wait if waits.until <= now => {
                     self.counts.timed_out += 1;
-                    ready.push((waits.ticket, Fetched::TimedOut));
+                    ready.push((ticket, Fetched::TimedOut));
                 }
-                Reply::Wait => self.parked.push(waits),
+                Reply::Wait => {
+                    self.parked.insert(ticket, waits);
+                }
             }
         }
         ready
@@ -314,7 +317,8 @@ impl<P: Ports> Core<P> {
         let settings = (&self.config.hls).into();
         let mut shelf = Shelf::new(settings, epoch_nanos, now, slot.stream.counters.gop_ms, self.segments.first_msn);
         events.iter().for_each(|event| shelf.push(event, now));
-        let segmented = Segmented { shelf, parked: Vec::new(), viewers: HashMap::new(), asked: now, counts: Counts::default() };
+        let segmented =
+            Segmented { shelf, parked: FxHashMap::default(), viewers: HashMap::new(), asked: now, counts: Counts::default() };
         slot.taps.segmented = Some(Box::new(segmented));
         slot.collect_events();
     }
@@ -368,7 +372,7 @@ impl<P: Ports> Core<P> {
             let Some(segmented) = &mut slot.taps.segmented else { continue };
             segmented.shelf.tick(now);
             segmented.forget_viewers(now);
-            if segmented.parked.iter().any(|parked| parked.until <= now) {
+            if segmented.parked.values().any(|parked| parked.until <= now) {
                 ready.append(&mut segmented.settle(now));
             }
             let is_idle = segmented.parked.is_empty() && now.millis_since(segmented.asked) >= config.hls.idle_ms;
