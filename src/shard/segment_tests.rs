@@ -113,7 +113,8 @@ fn any_shard_answers() {
     let mut world = World::new(3, config.clone());
     let publisher = publish(&mut world, 0);
     run(&mut world, &publisher, 0, 400);
-    assert_eq!(segments(&mut world), None, "not cut before somebody asks");
+    assert_eq!(status(get(&mut world, 1, "/live/a/seg-1.m4s")), 404);
+    assert_eq!(segments(&mut world), None, "not cut before somebody asks for a playlist");
     let mut clients: Vec<Client> = (0..3).map(|shard| Client::new(&mut world, shard, &config)).collect();
     clients.iter_mut().for_each(|client| client.ask(&mut world, "/live/a/index.m3u8"));
     assert!(clients.iter_mut().all(|client| client.response(&mut world).is_none()), "the first segment is not complete");

@@ -132,6 +132,7 @@ impl Segmented {
 
     /// The answer, or `None`: it waits.
     fn serve(&mut self, ticket: Ticket, request: Box<FetchRequest>, now: Stamp, wait_ms: u64) -> Option<Fetched> {
+        // Sent again, because the answer is slow.
         if self.parked.contains_key(&ticket) {
             return None;
         }
@@ -154,19 +155,19 @@ impl Segmented {
     /// What has become of those who wait.
     fn settle(&mut self, now: Stamp) -> Vec<(Ticket, Fetched)> {
         let mut ready = Vec::new();
-        let parked = std::mem::take(&mut self.parked);
-        for (ticket, waits) in parked {
-            match self.shelf.fetch(&waits.request, now) {
-                Reply::Ready(fetched) => ready.push((ticket, fetched)),
+        let Segmented { shelf, parked, counts, .. } = self;
+        parked.retain(|ticket, waits| {
+            let fetched = match shelf.fetch(&waits.request, now) {
+                Reply::Ready(fetched) => fetched,
                 Reply::Wait if waits.until <= now => {
-                    self.counts.timed_out += 1;
-                    ready.push((ticket, Fetched::TimedOut));
+                    counts.timed_out += 1;
+                    Fetched::TimedOut
                 }
-                Reply::Wait => {
-                    self.parked.insert(ticket, waits);
-                }
-            }
-        }
+                Reply::Wait => return true,
+            };
+            ready.push((*ticket, fetched));
+            false
+        });
         ready
     }
 
@@ -200,7 +201,7 @@ impl<P: Ports> Core<P> {
         let (id, request) = (*id, request.clone());
         let ticket = Ticket { shard: self.id, index, id };
         let is_here = self.owned_here(&request.key).is_some();
-        let owner = self.directory.owner(&request.key).filter(|_| !is_here);
+        let owner = if is_here { None } else { self.directory.owner(&request.key) };
         let kept_here = || self.segments.kept.iter().any(|kept| kept.key == request.key);
         let kept_elsewhere = || self.segments.elsewhere.get(&request.key).map(|(shard, _)| *shard);
         let place = match owner {
@@ -282,7 +283,10 @@ impl<P: Ports> Core<P> {
         let wait_ms = self.config.viewer.wait_ms;
         let mut answer = Some(Fetched::NotFound);
         if let Some(at) = self.owned_here(&request.key) {
-            self.begin_segments(at, now);
+            // Who asks for a piece has seen a playlist, or guesses.
+            if request.resource.playlist().is_some() {
+                self.begin_segments(at, now);
+            }
             if let Some(segmented) = &mut self.streams[at].taps.segmented {
                 answer = segmented.serve(ticket, request.clone(), now, wait_ms);
             }
