@@ -351,11 +351,15 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 32] = [
+        let cases: [(Change, &str); 36] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
+            (|c| c.hls.segment_ms = 499, "hls.segment_ms: must be 500 to 20000"),
+            (|c| c.hls.segments = 2, "hls.segments: must be 3 to 100"),
+            (|c| c.hls.part_ms = 49, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),
+            (|c| c.hls.part_ms = 1_001, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),
             (|c| c.viewer.merge_ms = 500, "viewer.merge_ms: must be below viewer.lag_ms_max (500)"),
             (|c| c.rtsp.reorder_ms = 500, "rtsp.reorder_ms: must be below viewer.lag_ms_max (500)"),
             (|c| c.rtp.reorder_ms = 500, "rtp.reorder_ms: must be below viewer.lag_ms_max (500)"),

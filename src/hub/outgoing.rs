@@ -518,6 +518,24 @@ mod tests {
     use crate::media::MediaTime;
 
     #[test]
+    fn what_others_share_does_not_count_as_held() {
+        let mut out = Outgoing::default();
+        out.push(Bytes::from_static(b"head"));
+        out.push_shared(Bytes::from_static(b"0123"));
+        out.push_shared(Bytes::from_static(b"4567"));
+        let mut sent = SentLog::default();
+        for (count, own) in [(1, 4), (2, 3), (1, 1), (2, 0), (3, 0)] {
+            assert_eq!(out.queued_bytes(), own);
+            out.advance(count, None, &mut sent);
+        }
+        assert_eq!((out.front(None), out.bytes_sent), (Some(&b"567"[..]), 9), "what is left of the last");
+        out.advance(3, None, &mut sent);
+        assert!(out.is_empty());
+        out.push(Bytes::from_static(b"next"));
+        assert_eq!(out.queued_bytes(), 4);
+    }
+
+    #[test]
     fn a_blocked_viewer_offers_what_it_would_send_next() {
         let format = Format::Flv { hevc: HevcForm::Enhanced, envelope: Envelope::None };
         let mut fanout = Fanout::new(format, "test", Ring::new(1_000, 1_000), MuxerContext::default());

@@ -2,8 +2,8 @@
 //!
 //! Of names that can be brought ([`Config::on_demand`](crate::config::Config::on_demand)) the control plane is told as soon as somebody
 //! waits, and again every [`WANTED_MS`] as long as anybody does. A publisher that has asked for it is told when nobody has watched its
-//! stream: viewers here, shards that watch (a second longer than their last viewer) and whoever still waits all count. Not here: what is
-//! done about either.
+//! stream: viewers here, shards that watch (a second longer than their last viewer), who fetches segments (for three target durations) and
+//! whoever still waits all count. Not here: what is done about either.
 
 use super::core::{Answer, Core, Ports};
 use super::message::Report;
