@@ -18,6 +18,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::download;
 use super::gb28181::api::PlatformError;
 use super::gb28181::{self, Desk};
 use super::health::Health;
@@ -88,6 +89,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/rtp/{id}", get(receiver).delete(close_receiver))
         .route("/api/v1/recordings", get(recordings::recordings))
         .route("/api/v1/recordings/{id}", get(recordings::recording).delete(recordings::delete))
+        .route("/api/v1/recordings/{id}/file", get(download::file))
+        .route("/api/v1/recordings/{id}/index.m3u8", get(download::index_m3u8))
+        .route("/api/v1/recordings/export", get(download::export))
         .route("/api/v1/recorders", get(recordings::recorders).post(recordings::start))
         .route("/api/v1/recorders/{*key}", delete(recordings::stop))
         .route("/api/v1/shards", get(shards))
@@ -430,7 +434,8 @@ async fn metrics_text(State(app): State<Arc<App>>) -> Response {
         None => None,
     };
     let scrape = Scrape::new(streams, shards, app.config.metrics.max_streams, platform);
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape)).into_response()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(scrape.with_disk(metrics::DiskFigures::look(&app.disk))))
+        .into_response()
 }
 
 #[cfg(test)]

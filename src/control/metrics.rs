@@ -5,6 +5,7 @@
 //! nothing is counted twice. Not here: asking the shards.
 
 mod platform;
+mod recording;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +16,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 pub use self::platform::Platform;
+pub use self::recording::DiskFigures;
 use super::process::Process;
 use super::streams::{AddSent, Stream, decimal};
 use crate::hub::stats::{DropReason, Latency, PacketFate, StreamCounters};
 use crate::media::Discard;
 use crate::media::timeline::Repair;
-use crate::shard::message::{SegmentsSnapshot, ShardSnapshot};
+use crate::protocol::record::RecorderState;
+use crate::shard::message::{RecordTotals, SegmentsSnapshot, ShardSnapshot};
 
 /// Of the text that [`text`] makes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -97,6 +100,7 @@ struct Row {
     latency: ByProtocol,
     /// Of a stream that is cut.
     segments: Option<SegmentsSnapshot>,
+    recorded: RecordTotals,
 }
 
 impl From<&Stream> for Row {
@@ -107,6 +111,10 @@ impl From<&Stream> for Row {
             counters: stream.counters.clone(),
             latency: by_protocol(stream),
             segments: stream.segments,
+            recorded: stream.recorders.iter().fold(RecordTotals::default(), |mut sum, status| {
+                sum.add(status);
+                sum
+            }),
         }
     }
 }
@@ -119,6 +127,7 @@ impl Row {
             counters: StreamCounters::default(),
             latency: ByProtocol::new(),
             segments: None,
+            recorded: RecordTotals::default(),
         }
     }
 
@@ -130,6 +139,7 @@ impl Row {
         sum.bitrate += part.bitrate;
         sum.publishers += part.publishers;
         sum.gops_not_kept += part.gops_not_kept;
+        self.recorded.merge(&other.recorded);
         sum.repairs.iter_mut().zip(part.repairs).for_each(|(sum, part)| *sum += part);
         sum.discarded.iter_mut().zip(part.discarded).for_each(|(sum, part)| *sum += part);
         sum.packets_in.iter_mut().zip(part.packets_in).for_each(|(sum, part)| *sum += part);
@@ -155,6 +165,9 @@ pub struct Scrape {
     process: Process,
     /// `None`: it is not enabled.
     platform: Option<Platform>,
+    /// How many recorders are in each state.
+    recorders: BTreeMap<&'static str, u64>,
+    disk: DiskFigures,
 }
 
 impl Scrape {
@@ -169,6 +182,10 @@ impl Scrape {
         let mut all = Row::empty("");
         let mut other = Row::empty(OTHER);
         let mut rows = Vec::new();
+        let mut recorders: BTreeMap<&'static str, u64> = RecorderState::ALL.map(|state| (state.name(), 0)).into();
+        for status in streams.iter().flat_map(|stream| &stream.recorders) {
+            *recorders.entry(status.state.name()).or_default() += 1;
+        }
         for (rank, stream) in streams.iter().enumerate() {
             let row = Row::from(stream);
             all.add(&row);
@@ -182,6 +199,7 @@ impl Scrape {
             rows.push(other);
         }
         for shard in shards.iter().flatten() {
+            all.recorded.merge(&shard.retired_recorders);
             for (protocol, latency) in &shard.retired_latency {
                 all.latency.entry(protocol).or_default().add(&latency.into());
             }
@@ -189,7 +207,21 @@ impl Scrape {
                 *sum += dropped;
             }
         }
-        Scrape { streams: streams.len(), rows, all, shards, process: Process::read(), platform }
+        Scrape {
+            streams: streams.len(),
+            rows,
+            all,
+            shards,
+            process: Process::read(),
+            platform,
+            recorders,
+            disk: DiskFigures::default(),
+        }
+    }
+
+    pub fn with_disk(mut self, disk: DiskFigures) -> Self {
+        self.disk = disk;
+        self
     }
 }
 
@@ -255,6 +287,7 @@ impl Collector for Scrape {
         self.encode_all_streams(&mut writer)?;
         self.encode_streams(&mut writer)?;
         self.encode_stream_counters(&mut writer)?;
+        self.encode_recording(&mut writer)?;
         self.encode_shards(&mut writer)?;
         self.platform.iter().try_for_each(|platform| platform.encode(&mut writer))
     }

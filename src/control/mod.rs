@@ -6,6 +6,7 @@
 
 mod api;
 mod certificates;
+mod download;
 mod gb28181;
 mod health;
 mod listener;

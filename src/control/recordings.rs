@@ -3,6 +3,7 @@
 //! The index is in memory; whatever touches a file is asked of the disk's threads and waited for [`DISK_MS_MAX`] at most. A recording is
 //! named by its id, never by a path. Not here: the files (`disk/`), sending one (`download.rs`).
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::api::{ApiError, App, Page, limit};
 use super::shards::silent;
 use crate::config::RecordFormat;
-use crate::disk::{self, Entry, KeepError, KeepOrder, RecordedTrack};
+use crate::disk::{self, Entry, ExportError, KeepError, KeepOrder, RecordedTrack};
+use crate::format::mp4::file::FileError;
 use crate::protocol::record::RecorderStatus;
 use crate::protocol::record::path::rfc3339;
 use crate::session::{StreamKey, StreamKeyError};
@@ -44,13 +46,27 @@ pub enum RecordError {
     DiskSilent,
     #[error("the recording {0}: {1}")]
     Keep(String, KeepError),
+    #[error("the recording {0} cannot be read: {1}")]
+    Read(String, io::Error),
+    #[error("the recording {0} has no playlist")]
+    NoPlaylist(String),
+    #[error("from must be before to")]
+    EmptyRange,
+    #[error(transparent)]
+    Export(ExportError),
 }
 
 impl RecordError {
     pub fn status(&self) -> StatusCode {
         match self {
             RecordError::NotFound(_) | RecordError::NoStream(_) | RecordError::NotRecorded(_) => StatusCode::NOT_FOUND,
-            RecordError::Moment(_) | RecordError::Key(_) => StatusCode::BAD_REQUEST,
+            RecordError::NoPlaylist(_) | RecordError::Export(ExportError::Nothing | ExportError::Plan(FileError::Empty)) => {
+                StatusCode::NOT_FOUND
+            }
+            RecordError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            RecordError::Read(..) | RecordError::Export(ExportError::Read(..)) => StatusCode::INTERNAL_SERVER_ERROR,
+            RecordError::Export(_) => StatusCode::CONFLICT,
+            RecordError::Moment(_) | RecordError::Key(_) | RecordError::EmptyRange => StatusCode::BAD_REQUEST,
             RecordError::Already(..) | RecordError::Keep(_, KeepError::Busy) => StatusCode::CONFLICT,
             RecordError::DiskSilent => StatusCode::SERVICE_UNAVAILABLE,
             RecordError::Keep(_, KeepError::NotFound) => StatusCode::NOT_FOUND,

@@ -30,8 +30,9 @@ use crate::protocol::record::DiskNews;
 
 pub use index::{Entry, EntryState, Index, Query};
 pub use keeper::{KeepError, KeepOrder};
-pub use queue::Orders;
-pub use reader::{Opened, READS_MAX, ReadOrder};
+pub use order::playlist;
+pub use queue::{Gauge, Orders};
+pub use reader::{EXPORT_FILES_MAX, ExportError, Exported, Opened, READ_BYTES_MAX, READS_MAX, ReadOrder, Span};
 pub use sidecar::{Part, RecordedTrack, Recording};
 
 /// What the control plane has of the disk.
@@ -40,6 +41,8 @@ pub struct Disk {
     pub index: Arc<Index>,
     pub reads: flume::Sender<ReadOrder>,
     pub keeps: flume::Sender<KeepOrder>,
+    /// What waits for the writer.
+    pub queue: Gauge,
     ended: flume::Receiver<()>,
 }
 
@@ -48,7 +51,7 @@ impl Disk {
     #[cfg(test)]
     pub fn none() -> Self {
         let (reads, keeps, ended) = (flume::unbounded().0, flume::unbounded().0, flume::unbounded().1);
-        Disk { index: Arc::default(), reads, keeps, ended }
+        Disk { index: Arc::default(), reads, keeps, queue: Gauge::default(), ended }
     }
 
     /// Waits until everything that shards have ordered is on the disk; `false`: not within `limit`. Shards must have ended, or it never is.
@@ -74,5 +77,6 @@ pub fn start(record: &Arc<Record>, tell: impl Fn(DiskNews) + Send + 'static) -> 
     })?;
     let reader = reader::Reader::new(record.folder.clone());
     Builder::new().name("disk-reader".to_owned()).spawn(move || reader.run(&read_orders))?;
-    Ok((orders, Disk { index, reads, keeps, ended }))
+    let queue = orders.gauge();
+    Ok((orders, Disk { index, reads, keeps, queue, ended }))
 }

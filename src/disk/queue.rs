@@ -18,6 +18,20 @@ struct Waiting {
     entries: AtomicUsize,
 }
 
+/// How much waits, for `/metrics`: does not keep the queue open.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<Waiting>);
+
+impl Gauge {
+    pub fn bytes(&self) -> usize {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn entries(&self) -> usize {
+        self.0.entries.load(Ordering::Relaxed)
+    }
+}
+
 /// Where shards give their orders.
 #[derive(Clone, Debug)]
 pub struct Orders {
@@ -59,9 +73,8 @@ impl Orders {
         false
     }
 
-    /// Bytes that wait, for `/metrics`.
-    pub fn bytes(&self) -> usize {
-        self.waiting.bytes.load(Ordering::Relaxed)
+    pub fn gauge(&self) -> Gauge {
+        Gauge(self.waiting.clone())
     }
 }
 
@@ -106,7 +119,7 @@ mod tests {
         assert!(!orders.give(append(1)), "what is being written counts");
         ordered.done(bytes);
         assert!(orders.give(append(600)));
-        assert_eq!(orders.bytes(), 1_000);
+        assert_eq!(orders.gauge().bytes(), 1_000);
     }
 
     #[test]
@@ -123,7 +136,7 @@ mod tests {
             assert!(orders.give(append(1)));
         }
         assert!(!orders.give(append(1)));
-        assert_eq!(orders.bytes(), ENTRIES_MAX);
+        assert_eq!(orders.gauge().bytes(), ENTRIES_MAX);
     }
 
     #[test]
@@ -131,6 +144,6 @@ mod tests {
         let (orders, ordered) = queue(1_000);
         drop(ordered);
         assert!(!orders.give(append(1)));
-        assert_eq!(orders.bytes(), 0);
+        assert_eq!(orders.gauge().bytes(), 0);
     }
 }

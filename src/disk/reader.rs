@@ -9,24 +9,66 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::files;
+use super::index::Entry;
+use super::measure::FileSource;
+use crate::config::RecordFormat;
+use crate::format::mp4::demux::{self, Movie};
+use crate::format::mp4::file::{FileError, Piece, SourceRange, plan};
 
 /// Questions that wait.
 pub const READS_MAX: usize = 256;
 /// The most that is read for one question.
-const READ_BYTES_MAX: usize = 1024 * 1024;
+pub const READ_BYTES_MAX: usize = 512 * 1024;
+/// Files of one export.
+pub const EXPORT_FILES_MAX: usize = 256;
 
 /// Control → reader. A reply that nobody waits for any more is no fault.
 pub enum ReadOrder {
     /// Opens a recording by its path in the folder, under the name of a finished file or of one that is written.
     Open { path: String, reply: flume::Sender<io::Result<Opened>> },
-    /// Reads up to 1 MiB of it.
-    Read { file: Arc<File>, offset: u64, len: usize, reply: flume::Sender<io::Result<Bytes>> },
+    /// Reads spans of files behind one another, [`READ_BYTES_MAX`] at most.
+    Read { spans: Vec<Span>, reply: flume::Sender<io::Result<Bytes>> },
+    /// Plans one MP4 of what the recordings have between two moments, in microseconds since 1970.
+    Export { entries: Vec<Arc<Entry>>, from: i64, to: i64, reply: flume::Sender<Result<Exported, ExportError>> },
 }
 
 #[derive(Clone, Debug)]
 pub struct Opened {
     pub file: Arc<File>,
     pub bytes: u64,
+}
+
+/// Some bytes of a file.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub file: Arc<File>,
+    pub offset: u64,
+    pub len: u64,
+}
+
+/// A file that is not there yet: `head`, then the spans.
+#[derive(Debug)]
+pub struct Exported {
+    pub head: Bytes,
+    pub spans: Vec<Span>,
+    pub len: u64,
+    /// When it begins, in microseconds since 1970, and how long it is.
+    pub begin_micros: i64,
+    pub duration_micros: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("nothing is recorded there")]
+    Nothing,
+    #[error("it is recorded as {0} there: only fmp4 and mp4 can be exported")]
+    Format(&'static str),
+    #[error("there are more than {EXPORT_FILES_MAX} files in the range")]
+    TooMany,
+    #[error(transparent)]
+    Plan(#[from] FileError),
+    #[error("{0}: {1}")]
+    Read(String, io::Error),
 }
 
 pub(super) struct Reader {
@@ -45,8 +87,11 @@ impl Reader {
                 ReadOrder::Open { path, reply } => {
                     let _ = reply.try_send(self.open(&path));
                 }
-                ReadOrder::Read { file, offset, len, reply } => {
-                    let _ = reply.try_send(read(&file, offset, len));
+                ReadOrder::Read { spans, reply } => {
+                    let _ = reply.try_send(read(&spans));
+                }
+                ReadOrder::Export { entries, from, to, reply } => {
+                    let _ = reply.try_send(self.export(&entries, from, to));
                 }
             }
         }
@@ -61,19 +106,67 @@ impl Reader {
         let bytes = file.metadata()?.len();
         Ok(Opened { file: Arc::new(file), bytes })
     }
+
+    fn export(&self, entries: &[Arc<Entry>], from: i64, to: i64) -> Result<Exported, ExportError> {
+        let chosen = choose(entries)?;
+        let mut sources: Vec<(Arc<File>, Movie, i64)> = Vec::new();
+        for entry in chosen {
+            let failed = |error| ExportError::Read(entry.path.clone(), error);
+            let file = self.open(&entry.path).map_err(failed)?.file;
+            let movie = FileSource::new(&file).and_then(|mut source| demux::read(&mut source).map_err(io::Error::other));
+            let movie = movie.map_err(failed)?;
+            let begins = movie.span_micros().map_or(0, |(begins, _)| begins);
+            sources.push((file, movie, entry.recording.start_micros - begins));
+        }
+        let pieces: Vec<Piece<'_>> = sources
+            .iter()
+            .enumerate()
+            .map(|(source, (_, movie, shift))| {
+                let (from, to) = (from.saturating_sub(*shift), to.saturating_sub(*shift));
+                Piece { movie, source, from, to, shift: *shift }
+            })
+            .collect();
+        let plan = plan(&pieces)?;
+        let span = |range: &SourceRange| Span { file: sources[range.source].0.clone(), offset: range.offset, len: range.len };
+        Ok(Exported {
+            spans: plan.ranges.iter().map(span).collect(),
+            head: plan.head,
+            len: plan.len,
+            begin_micros: plan.begin_micros,
+            duration_micros: plan.duration_micros,
+        })
+    }
 }
 
-fn read(file: &File, offset: u64, len: usize) -> io::Result<Bytes> {
-    let mut bytes = BytesMut::zeroed(len.min(READ_BYTES_MAX));
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+/// Of recordings in order of their beginning those that make one file: a stream may be recorded in two formats at the same time.
+fn choose(entries: &[Arc<Entry>]) -> Result<Vec<&Entry>, ExportError> {
+    /// Files that follow one another may seem to overlap by so much.
+    const OVERLAP_MICROS_MAX: i64 = 500_000;
+    let is_mp4 = |entry: &&Arc<Entry>| matches!(entry.recording.format, RecordFormat::Fmp4 | RecordFormat::Mp4);
+    let first = entries.first().ok_or(ExportError::Nothing)?;
+    let mut chosen: Vec<&Entry> = Vec::new();
+    for entry in entries.iter().filter(is_mp4) {
+        let is_new = |last: &&Entry| entry.recording.start_micros >= last.recording.end_micros() - OVERLAP_MICROS_MAX;
+        if entry.recording.bytes > 0 && chosen.last().is_none_or(is_new) {
+            chosen.push(entry);
         }
     }
-    bytes.truncate(filled);
+    match chosen.len() {
+        0 => Err(ExportError::Format(first.recording.format.name())),
+        1..=EXPORT_FILES_MAX => Ok(chosen),
+        _ => Err(ExportError::TooMany),
+    }
+}
+
+fn read(spans: &[Span]) -> io::Result<Bytes> {
+    let wanted = spans.iter().map(|span| span.len).sum::<u64>().min(READ_BYTES_MAX as u64) as usize;
+    let mut bytes = BytesMut::zeroed(wanted);
+    let mut rest = &mut bytes[..];
+    for span in spans {
+        let some = rest.len().min(usize::try_from(span.len).unwrap_or(usize::MAX));
+        let (now, later) = rest.split_at_mut(some);
+        span.file.read_exact_at(now, span.offset)?;
+        rest = later;
+    }
     Ok(bytes.freeze())
 }

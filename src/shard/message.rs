@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::core::Answer;
-use super::recorders::RecordTotals;
+pub use super::recorders::RecordTotals;
 use crate::config::RecordFormat;
 use crate::hub::directory::Tunnel;
 use crate::hub::fanout::ConnIndex;

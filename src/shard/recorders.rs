@@ -60,6 +60,13 @@ impl RecordTotals {
         self.gops_dropped += status.gops_dropped;
         self.failures += status.failures;
     }
+
+    pub fn merge(&mut self, other: &RecordTotals) {
+        self.bytes += other.bytes;
+        self.files += other.files;
+        self.gops_dropped += other.gops_dropped;
+        self.failures += other.failures;
+    }
 }
 
 impl RecorderTable {

@@ -50,6 +50,9 @@ pub enum RecorderState {
 }
 
 impl RecorderState {
+    pub const ALL: [RecorderState; 4] =
+        [RecorderState::Waiting, RecorderState::Recording, RecorderState::Dropping, RecorderState::Failed];
+
     pub const fn name(self) -> &'static str {
         match self {
             RecorderState::Waiting => "waiting",

@@ -1,0 +1,309 @@
+//! Recordings over HTTP: whole, in ranges, or several as one MP4.
+//!
+//! RFC 9110 §13 (conditions), §14 (ranges): one range of bytes; of several the whole is sent, as a server may. Bytes are asked of the disk's
+//! reader as the client takes them, 512 KiB at a time, so a client that is slow holds two pieces and nobody else up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_lite::stream;
+use serde::Deserialize;
+
+use super::api::{ApiError, App};
+use super::recordings::{DISK_MS_MAX, RecordError, answer_of, find, moment};
+use crate::config::RecordFormat;
+use crate::disk::{self, EXPORT_FILES_MAX, Entry, EntryState, READ_BYTES_MAX, ReadOrder, Span, playlist};
+use crate::protocol::record::path::rfc3339;
+use crate::session::StreamKey;
+
+type Reads = flume::Sender<ReadOrder>;
+
+/// What is sent: `head`, then the spans.
+struct Content {
+    head: Bytes,
+    spans: Vec<Span>,
+    /// Where each span begins.
+    starts: Vec<u64>,
+    len: u64,
+    media_type: &'static str,
+    name: String,
+    etag: String,
+}
+
+impl Content {
+    fn new(head: Bytes, spans: Vec<Span>, media_type: &'static str, name: String, etag: String) -> Self {
+        let mut len = head.len() as u64;
+        let mut starts = Vec::with_capacity(spans.len());
+        for span in &spans {
+            starts.push(len);
+            len += span.len;
+        }
+        Content { head, spans, starts, len, media_type, name, etag }
+    }
+
+    /// What to read for the bytes from `from` on, up to `to` and not too many: some of the head, or spans.
+    fn next(&self, from: u64, to: u64) -> Piece {
+        if from < self.head.len() as u64 {
+            let end = to.min(self.head.len() as u64);
+            return Piece::Ready(self.head.slice(from as usize..end as usize));
+        }
+        let mut spans = Vec::new();
+        let (mut at, end) = (from, to.min(from + READ_BYTES_MAX as u64));
+        let first = self.starts.partition_point(|start| *start <= from).saturating_sub(1);
+        for (span, start) in self.spans.iter().zip(&self.starts).skip(first) {
+            if at >= end {
+                break;
+            }
+            let inside = at - start;
+            let len = (span.len - inside).min(end - at);
+            if len > 0 {
+                spans.push(Span { file: span.file.clone(), offset: span.offset + inside, len });
+            }
+            at += len;
+        }
+        Piece::Read(spans)
+    }
+}
+
+enum Piece {
+    Ready(Bytes),
+    Read(Vec<Span>),
+}
+
+/// Asks the reader; a queue that stays full is a disk that does not answer.
+async fn ask<T>(reads: &Reads, order: impl FnOnce(flume::Sender<T>) -> ReadOrder) -> Result<T, RecordError> {
+    let (reply, answer) = flume::bounded(1);
+    let sending = tokio::time::timeout(Duration::from_millis(DISK_MS_MAX), reads.send_async(order(reply))).await;
+    sending.ok().and_then(Result::ok).ok_or(RecordError::DiskSilent)?;
+    answer_of(answer).await
+}
+
+/// The answer to a request for `content`.
+fn respond(reads: Reads, content: Content, headers: &HeaderMap) -> Response {
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut response = Response::new(Body::empty());
+    let set = |response: &mut Response, name: header::HeaderName, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set(&mut response, header::ETAG, content.etag.clone());
+    set(&mut response, header::ACCEPT_RANGES, "bytes".to_owned());
+    let names_it =
+        |list: &str| list.trim() == "*" || list.split(',').any(|tag| tag.trim().trim_start_matches("W/") == content.etag);
+    if text(header::IF_NONE_MATCH).is_some_and(names_it) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    let is_current = text(header::IF_RANGE).is_none_or(|tag| tag.trim() == content.etag);
+    let wanted = text(header::RANGE).filter(|_| is_current).map_or(Wanted::All, |range| parse_range(range, content.len));
+    let (from, to) = match wanted {
+        Wanted::All => (0, content.len),
+        Wanted::Some(from, to) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            set(&mut response, header::CONTENT_RANGE, format!("bytes {from}-{}/{}", to - 1, content.len));
+            (from, to)
+        }
+        Wanted::Nothing => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            set(&mut response, header::CONTENT_RANGE, format!("bytes */{}", content.len));
+            return response;
+        }
+    };
+    set(&mut response, header::CONTENT_TYPE, content.media_type.to_owned());
+    set(&mut response, header::CONTENT_LENGTH, (to - from).to_string());
+    set(&mut response, header::CONTENT_DISPOSITION, format!("inline; filename=\"{}\"", content.name));
+    *response.body_mut() = body(reads, content, from, to);
+    response
+}
+
+/// The bytes from `from` to below `to`, read as they are taken.
+fn body(reads: Reads, content: Content, from: u64, to: u64) -> Body {
+    let pieces = stream::try_unfold((reads, content, from), move |(reads, content, at)| async move {
+        if at >= to {
+            return Ok(None);
+        }
+        let bytes = match content.next(at, to) {
+            Piece::Ready(bytes) => bytes,
+            Piece::Read(spans) => {
+                let answer = ask(&reads, |reply| ReadOrder::Read { spans, reply }).await;
+                answer.map_err(std::io::Error::other)??
+            }
+        };
+        if bytes.is_empty() {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        }
+        let behind = at + bytes.len() as u64;
+        Ok(Some((bytes, (reads, content, behind))))
+    });
+    Body::from_stream(pieces)
+}
+
+/// Which bytes of a content of `len` are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    /// From the first to below the second.
+    Some(u64, u64),
+    /// None that are there.
+    Nothing,
+}
+
+/// RFC 9110 §14.1.2. What is no range of bytes, and several of them, are ignored.
+fn parse_range(range: &str, len: u64) -> Wanted {
+    let Some((unit, range)) = range.split_once('=') else { return Wanted::All };
+    let Some((first, last)) = range.trim().split_once('-') else { return Wanted::All };
+    if !unit.trim().eq_ignore_ascii_case("bytes") || range.contains(',') {
+        return Wanted::All;
+    }
+    let number = |text: &str| -> Option<u64> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        // More than fits is more than there is.
+        is_number.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    match (first.is_empty(), number(first), last.is_empty(), number(last)) {
+        (true, _, false, Some(0)) => Wanted::Nothing,
+        (true, _, false, Some(_)) if len == 0 => Wanted::Nothing,
+        (true, _, false, Some(count)) => Wanted::Some(len.saturating_sub(count), len),
+        (false, Some(first), true, _) if first < len => Wanted::Some(first, len),
+        (false, Some(first), false, Some(last)) if first <= last && first < len => {
+            Wanted::Some(first, last.saturating_add(1).min(len))
+        }
+        (false, Some(first), false, Some(last)) if first > last => Wanted::All,
+        (false, Some(_), true, _) | (false, Some(_), false, Some(_)) => Wanted::Nothing,
+        _ => Wanted::All,
+    }
+}
+
+fn media_type(format: RecordFormat) -> &'static str {
+    match format {
+        RecordFormat::Flv => "video/x-flv",
+        RecordFormat::Fmp4 | RecordFormat::Mp4 => "video/mp4",
+        RecordFormat::Ts | RecordFormat::Hls => "video/mp2t",
+    }
+}
+
+pub async fn file(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path(id) = id?;
+    let entry = find(&app, &id)?;
+    let reads = app.disk.reads.clone();
+    let path = entry.path.clone();
+    let opened = ask(&reads, |reply| ReadOrder::Open { path, reply }).await?;
+    let opened = opened.map_err(|error| RecordError::Read(entry.id.clone(), error))?;
+    // What is being written is whole up to here.
+    let len = if entry.state == EntryState::Recording { entry.recording.bytes.min(opened.bytes) } else { opened.bytes };
+    let format = entry.recording.format;
+    let name = format!("{}.{}", entry.id, format.extension());
+    let etag = format!("\"{}-{len:x}\"", entry.id);
+    let content = Content::new(Bytes::new(), vec![Span { file: opened.file, offset: 0, len }], media_type(format), name, etag);
+    Ok(respond(reads, content, &headers))
+}
+
+/// The playlist of an HLS recording, whose file is `file`.
+pub async fn index_m3u8(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    let Path(id) = id?;
+    let entry = find(&app, &id)?;
+    if entry.recording.format != RecordFormat::Hls {
+        return Err(RecordError::NoPlaylist(entry.id.clone()).into());
+    }
+    let head = [(header::CONTENT_TYPE, "application/vnd.apple.mpegurl"), (header::CACHE_CONTROL, "no-cache")];
+    Ok((head, playlist(&entry.recording, "file")).into_response())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportQuery {
+    stream: String,
+    from: String,
+    to: String,
+}
+
+pub async fn export(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Query(ExportQuery { stream, from, to }) = query?;
+    let key = StreamKey::parse(&stream)?;
+    let (from, to) = (moment(&from)?, moment(&to)?);
+    if from >= to {
+        return Err(RecordError::EmptyRange.into());
+    }
+    let wanted = disk::Query { stream: Some(key.to_string()), from: Some(from), to: Some(to) };
+    // Some more, because a stream may be recorded in several formats.
+    let (_, entries) = app.disk.index.find(&wanted, 0, 4 * EXPORT_FILES_MAX);
+    let etag = export_etag(&entries, from, to);
+    let reads = app.disk.reads.clone();
+    let exported = ask(&reads, |reply| ReadOrder::Export { entries, from, to, reply }).await?;
+    let exported = exported.map_err(RecordError::Export)?;
+    let (begin, duration) = (rfc3339(exported.begin_micros), exported.duration_micros / 1000);
+    let content = Content::new(exported.head, exported.spans, "video/mp4", "export.mp4".to_owned(), etag);
+    let mut response = respond(reads, content, &headers);
+    // Where it really begins: at the key frame before.
+    for (name, value) in [("x-recording-start", begin), ("x-recording-duration-ms", duration.to_string())] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    Ok(response)
+}
+
+/// The same for the same part of the same files.
+fn export_etag(entries: &[Arc<Entry>], from: i64, to: i64) -> String {
+    let mut hash = 0xCBF2_9CE4_8422_2325_u64;
+    let mut add =
+        |bytes: &[u8]| hash = bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
+    for entry in entries {
+        add(entry.id.as_bytes());
+        add(&entry.recording.bytes.to_be_bytes());
+    }
+    add(&from.to_be_bytes());
+    add(&to.to_be_bytes());
+    format!("\"e-{hash:016x}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_what_the_standard_says() {
+        let cases = [
+            ("bytes=0-0", Wanted::Some(0, 1)),
+            ("bytes=0-99", Wanted::Some(0, 100)),
+            ("bytes=0-1000", Wanted::Some(0, 100)),
+            ("bytes=99-", Wanted::Some(99, 100)),
+            ("bytes=100-", Wanted::Nothing),
+            ("bytes=100-200", Wanted::Nothing),
+            ("bytes=-1", Wanted::Some(99, 100)),
+            ("bytes=-1000", Wanted::Some(0, 100)),
+            ("bytes=-0", Wanted::Nothing),
+            ("bytes=0-99999999999999999999999", Wanted::Some(0, 100)),
+            ("bytes=99999999999999999999999-", Wanted::Nothing),
+            ("Bytes=1-2", Wanted::Some(1, 3)),
+            ("bytes=2-1", Wanted::All),
+            ("bytes=0-1,5-6", Wanted::All),
+            ("bytes=-", Wanted::All),
+            ("bytes=a-b", Wanted::All),
+            ("bytes=+1-2", Wanted::All),
+            ("seconds=1-2", Wanted::All),
+            ("bytes", Wanted::All),
+            ("", Wanted::All),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(parse_range(text, 100), wanted, "{text}");
+        }
+        assert_eq!(parse_range("bytes=0-", 0), Wanted::Nothing);
+        assert_eq!(parse_range("bytes=-5", 0), Wanted::Nothing);
+    }
+}
