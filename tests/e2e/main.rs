@@ -44,6 +44,8 @@ mod players;
 mod preempted;
 mod pull;
 mod reconnect;
+mod recording;
+mod recording_faults;
 mod rtp_senders;
 mod rtsp;
 mod rtsp_faults;

@@ -22,6 +22,7 @@ pub mod rtsp;
 pub mod rtsp_client;
 pub mod rtsp_viewer;
 pub mod server;
+pub mod standstill;
 pub mod viewer;
 
 use std::net::{TcpListener, UdpSocket};

@@ -1,0 +1,361 @@
+//! Recordings: every format holds what was sent, two programs agree on it, and the API lists, serves, joins and deletes.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::api::{Response, request, request_with};
+use crate::harness::flv::{self, VIDEO, of_kind};
+use crate::harness::media::{H264_AAC, H264_B_AAC, Recipe};
+use crate::harness::recording::{Expected, PROGRAMS, assert_agree, ffprobe};
+use crate::harness::{Client, Options, Publisher, Runtime, SOON, Server, ffmpeg, fresh_folder, missing, wait_for};
+
+on_both_runtimes!(every_format, wished, ranges, one_file_of_many, split_by_a_jump, ended_in_order, nothing_leads_out);
+
+/// A server that records everything that is published, in one format.
+pub fn options(runtime: Runtime, folder: &Path, format: &str) -> Options {
+    let rules = format!("[{{streams: [\"*\"], format: {format}}}]");
+    Options::new(runtime)
+        .shards(2)
+        .set("record.folder", folder.display())
+        .set("record.rules", rules)
+        .set("record.free_bytes_min", 0)
+}
+
+impl Server {
+    pub fn recordings(&self, query: &str) -> Vec<Value> {
+        self.api(&format!("recordings?limit=1000{query}"))["recordings"].as_array().unwrap().clone()
+    }
+
+    /// Waits until so many recordings are there and finished.
+    #[track_caller]
+    pub fn wait_recordings(&self, count: usize) -> Vec<Value> {
+        wait_for(&format!("there are {count} recordings"), SOON, || {
+            let found = self.recordings("");
+            let is_whole = found.iter().all(|recording| recording["state"] == "whole");
+            (is_whole && found.len() >= count).then_some(found)
+        })
+    }
+
+    pub fn recorder(&self) -> Value {
+        self.api("recorders")["recorders"][0].clone()
+    }
+
+    #[track_caller]
+    pub fn wait_recorder(&self, state: &str) -> Value {
+        wait_for(&format!("a recorder is {state}"), SOON, || Some(self.recorder()).filter(|recorder| recorder["state"] == state))
+    }
+
+    fn get(&self, path: &str, headers: &[&str]) -> Response {
+        request(self.control, "GET", &format!("/api/v1/{path}"), headers)
+    }
+}
+
+pub fn path_of(folder: &Path, recording: &Value) -> PathBuf {
+    folder.join(recording["path"].as_str().unwrap())
+}
+
+/// The pictures of a file, decoded, each as its hash. ffmpeg must have nothing to complain of.
+#[track_caller]
+pub fn pictures(input: &str) -> Vec<String> {
+    let mut command = ffmpeg();
+    command.args(["-v", "error", "-i", input, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let said = Client::start(&mut command).succeed();
+    let lines = said.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.map(|line| line.rsplit(',').next().unwrap_or_else(|| panic!("{line}")).trim().to_owned()).collect()
+}
+
+#[track_caller]
+fn milliseconds(recording: &Value) -> f64 {
+    recording["duration_ms"].as_f64().unwrap()
+}
+
+/// Publishes a whole file in real time and waits until it is recorded.
+fn record(server: &Server, recipe: &Recipe, key: &str) -> Value {
+    recipe.push(&server.rtmp_url(key)).unwrap().succeed();
+    server.wait_recordings(1).remove(0)
+}
+
+fn every_format(runtime: Runtime) {
+    if missing(&["ffmpeg"]) || missing(&PROGRAMS) {
+        return;
+    }
+    let formats = ["fmp4", "mp4", "flv", "ts", "hls"];
+    let sent = pictures(H264_B_AAC.file().unwrap().to_str().unwrap());
+    std::thread::scope(|scope| {
+        for format in formats {
+            let sent = &sent;
+            scope.spawn(move || {
+                let folder = fresh_folder("record");
+                let server = Server::start(options(runtime, &folder, format));
+                let recording = record(&server, &H264_B_AAC, "live/a");
+                let file = path_of(&folder, &recording);
+                assert_eq!(recording["format"], format, "{recording}");
+                assert_eq!(recording["cut_short"], false);
+                assert_eq!(recording["frames"], sent.len(), "{format}");
+                assert_eq!(recording["tracks"][0]["codec"], "H264");
+                assert_eq!(recording["bytes"], std::fs::metadata(&file).unwrap().len());
+                assert!(pictures(file.to_str().unwrap()) == *sent, "{format}: the pictures differ");
+                let expected = Expected {
+                    video: Some("h264"),
+                    audio: Some("aac"),
+                    video_frames: Some(sent.len() as u64),
+                    ..Expected::default()
+                };
+                let facts = assert_agree(&file, &expected);
+                let begin = facts.values().map(|facts| facts.begin).fold(f64::MAX, f64::min);
+                let end = facts.values().map(|facts| facts.end).fold(f64::MIN, f64::max);
+                let off = milliseconds(&recording) - 1000.0 * (end - begin);
+                assert!(off.abs() <= 41.0, "{format}: {recording} by the API, {facts:?} by ffprobe");
+                if format == "hls" {
+                    let playlist = file.with_extension("m3u8");
+                    assert!(pictures(playlist.to_str().unwrap()) == *sent, "the pictures of the playlist differ");
+                    let id = recording["id"].as_str().unwrap();
+                    let url = format!("http://{}/api/v1/recordings/{id}/index.m3u8", server.control);
+                    // Its file has no ending that ffmpeg would know.
+                    assert!(server.get(&format!("recordings/{id}/index.m3u8"), &[]).text().contains("#EXT-X-ENDLIST"), "{url}");
+                }
+                let names: Vec<_> = file.parent().unwrap().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                assert!(names.iter().all(|name| !name.to_string_lossy().starts_with('.')), "left over: {names:?}");
+                let _ = std::fs::remove_dir_all(folder);
+            });
+        }
+    });
+}
+
+fn wished(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let folder = fresh_folder("record");
+    let server = Server::start(options(runtime, &folder, "fmp4").set("record.rules", "[]"));
+    let post = |body: &str| request_with(server.control, "POST", "/api/v1/recorders", &[], body);
+    assert_eq!(post("{\"stream\": \"live/a\"}").status, 404, "it is not there");
+    let streaming = Publisher::connect(&server, "live/a").stream(H264_AAC.tags().unwrap());
+    server.wait_live("live/a");
+    assert_eq!(post("{\"stream\": \"live/a\"}").status, 201);
+    assert_eq!(post("{\"stream\": \"live/a\"}").status, 409);
+    assert_eq!(post("{\"stream\": \"live/a\", \"format\": \"flv\"}").status, 201);
+    for (body, status) in
+        [("{}", 400), ("{\"stream\": \"live/../a\"}", 400), ("{\"stream\": \"live/a\", \"format\": \"avi\"}", 400)]
+    {
+        assert_eq!(post(body).status, status, "{body}");
+    }
+    wait_for("both have written", SOON, || {
+        let stream = server.stream("live/a").unwrap();
+        let recorders = stream["recorders"].as_array().unwrap();
+        (recorders.len() == 2 && recorders.iter().all(|recorder| recorder["bytes"].as_u64() > Some(100_000))).then_some(())
+    });
+    assert!(server.metric("shardcast_recorded_bytes_total", "") > 200_000.0);
+    assert_eq!(server.metric("shardcast_recorders", "state=\"recording\""), 2.0);
+    let delete = |path: &str| request(server.control, "DELETE", &format!("/api/v1/recorders/{path}"), &[]).status;
+    assert_eq!(delete("live/a?format=flv"), 204);
+    assert_eq!(delete("live/a?format=flv"), 404);
+    assert_eq!(delete("live/a"), 204);
+    let recordings = server.wait_recordings(2);
+    let sent = streaming.finish();
+    for recording in &recordings {
+        let file = path_of(&folder, recording);
+        let facts = ffprobe(&file);
+        assert_eq!(recording["frames"], facts["video"].frames, "{recording}");
+        if recording["format"] == "flv" {
+            let seen: Vec<_> = of_kind(&flv::read(&file), VIDEO).map(|tag| tag.body.clone()).collect();
+            let all: Vec<_> = of_kind(&sent, VIDEO).map(|tag| tag.body.clone()).collect();
+            assert!(all.windows(seen.len()).any(|window| window == seen), "every frame, from a keyframe on");
+        }
+    }
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn ranges(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let folder = fresh_folder("record");
+    let server = Server::start(options(runtime, &folder, "mp4"));
+    let recording = record(&server, &H264_AAC, "live/a");
+    let bytes = std::fs::read(path_of(&folder, &recording)).unwrap();
+    let path = format!("recordings/{}/file", recording["id"].as_str().unwrap());
+    let whole = server.get(&path, &[]);
+    assert_eq!((whole.status, whole.header("content-type")), (200, Some("video/mp4")));
+    assert!(whole.body == bytes, "the whole file");
+    let etag = whole.header("etag").unwrap().to_owned();
+    let last = bytes.len() - 1;
+    let cases = [
+        ("bytes=0-99".to_owned(), 206, &bytes[..100]),
+        (format!("bytes={last}-"), 206, &bytes[last..]),
+        ("bytes=-1000".to_owned(), 206, &bytes[bytes.len() - 1000..]),
+        ("bytes=1000-".to_owned(), 206, &bytes[1000..]),
+        (format!("bytes={}-", bytes.len()), 416, &[][..]),
+        ("bytes=5-1".to_owned(), 200, &bytes[..]),
+    ];
+    for (range, status, expected) in cases {
+        let answer = server.get(&path, &[&format!("Range: {range}")]);
+        assert_eq!(answer.status, status, "{range}");
+        assert!(answer.body == expected, "{range}: {} bytes", answer.body.len());
+        if status == 416 {
+            assert_eq!(answer.header("content-range").unwrap(), format!("bytes */{}", bytes.len()));
+        }
+    }
+    let head = request(server.control, "HEAD", &format!("/api/v1/{path}"), &["Range: bytes=0-9"]);
+    assert_eq!((head.status, head.header("content-length"), head.body.len()), (206, Some("10"), 0));
+    assert_eq!(server.get(&path, &[&format!("If-None-Match: {etag}")]).status, 304);
+    assert_eq!(server.get(&path, &["Range: bytes=0-9", &format!("If-Range: {etag}")]).status, 206);
+    assert_eq!(server.get(&path, &["Range: bytes=0-9", "If-Range: \"another\""]).status, 200);
+    // A player that seeks reads the end first.
+    let url = format!("http://{}/api/v1/{path}", server.control);
+    let mut seek = ffmpeg();
+    seek.args(["-v", "error", "-ss", "6", "-i", &url, "-frames:v", "1", "-f", "null", "-"]);
+    assert_eq!(Client::start(&mut seek).succeed().trim(), "");
+    let id = recording["id"].as_str().unwrap();
+    assert_eq!(request(server.control, "DELETE", &format!("/api/v1/recordings/{id}"), &[]).status, 204);
+    assert_eq!(server.get(&path, &[]).status, 404);
+    assert!(server.recordings("").is_empty());
+    assert!(folder.read_dir().unwrap().next().is_none(), "folders that are empty go too");
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+fn one_file_of_many(runtime: Runtime) {
+    if missing(&["ffmpeg"]) || missing(&["ffprobe"]) {
+        return;
+    }
+    for format in ["fmp4", "mp4"] {
+        let folder = fresh_folder("record");
+        let server = Server::start(options(runtime, &folder, format).set("record.split_ms", 2_000));
+        H264_AAC.push(&server.rtmp_url("live/a")).unwrap().succeed();
+        let recordings = server.wait_recordings(4);
+        let (first, last) = (&recordings[0], recordings.last().unwrap());
+        let export = |from: f64, to: f64| server.get(&format!("recordings/export?stream=live/a&from={from}&to={to}"), &[]);
+        let start = first["start_ms"].as_f64().unwrap();
+        let end = last["start_ms"].as_f64().unwrap() + milliseconds(last);
+        let file = folder.join("all.mp4");
+        std::fs::write(&file, export(start - 1.0, end + 1.0).body).unwrap();
+        let sent = pictures(H264_AAC.file().unwrap().to_str().unwrap());
+        assert!(pictures(file.to_str().unwrap()) == sent, "{format}: all files make what was sent");
+        // From the middle of the second file into the third: from the keyframe before.
+        let answer = export(start + 3_500.0, start + 5_000.0);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let part = folder.join("part.mp4");
+        std::fs::write(&part, &answer.body).unwrap();
+        let mut seen = pictures(part.to_str().unwrap());
+        // It ends in the order of decoding: what is shown before its last pictures may be missing.
+        seen.truncate(seen.len() - 3);
+        assert!(sent.windows(seen.len()).any(|window| window == seen), "{format}: a part of what was sent");
+        let seconds = ffprobe(&part)["video"].seconds();
+        assert!((1.4..=2.6).contains(&seconds), "{format}: {seconds} s");
+        let path = format!("recordings/export?stream=live/a&from={}&to={}", start + 3_500.0, start + 5_000.0);
+        let range = server.get(&path, &["Range: bytes=1000-200000"]);
+        assert!(range.status == 206 && range.body == answer.body[1000..=200_000.min(answer.body.len() - 1)], "{format}");
+        assert_eq!(export(end + 10_000.0, end + 20_000.0).status, 404);
+        assert_eq!(export(end, start).status, 400);
+        // By time, as the index has it.
+        let found = server.recordings(&format!("&stream=live/a&from={}&to={}", start + 2_500.0, start + 3_000.0));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+fn split_by_a_jump(runtime: Runtime) {
+    if missing(&["ffmpeg"]) || missing(&PROGRAMS) {
+        return;
+    }
+    for (name, shift) in [("hours ahead", 3 * 3_600_000_i64), ("back", -3_000)] {
+        let folder = fresh_folder("record");
+        let server = Server::start(options(runtime, &folder, "fmp4"));
+        let mut publisher = Publisher::connect(&server, "live/a");
+        let tags = H264_AAC.tags().unwrap();
+        let began = std::time::Instant::now();
+        let jumped = tags.iter().map(|tag| {
+            let is_later = tag.timestamp >= 4_000 && tag.is_frame();
+            let timestamp = if is_later { i64::from(tag.timestamp) + shift } else { tag.timestamp.into() };
+            (tag.timestamp, flv::Tag { timestamp: timestamp as u32, ..tag.clone() })
+        });
+        for (due, tag) in jumped {
+            std::thread::sleep(
+                (began + std::time::Duration::from_millis(due.into())).saturating_duration_since(std::time::Instant::now()),
+            );
+            assert!(publisher.send(&tag));
+        }
+        publisher.finish();
+        let recordings = server.wait_recordings(2);
+        assert_eq!(recordings.len(), 2, "{name}: {recordings:?}");
+        let frames: u64 = recordings.iter().map(|recording| recording["frames"].as_u64().unwrap()).sum();
+        assert_eq!(frames, 200, "{name}: nothing is lost");
+        for recording in &recordings {
+            let facts = assert_agree(
+                &path_of(&folder, recording),
+                &Expected { video: Some("h264"), audio: Some("aac"), ..Expected::default() },
+            );
+            assert!(facts["video"].seconds() < 6.0, "{name}: {facts:?}");
+        }
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+fn ended_in_order(runtime: Runtime) {
+    if missing(&["ffmpeg"]) || missing(&["ffprobe"]) {
+        return;
+    }
+    for format in ["fmp4", "mp4", "hls"] {
+        let folder = fresh_folder("record");
+        let mut server = Server::start(options(runtime, &folder, format));
+        let _streaming = Publisher::connect(&server, "live/a").stream(H264_AAC.tags().unwrap());
+        wait_for("something is written", SOON, || {
+            server.recordings("").first().filter(|recording| recording["frames"].as_u64() > Some(50)).map(|_| ())
+        });
+        server.signal(libc::SIGTERM);
+        assert!(server.wait_exit().success());
+        let mut files = Vec::new();
+        let mut folders = vec![folder.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() { folders.push(entry) } else { files.push(entry) }
+            }
+        }
+        let is_hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
+        assert!(!files.iter().any(is_hidden), "{format}: {files:?}");
+        let media = files.iter().find(|path| path.extension().is_some_and(|ending| ending == "mp4" || ending == "ts")).unwrap();
+        assert!(!pictures(media.to_str().unwrap()).is_empty());
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+fn nothing_leads_out(runtime: Runtime) {
+    let folder = fresh_folder("record");
+    let outside = folder.join("secret.mp4");
+    std::fs::write(&outside, "secret").unwrap();
+    let server = Server::start(options(runtime, &folder.join("inside"), "fmp4"));
+    let ids = [
+        "..%2Fsecret.mp4",
+        "%2e%2e%2fsecret.mp4",
+        "..",
+        "../secret.mp4",
+        "%00",
+        "a%00b",
+        "%2Fetc%2Fpasswd",
+        "..%5Csecret.mp4",
+        "%ff",
+    ];
+    for id in ids {
+        for path in [format!("recordings/{id}"), format!("recordings/{id}/file"), format!("recordings/{id}/index.m3u8")] {
+            let answer = server.get(&path, &[]);
+            assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+            assert!(!answer.text().contains("secret\""), "{path}");
+        }
+        let deleted = request(server.control, "DELETE", &format!("/api/v1/recordings/{id}"), &[]).status;
+        assert!(matches!(deleted, 400 | 404 | 405), "{id}: {deleted}");
+    }
+    for stream in ["live/..", "..%2F..%2Fetc%2Fpasswd", "live/a%00b", "/etc/passwd", "live%5Ca%2Fb", "live/%252e%252e"] {
+        for path in ["recordings?stream=", "recordings/export?from=0&to=1&stream="] {
+            assert_eq!(server.get(&format!("{path}{stream}"), &[]).status, 400, "{path}{stream}");
+        }
+        let stopped = request(server.control, "DELETE", &format!("/api/v1/recorders/{stream}"), &[]).status;
+        assert!(matches!(stopped, 400 | 404), "{stream}: {stopped}");
+    }
+    for key in ["live/../../out", "live/a\\b"] {
+        assert!(Publisher::try_connect(&server, key).is_err(), "{key} can be published");
+    }
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "secret");
+    assert_eq!(folder.read_dir().unwrap().count(), 1, "nothing was written");
+    let _ = std::fs::remove_dir_all(folder);
+}
