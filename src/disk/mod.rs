@@ -18,6 +18,8 @@ mod order;
 mod queue;
 mod reader;
 mod sidecar;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::io;
