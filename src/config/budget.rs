@@ -38,6 +38,8 @@ pub struct Budget {
     pub control_bytes: u64,
     /// Messages of SIP that are not complete, not read or not taken.
     pub sip_bytes: u64,
+    /// Recordings that wait for the disk.
+    pub record_bytes: u64,
     /// Unsent bytes, and datagrams not yet read, in the kernel: not the process's memory, but the machine's.
     pub kernel_bytes: u64,
 }
@@ -66,6 +68,7 @@ impl Config {
             lanes_bytes: lanes.saturating_mul(limits.lane_batches_max as u64).saturating_mul(LANE_BATCH_BYTES),
             control_bytes: (CONTROL_CONNECTIONS_MAX as u64).saturating_mul(self.control.body_bytes_max as u64),
             sip_bytes: if self.gb28181.enabled { SIP_BYTES } else { 0 },
+            record_bytes: if self.may_record() { self.record.queue_bytes_max as u64 } else { 0 },
             // The kernel takes a receive buffer twice.
             kernel_bytes: connections
                 .saturating_mul(u64::from(self.viewer.kernel_unsent_bytes_max))
@@ -76,7 +79,7 @@ impl Config {
 }
 
 impl Budget {
-    fn holders(&self) -> [(&'static str, u64); 7] {
+    fn holders(&self) -> [(&'static str, u64); 8] {
         [
             ("media", self.media_bytes),
             ("held", self.held_bytes),
@@ -85,6 +88,7 @@ impl Budget {
             ("lanes", self.lanes_bytes),
             ("control", self.control_bytes),
             ("sip", self.sip_bytes),
+            ("record", self.record_bytes),
         ]
     }
 
@@ -127,8 +131,8 @@ mod tests {
         let budget = config.budget();
         assert_eq!(
             budget.to_string(),
-            "memory that the limits allow, 2 shards: 661 MiB (media 384, held 256, connections 16, tls 0, lanes 1, control 4, sip 0), \
-             in the kernel 256 MiB"
+            "memory that the limits allow, 2 shards: 661 MiB (media 384, held 256, connections 16, tls 0, lanes 1, control 4, sip 0, \
+             record 0), in the kernel 256 MiB"
         );
         assert_eq!(budget.total_bytes(), 661 * 1024 * 1024);
         config.rtsp.tls_listen.push(([127, 0, 0, 1], 0).into());
@@ -136,13 +140,13 @@ mod tests {
         assert_eq!(
             config.budget().to_string(),
             "memory that the limits allow, 2 shards: 857 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
-             sip 0), in the kernel 336 MiB"
+             sip 0, record 0), in the kernel 336 MiB"
         );
         config.gb28181.enabled = true;
         assert_eq!(
             config.budget().to_string(),
             "memory that the limits allow, 2 shards: 905 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
-             sip 48), in the kernel 344 MiB"
+             sip 48, record 0), in the kernel 344 MiB"
         );
         config.gb28181.shared_port = 40_000;
         assert!(config.budget().to_string().ends_with("in the kernel 472 MiB"), "{}", config.budget());

@@ -140,6 +140,11 @@ impl Record {
 }
 
 impl Config {
+    /// Whether anything can be recorded: by a rule, or because the API is asked to.
+    pub(super) fn may_record(&self) -> bool {
+        !self.record.rules.is_empty() || !self.control.listen.is_empty()
+    }
+
     /// What the ranges do not say.
     pub(super) fn check_record(&self) -> Result<(), Invalid> {
         let section = &self.record;
