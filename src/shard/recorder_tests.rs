@@ -48,7 +48,7 @@ fn frames_of(orders: &[DiskOrder]) -> u64 {
         Action::Append(append) => Some(append.progress.frames),
         _ => None,
     });
-    appends.last().unwrap_or(0)
+    appends.max().unwrap_or(0)
 }
 
 #[test]
