@@ -6,6 +6,7 @@
 //! The server has two shards and every request a connection of its own, so both answer. Players that others have written are in
 //! `hls_players.rs`; what many players cost, in `hls_crowd.rs`.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::harness::compare;
@@ -15,9 +16,9 @@ use crate::harness::hls::{Connection, Player, Watched};
 use crate::harness::media::{LIVE, LIVE_HEVC, LIVE_LARGE, LIVE_MS, Recipe};
 use crate::harness::publisher::Streaming;
 use crate::harness::rtsp::hashes;
-use crate::harness::{Device, Options, Publisher, Runtime, SOON, Server, Tag, flv, fresh_folder, missing, wait_for};
+use crate::harness::{Client, Device, Options, Publisher, Runtime, SOON, Server, Tag, flv, fresh_folder, missing, wait_for};
 
-on_both_runtimes!(a_minute, without_parts, refusals, camera_on_demand);
+on_both_runtimes!(a_minute, first_playlist, without_parts, refusals, camera_on_demand);
 
 const KEY: &str = "live/hls";
 
@@ -135,8 +136,42 @@ fn assert_runs(seen: &Watched, sent: &[(Recipe, Vec<Tag>)], who: &str) {
         let missing = compare::assert_part(&hashes(recipe, &file), &sent, Some(SLACK_MICROS), &format!("{who}, run {at}"));
         assert!(missing.values().all(|missing| *missing <= CUT_OFF), "{who}, run {at}: at the end {missing:?} are missing");
     }
+    assert_decodes(seen, &folder, who);
     let _ = std::fs::remove_dir_all(folder);
 }
+
+/// Every third segment can be decoded with nothing but its initialisation section: ffmpeg complains of nothing.
+fn assert_decodes(seen: &Watched, folder: &Path, who: &str) {
+    for (at, fetched) in seen.segments.values().enumerate().filter(|(at, _)| at % 3 == 0) {
+        let file = folder.join(format!("alone-{at}"));
+        let init = fetched.segment.map.as_ref().map_or(&[][..], |map| &seen.inits[map]);
+        std::fs::write(&file, [init, &fetched.bytes].concat()).unwrap();
+        let mut ffmpeg = LIVE_HEVC.ffmpeg().unwrap();
+        let output = Client::start(ffmpeg.args(["-xerror", "-i"]).arg(&file).args(["-f", "null", "-"])).succeed();
+        assert_eq!(output, "", "{who}: {}", fetched.segment.uri);
+    }
+}
+
+/// Of a stream that is there, with a keyframe per second, a player that comes gets a playlist within one.
+fn first_playlist(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let server = Server::start(server(runtime));
+    let _streaming = live(&server, &LIVE);
+    wait_for("the stream has run for three seconds", SOON, || server.stream(KEY).filter(|s| s["age_ms"].as_u64() > Some(3_000)));
+    for name in ["index.m3u8", "ts.m3u8"] {
+        let asked = Instant::now();
+        let player = Player::open(Connection::fresh(server.http), &format!("/{KEY}/{name}"));
+        let took = asked.elapsed();
+        println!("{}: {name}, what it lists and all in it after {took:?}", runtime.name());
+        assert!(!player.seen.segments.is_empty() || player.seen.watch.parts_seen() > 0, "{name} lists something");
+        assert!(took < FIRST_PLAYLIST_MAX, "{name} took {took:?}");
+    }
+}
+
+/// A second, and what a busy machine takes for the requests.
+const FIRST_PLAYLIST_MAX: Duration = Duration::from_millis(1_300);
 
 fn without_parts(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
