@@ -347,6 +347,23 @@ fn the_end_of_a_stream_can_be_fetched() {
 }
 
 #[test]
+fn a_player_may_know_of_the_end_before_its_shard_does() {
+    let config = Config::default();
+    let mut world = World::new(2, config.clone());
+    let publisher = publish(&mut world, 0);
+    let mut client = Client::new(&mut world, 1, &config);
+    run(&mut world, &publisher, 0, 1_240);
+    client.ask(&mut world, PLAYLIST);
+    run(&mut world, &publisher, 1_240, 4_600);
+    let last = client.response(&mut world).unwrap().names("seg-").pop().unwrap();
+    world.lose_messages(usize::MAX);
+    publisher.act(&mut world, [Output::Unpublish]);
+    world.lose_messages(0);
+    assert_eq!(status(get(&mut world, 1, &format!("/live/a/{last}"))), 200);
+    assert_eq!(status(get(&mut world, 1, "/live/a/seg-1.m4s")), 404);
+}
+
+#[test]
 fn a_slow_client_holds_nothing_of_its_own() {
     let mut config = Config::default();
     config.limits.outbox_bytes_max = 4_096;

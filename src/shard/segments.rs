@@ -30,6 +30,8 @@ const VIEWERS_MAX: usize = 65_536;
 const KEPT_MAX: usize = 64;
 /// Where other shards keep ended streams.
 const ELSEWHERE_MAX: usize = 1_024;
+/// How long an owner is remembered, who may keep what the directory knows no more.
+const OWNER_MS: u64 = 5_000;
 /// How often a request is sent again to an owner who has not answered.
 const REPEAT_MS: u64 = 1_000;
 /// When a request is given up that the owner has never answered, behind `viewer.wait_ms`.
@@ -70,6 +72,8 @@ pub struct Segments {
     next_id: u64,
     kept: VecDeque<Kept>,
     elsewhere: HashMap<StreamKey, (ShardId, Stamp)>,
+    /// Who owned a stream when it was last asked: an end may be heard of by players before it is by this shard.
+    owners: HashMap<StreamKey, (ShardId, Stamp)>,
     /// A stream that is cut again gets higher numbers than all before.
     first_msn: u64,
 }
@@ -77,6 +81,21 @@ pub struct Segments {
 impl Segments {
     pub fn bytes(&self) -> usize {
         self.kept.iter().map(|kept| kept.segmented.shelf.bytes()).sum()
+    }
+
+    fn remember_owner(&mut self, key: &StreamKey, owner: ShardId, now: Stamp) {
+        let until = now.after_millis(OWNER_MS);
+        if let Some(known) = self.owners.get_mut(key) {
+            *known = (owner, until);
+        } else if self.owners.len() < ELSEWHERE_MAX {
+            self.owners.insert(key.clone(), (owner, until));
+        }
+    }
+
+    /// For pieces only: for a playlist one waits until the stream is there again.
+    fn last_owner(&self, request: &FetchRequest, now: Stamp) -> Option<ShardId> {
+        let (owner, until) = self.owners.get(&request.key).filter(|_| request.resource.playlist().is_none())?;
+        (*until > now).then_some(*owner)
     }
 
     /// Memory is wanted: what nobody needs for a live picture goes first.
@@ -208,9 +227,12 @@ impl<P: Ports> Core<P> {
             _ if is_here => Some(self.id),
             Some(owner) if owner != self.id => Some(owner),
             _ if kept_here() => Some(self.id),
-            _ => kept_elsewhere(),
+            _ => kept_elsewhere().or_else(|| self.segments.last_owner(&request, now)),
         };
         let Some(place) = place else { return false };
+        if owner == Some(place) {
+            self.segments.remember_owner(&request.key, place, now);
+        }
         let give_up = now.after_millis(self.config.viewer.wait_ms + GIVE_UP_MS);
         if let Playing::Fetching { until, sent, .. } = &mut self.conns[index].playing {
             if sent.is_none() {
@@ -365,8 +387,10 @@ impl<P: Ports> Core<P> {
     /// Another shard keeps the end of a stream.
     pub(super) fn kept_elsewhere(&mut self, now: Stamp, key: StreamKey, from: ShardId, ms: u64) {
         if self.segments.elsewhere.len() < ELSEWHERE_MAX {
-            self.segments.elsewhere.insert(key, (from, now.after_millis(ms)));
+            self.segments.elsewhere.insert(key.clone(), (from, now.after_millis(ms)));
         }
+        // Who has asked in between waits for somebody to publish.
+        self.dispatch_waiting(now, &key);
     }
 
     pub(super) fn sweep_segments(&mut self, now: Stamp) {
@@ -392,6 +416,7 @@ impl<P: Ports> Core<P> {
         }
         self.segments.kept.retain(|kept| kept.until > now);
         self.segments.elsewhere.retain(|_, (_, until)| *until > now);
+        self.segments.owners.retain(|_, (_, until)| *until > now);
         self.repeat_fetches(now);
     }
 
