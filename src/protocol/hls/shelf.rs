@@ -260,14 +260,18 @@ impl Shelf {
         let rate =
             |bytes: usize, micros: i64| (bytes as u64 * 8).saturating_mul(1_000_000) / u64::try_from(micros).unwrap_or(1).max(1);
         let sizes = || window.listed().map(|segment| (len_of(segment, packing), segment.duration));
-        let peak = sizes().map(|(bytes, micros)| rate(bytes, micros)).max()?;
+        // What is shorter says nothing of a rate (bis §4.4.6.2).
+        let half_target = i64::try_from(self.packager.target_s()).unwrap_or(i64::MAX).saturating_mul(500_000);
+        let is_long = |(_, micros): &(usize, i64)| *micros >= half_target;
+        let average = rate(sizes().map(|(bytes, _)| bytes).sum(), window.duration());
+        let peak = sizes().filter(is_long).map(|(bytes, micros)| rate(bytes, micros)).max().unwrap_or(average);
         let frames: usize = window.listed().map(|segment| segment.video_frames).sum();
         let frame_rate = frames as f64 * 1e6 / window.duration().max(1) as f64;
         let video = tracks.first(TrackKind::Video).map(|track| track.shape);
         Some(Variant {
             packing,
             peak: peak * PEAK_PERCENT / 100,
-            average: rate(sizes().map(|(bytes, _)| bytes).sum(), window.duration()),
+            average,
             codecs: tracks.iter().filter_map(codec_string).collect(),
             resolution: match video {
                 Some(TrackShape::Video { width, height, .. }) if width > 0 && height > 0 => Some((width, height)),

@@ -190,6 +190,25 @@ fn a_multivariant_playlist_says_what_was_measured() {
 }
 
 #[test]
+fn a_segment_that_was_cut_off_says_nothing_of_the_rate() {
+    let rate_of = |bench: &mut Bench| {
+        let text = bench.text(Resource::Multivariant(Packing::Fmp4)).unwrap();
+        let rate = text.split_once(":BANDWIDTH=").unwrap().1.split(',').next().unwrap();
+        rate.parse::<u64>().unwrap()
+    };
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 5_040, 25, 0);
+    let before = rate_of(&mut bench);
+    // The publisher goes after the keyframe, and one comes back.
+    let mut key = frame(VIDEO, 5_040_000, true, 1);
+    key.data = vec![0; 1_000].into();
+    bench.push(&MediaEvent::Frame(key));
+    bench.push(&MediaEvent::Frame(frame(VIDEO, 5_080_000, true, 2)));
+    assert!(bench.text(playlist(Packing::Fmp4)).unwrap().contains("#EXTINF:0.040,"));
+    assert!(rate_of(&mut bench) < before * 2, "not ten times as much");
+}
+
+#[test]
 fn compressed_playlists_and_tokens() {
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 1_200, 25, 0);
