@@ -5,18 +5,19 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /{app}/{name}.flv` or another container | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
-//! | `HEAD` of such a path | the headers, whether the stream is there or not |
+//! | `GET` and `HEAD` of `/{app}/{name}/index.m3u8` and what it leads to | a piece of the stream, see [`fetch`] |
+//! | `HEAD` of a stream | the headers, whether the stream is there or not |
 //! | `OPTIONS` | 204 and the CORS headers |
 //! | a half of an RTSP tunnel | none: the connection goes on as RTSP, if that is served in the clear |
 //! | else | 404, 405 or 400 with `{"error": …}` |
 //!
-//! Query: `start=live|gop`, and what the container knows; other values count as absent. `Range` is ignored: a live stream has no ranges.
+//! Query: `start=live|gop`, and what the container knows; other values count as absent. `Range` is ignored for a live stream, which has none.
 //! The head of a stream's response waits for the stream, so that an absent one is a 404 for WebSocket clients as well.
 //!
 //! Limits: those of [`request`]; `limits.handshake_ms_max` from the accept or the last response to the end of the next request head;
 //! [`IGNORED_BYTES_MAX`] from a viewer. A connection owns no buffer but an incomplete request head, and none once it plays.
 //!
-//! Not here: the media behind the head (each viewer is a cursor into the shared packets), TLS, HLS, files, the REST API.
+//! Not here: the media behind the head (each viewer is a cursor into the shared packets), TLS, how streams are cut into segments, files, the REST API.
 
 mod error;
 mod fetch;
