@@ -105,9 +105,12 @@ impl Fmp4Scanner {
             Some((b'v', moov)) => self.video = video_track(moov)?.unwrap_or(0),
             Some((_, moof)) => {
                 let mut samples = std::mem::take(&mut self.samples);
-                each_box(moof, &mut |kind, content| {
-                    if kind == b"traf" { track_run(content, self.video, &mut samples) } else { Ok(()) }
-                })?;
+                each_box(
+                    moof,
+                    |kind, content| {
+                        if kind == b"traf" { track_run(content, self.video, &mut samples) } else { Ok(()) }
+                    },
+                )?;
                 self.samples = samples;
             }
             None => {}
@@ -137,7 +140,7 @@ fn number(bytes: &[u8], at: usize) -> Result<u32, Broken> {
     Ok(u32::from_be_bytes(*four))
 }
 
-fn each_box<'a>(mut bytes: &'a [u8], each: &mut dyn FnMut(&[u8; 4], &'a [u8]) -> Result<(), Broken>) -> Result<(), Broken> {
+fn each_box<'a>(mut bytes: &'a [u8], mut each: impl FnMut(&[u8; 4], &'a [u8]) -> Result<(), Broken>) -> Result<(), Broken> {
     while !bytes.is_empty() {
         let size = number(bytes, 0)? as usize;
         let (whole, rest) = bytes.split_at_checked(size).filter(|_| size >= BOX_HEADER_BYTES).ok_or(CUT_OFF)?;
@@ -151,10 +154,10 @@ fn each_box<'a>(mut bytes: &'a [u8], each: &mut dyn FnMut(&[u8; 4], &'a [u8]) ->
 /// The number of the track whose handler is `vide`.
 fn video_track(moov: &[u8]) -> Result<Option<u32>, Broken> {
     let mut video = None;
-    each_box(moov, &mut |kind, trak| {
+    each_box(moov, |kind, trak| {
         let mut id = 0;
         if kind == b"trak" {
-            each_box(trak, &mut |kind, content| {
+            each_box(trak, |kind, content| {
                 if kind == b"tkhd" {
                     id = number(content, if content.first() == Some(&1) { 20 } else { 12 })?;
                 }
@@ -173,7 +176,7 @@ fn video_track(moov: &[u8]) -> Result<Option<u32>, Broken> {
 
 fn track_run(traf: &[u8], video: u32, samples: &mut VecDeque<Sample>) -> Result<(), Broken> {
     let (mut track, mut default_bytes, mut default_flags) = (0, 0, 0);
-    each_box(traf, &mut |kind, content| {
+    each_box(traf, |kind, content| {
         let flags = number(content, 0)? & 0xFF_FFFF;
         let mut at = 4;
         let mut next = |present: bool| {

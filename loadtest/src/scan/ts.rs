@@ -20,17 +20,12 @@ struct Pes {
     open: bool,
 }
 
+#[derive(Default)]
 pub struct TsScanner {
     packet: Header<PACKET_BYTES>,
     pmt: Option<u16>,
     video: Option<u16>,
     pes: Pes,
-}
-
-impl Default for TsScanner {
-    fn default() -> Self {
-        TsScanner { packet: Header::default(), pmt: None, video: None, pes: Pes::default() }
-    }
 }
 
 impl TsScanner {

@@ -9,7 +9,7 @@
 //! | [`fragment`] | samples | `moof` and `mdat`, without a copy of the samples |
 //! | [`mux`] | a stream's events | packets for viewers: the two above in an envelope |
 //! | [`demux`] | a file, fragmented or not | tracks and tables of samples |
-//! | [`file`] | tables of samples | the head of a plain file, and what to copy behind it |
+//! | [`mod@file`] | tables of samples | the head of a plain file, and what to copy behind it |
 //!
 //! Times are ticks of the track: 90 kHz for pictures, the sample rate for sound. A tick is the absolute time in microseconds, rounded, so
 //! that errors never add up.
