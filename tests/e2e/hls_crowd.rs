@@ -16,6 +16,8 @@ const CONNECTIONS: usize = 16;
 /// What a session may cost, and what the requests may leave behind in sockets and allocators, in bytes.
 const SESSION_BYTES_MAX: u64 = 1_000;
 const REST_BYTES_MAX: u64 = 16 << 20;
+/// What the stream, of 600 kb/s, holds in segments.
+const STREAM_BYTES_MAX: u64 = 6 << 20;
 
 fn viewers(server: &Server, kind: &str) -> u64 {
     server.stream(KEY).and_then(|stream| stream["viewers"]["protocols"][kind].as_u64()).unwrap_or(0)
@@ -41,6 +43,11 @@ fn ten_thousand_players(runtime: Runtime) {
     let took = asked.elapsed();
     let grown = server.rss_bytes().saturating_sub(before);
     println!("{}: {} players in {took:?}: {counted} counted, {grown} bytes more", runtime.name(), paths.len());
+    let segments = server.stream(KEY).unwrap()["segments"].clone();
+    println!("{}: {segments}", runtime.name());
+    // Requests are all that has become more.
+    assert!(segments["requests"].as_u64().unwrap() >= PLAYERS as u64, "{segments}");
+    assert!(segments["bytes"].as_u64().unwrap() < STREAM_BYTES_MAX && segments["refused"] == 0, "{segments}");
     let mut distinct = paths.clone();
     distinct.sort_unstable();
     distinct.dedup();
