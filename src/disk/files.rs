@@ -1,7 +1,7 @@
 //! Names and plain calls: what a file is called while it is written, how it is opened, and how much room there is.
 
 use std::ffi::{CString, OsString};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -49,6 +49,37 @@ pub fn create(path: &Path) -> io::Result<File> {
 /// Opens a file that is there; links are not followed.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
+}
+
+/// Opens a file that is there to change it; links are not followed.
+pub fn open_to_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC).open(path)
+}
+
+/// Whether a file is there, and no link.
+pub fn is_file(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_file())
+}
+
+/// Removes a file; one that is not there is as good.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file by another name and then puts it in its place: it is there whole or not at all. Only one that `is_synced` outlives a loss
+/// of power for sure.
+pub fn replace(path: &Path, bytes: &[u8], is_synced: bool) -> io::Result<()> {
+    let unfinished = beside(path, ".", ".new");
+    // Of a try that was cut short, or of somebody else.
+    remove(&unfinished)?;
+    let written = create(&unfinished).and_then(|mut file| {
+        file.write_all(bytes)?;
+        if is_synced { file.sync_all() } else { Ok(()) }
+    });
+    written.and_then(|()| fs::rename(&unfinished, path)).inspect_err(|_| drop(fs::remove_file(&unfinished)))
 }
 
 /// A new name is on the disk only when its folder is.

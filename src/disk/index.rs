@@ -118,9 +118,12 @@ impl Index {
         (total, page)
     }
 
-    /// The earliest that is whole.
-    pub fn oldest(&self) -> Option<Arc<Entry>> {
-        self.lock().by_start.values().find(|entry| entry.state == EntryState::Whole).cloned()
+    /// Those that are whole, in order of their end.
+    pub fn whole(&self) -> Vec<Arc<Entry>> {
+        let is_whole = |entry: &&Arc<Entry>| entry.state == EntryState::Whole;
+        let mut whole: Vec<Arc<Entry>> = self.lock().by_start.values().filter(is_whole).cloned().collect();
+        whole.sort_by_key(|entry| entry.recording.end_micros());
+        whole
     }
 
     /// How many there are, and how large they are together.
@@ -186,6 +189,19 @@ mod tests {
     }
 
     #[test]
+    fn whole_ones_are_told_in_order_of_their_end() {
+        let index = Index::default();
+        for (path, start, duration) in [("long", 100, 1_000), ("early", 200, 100), ("late", 900, 300)] {
+            index.put(entry("live/a", path, start, duration));
+        }
+        let mut unfinished = entry("live/a", "unfinished", 0, 1);
+        unfinished.state = EntryState::Finishing;
+        index.put(unfinished);
+        let paths: Vec<String> = index.whole().iter().map(|entry| entry.path.clone()).collect();
+        assert_eq!(paths, ["early", "long", "late"]);
+    }
+
+    #[test]
     fn sizes_follow_what_is_put_and_removed() {
         let index = Index::default();
         index.put(entry("live/a", "1", 100, 100));
@@ -193,7 +209,7 @@ mod tests {
         longer.recording.bytes = 30;
         index.put(longer);
         assert_eq!(index.size(), (1, 30));
-        let id = index.oldest().unwrap().id.clone();
+        let id = index.whole()[0].id.clone();
         assert_eq!(index.get(&id).unwrap().recording.duration_micros, 200);
         assert!(index.remove(&id).is_some() && index.remove(&id).is_none() && index.get(&id).is_none());
         assert_eq!(index.size(), (0, 0));

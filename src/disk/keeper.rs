@@ -2,13 +2,16 @@
 //!
 //! A file is finished in steps of which each may be the last: fsync, sidecar file, rename, fsync of the folder, and only then goes
 //! `.NAME.start`, which says that there is something to be done. Whoever finds one at the start does the rest ([`super::measure`] says how
-//! much of the file is whole). Retention is looked at every [`TEND_MS`] and after each file.
+//! much of the file is whole), a file at a time whenever there is no order. Retention is looked at every [`TEND_MS`] and after each file;
+//! what cannot be deleted is left where it is. A panic costs the file at hand, not the thread.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::files::{self, named_by, part_of, sidecar_of, start_of};
 use super::index::{Entry, EntryState, Index};
@@ -20,11 +23,15 @@ use crate::io::clock;
 use crate::media::Stamp;
 
 const TEND_MS: u64 = 5_000;
-/// Folders in folders that are searched.
-const DEPTH_MAX: usize = 64;
+/// A larger file of an earlier run in which nothing is found is not taken for one without media.
+const EMPTY_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Writer and control → keeper. Not bounded by itself: there is one end for each file, and the control plane has few connections.
+/// Writer and control → keeper. Not bounded by itself: there is a beginning and an end for each file, and the control plane has few connections.
 pub enum KeepOrder {
+    /// A file is there; its path in the folder.
+    Begun {
+        path: String,
+    },
     Finish(Finished),
     /// The writer has nothing more.
     End,
@@ -49,27 +56,54 @@ pub(super) struct Keeper {
     record: Arc<Record>,
     index: Arc<Index>,
     tended: Option<Stamp>,
+    /// Left over by earlier runs.
+    unfinished: Vec<PathBuf>,
+    /// Recordings of which it was said that they cannot be deleted.
+    kept: HashSet<String>,
 }
 
 impl Keeper {
     pub fn new(record: Arc<Record>, index: Arc<Index>) -> Self {
-        Keeper { record, index, tended: None }
+        Keeper { record, index, tended: None, unfinished: Vec::new(), kept: HashSet::new() }
     }
 
     /// Until the writer has ended.
     pub fn run(mut self, orders: &flume::Receiver<KeepOrder>) {
-        self.search();
+        contained("the folder's search", || self.search());
         loop {
-            self.tend();
-            match orders.recv_timeout(Duration::from_millis(TEND_MS)) {
-                Ok(KeepOrder::Finish(finished)) => self.finish(finished),
-                Ok(KeepOrder::Delete { id, reply }) => {
+            contained("retention", || self.tend());
+            let limit = if self.unfinished.is_empty() { TEND_MS } else { 0 };
+            match orders.recv_timeout(Duration::from_millis(limit)) {
+                Ok(KeepOrder::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
+                Ok(order) => self.carry_out(order),
+                Err(flume::RecvTimeoutError::Timeout) => {
+                    if let Some(whole) = self.unfinished.pop() {
+                        contained(&whole.display().to_string(), || self.go_on(&whole));
+                    }
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: KeepOrder) {
+        match order {
+            KeepOrder::Begun { path } => {
+                contained(&path, || self.sync_start(&path));
+            }
+            KeepOrder::Finish(finished) => {
+                let path = finished.path.clone();
+                if !contained(&path, || self.finish(finished)) {
+                    self.forget(path);
+                }
+            }
+            KeepOrder::Delete { id, reply } => {
+                contained(&id, || {
+                    self.kept.remove(&id);
                     // Nobody may be waiting any more.
                     let _ = reply.try_send(self.delete(&id));
-                }
-                Err(flume::RecvTimeoutError::Timeout) => {}
-                Ok(KeepOrder::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
+                });
             }
+            KeepOrder::End => {}
         }
     }
 
@@ -77,7 +111,21 @@ impl Keeper {
         self.record.folder.join(path)
     }
 
+    /// What is not on the disk under its name is no recording.
+    fn forget(&self, path: String) {
+        self.index.remove(&Entry::new(path, EntryState::Whole, no_recording()).id);
+    }
+
     // ---- finishing
+
+    /// What is known of a file that was begun is to outlive a loss of power.
+    fn sync_start(&self, path: &str) {
+        let started = start_of(&self.whole(path));
+        let synced = files::open(&started).and_then(|file| file.sync_all()).and_then(|()| files::sync_folder_of(&started));
+        if let Err(error) = synced {
+            log::warn!("{}: cannot be synced: {error}", started.display());
+        }
+    }
 
     fn finish(&mut self, Finished { file, path, mut recording }: Finished) {
         let result = self.put_in_order(&file, &path, &mut recording);
@@ -89,13 +137,11 @@ impl Keeper {
                 self.index.put(Entry::new(path, EntryState::Whole, recording));
                 self.tended = None;
             }
-            Ok(false) => {
-                self.index.remove(&Entry::new(path, EntryState::Whole, recording).id);
-            }
+            Ok(false) => self.forget(path),
             Err(error) => {
                 // It stays under its other name: the next start tries again.
                 log::error!("{path}: cannot be finished: {error}");
-                self.index.remove(&Entry::new(path, EntryState::Whole, recording).id);
+                self.forget(path);
             }
         }
     }
@@ -105,8 +151,8 @@ impl Keeper {
         let whole = self.whole(path);
         let (part, started) = (part_of(&whole), start_of(&whole));
         if recording.bytes == 0 {
-            fs::remove_file(&part)?;
-            fs::remove_file(&started)?;
+            files::remove(&part)?;
+            files::remove(&started)?;
             return Ok(false);
         }
         file.sync_all()?;
@@ -139,38 +185,32 @@ impl Keeper {
 
     // ---- the start
 
-    /// Finds all recordings of earlier runs, and finishes those that are not.
+    /// Finds all recordings of earlier runs, and what they have not finished.
     fn search(&mut self) {
-        let mut folders = vec![(self.record.folder.clone(), 0)];
-        let mut unfinished = Vec::new();
-        while let Some((folder, depth)) = folders.pop() {
+        let begun = UNIX_EPOCH + Duration::from_nanos(clock::epoch_nanos());
+        let is_old = |path: &Path| path.symlink_metadata().and_then(|found| found.modified()).is_ok_and(|when| when < begun);
+        // Links are not followed, so there is an end to the folders.
+        let mut folders = vec![self.record.folder.clone()];
+        while let Some(folder) = folders.pop() {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             for entry in entries.flatten() {
                 let path = entry.path();
                 match entry.file_type() {
-                    Ok(kind) if kind.is_dir() && depth < DEPTH_MAX => folders.push((path, depth + 1)),
+                    Ok(kind) if kind.is_dir() => folders.push(path),
                     Ok(kind) if kind.is_file() => {
                         if let Some(whole) = named_by(&path, ".start") {
-                            unfinished.push(whole);
+                            self.unfinished.push(whole);
                         } else if named_by(&path, ".new").is_some() {
-                            drop(fs::remove_file(&path));
+                            // This run may be writing one.
+                            if is_old(&path) {
+                                drop(fs::remove_file(&path));
+                            }
                         } else {
                             self.found(&path);
                         }
                     }
                     _ => {}
                 }
-            }
-        }
-        for whole in unfinished {
-            let Some(path) = self.relative(&whole) else { continue };
-            // What this run writes is in the index before it is on the disk.
-            let id = Entry::new(path.clone(), EntryState::Whole, no_recording()).id;
-            if self.index.get(&id).is_some_and(|entry| entry.state != EntryState::Whole) {
-                continue;
-            }
-            if let Err(error) = self.recover(&whole, path) {
-                log::error!("{}: cannot be recovered: {error}", whole.display());
             }
         }
         let (count, bytes) = self.index.size();
@@ -186,7 +226,7 @@ impl Keeper {
             return;
         }
         let whole = sidecar.with_extension("");
-        if start_of(&whole).exists() || !whole.is_file() {
+        if files::is_file(&start_of(&whole)) || !files::is_file(&whole) {
             return;
         }
         match (sidecar::read(sidecar), self.relative(&whole)) {
@@ -200,19 +240,42 @@ impl Keeper {
         whole.strip_prefix(&self.record.folder).ok()?.to_str().map(str::to_owned)
     }
 
+    /// Finishes a file of an earlier run.
+    fn go_on(&mut self, whole: &Path) {
+        let Some(path) = self.relative(whole) else { return };
+        // What this run writes is in the index before it is on the disk, until it is finished.
+        let id = Entry::new(path.clone(), EntryState::Whole, no_recording()).id;
+        if self.index.get(&id).is_some() || !files::is_file(&start_of(whole)) {
+            return;
+        }
+        if let Err(error) = self.recover(whole, path) {
+            log::error!("{}: cannot be recovered: {error}", whole.display());
+        }
+    }
+
     /// The process that wrote it did not end it.
     fn recover(&mut self, whole: &Path, path: String) -> io::Result<()> {
         let (part, started) = (part_of(whole), start_of(whole));
-        let mut recording = sidecar::read(&started)?;
-        if !part.exists() && whole.exists() {
+        let mut recording = match sidecar::read(&started) {
+            // Power was lost before anything was on the disk.
+            Err(_) if !files::is_file(whole) && part.symlink_metadata().map_or(0, |found| found.len()) == 0 => {
+                files::remove(&part)?;
+                return files::remove(&started);
+            }
+            read => read?,
+        };
+        if !files::is_file(&part) && files::is_file(whole) {
             // Only its last step is missing.
             fs::rename(whole, &part)?;
         }
-        if !part.exists() {
+        if !files::is_file(&part) {
             return fs::remove_file(&started);
         }
-        let file = fs::OpenOptions::new().read(true).write(true).open(&part)?;
+        let file = files::open_to_write(&part)?;
         let measured = measure::measure(recording.format, &file)?;
+        if measured.bytes == 0 && file.metadata()?.len() > EMPTY_BYTES_MAX {
+            return Err(io::Error::other("nothing in it can be read; it is left as it is"));
+        }
         file.set_len(measured.bytes)?;
         recording.bytes = measured.bytes;
         recording.set_progress(measured.progress);
@@ -232,14 +295,11 @@ impl Keeper {
             return Err(KeepError::Busy);
         }
         let whole = self.whole(&entry.path);
-        match fs::remove_file(&whole) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
+        files::remove(&whole)?;
         if entry.recording.format == RecordFormat::Hls {
             drop(fs::remove_file(whole.with_extension("m3u8")));
         }
-        fs::remove_file(sidecar_of(&whole))?;
+        files::remove(&sidecar_of(&whole))?;
         self.index.remove(id);
         // The folder of a day may be empty now; one that is not stays.
         let folders = whole.ancestors().skip(1).take_while(|folder| *folder != self.record.folder.as_path());
@@ -258,14 +318,18 @@ impl Keeper {
             return;
         }
         self.tended = Some(now);
-        while let Some(oldest) = self.index.oldest() {
+        for oldest in self.index.whole() {
             let Some(why) = self.too_much(&oldest) else { return };
             match self.delete(&oldest.id) {
-                Ok(()) => log::info!("{}: deleted, {why}", oldest.path),
-                Err(error) => {
-                    log::warn!("{}: should go, {why}, but {error}", oldest.path);
-                    return;
+                Ok(()) => {
+                    self.kept.remove(&oldest.id);
+                    log::info!("{}: deleted, {why}", oldest.path);
                 }
+                // Others may go.
+                Err(error) if self.kept.insert(oldest.id.clone()) => {
+                    log::warn!("{}: should go, {why}, but {error}", oldest.path);
+                }
+                Err(_) => {}
             }
         }
     }
@@ -285,6 +349,15 @@ impl Keeper {
         let is_low = || files::free_bytes(&self.record.folder).is_ok_and(|free| free < wanted);
         (when_full == WhenFull::DeleteOldest && is_low()).then_some("record.free_bytes_min is reached")
     }
+}
+
+/// Does something; `false`: it panicked, which is a fault of ours and costs what it was about, not the thread.
+fn contained(what: &str, step: impl FnOnce()) -> bool {
+    let is_done = catch_unwind(AssertUnwindSafe(step)).is_ok();
+    if !is_done {
+        log::error!("{what}: the keeper of recordings panicked; it goes on with the next");
+    }
+    is_done
 }
 
 /// For an id alone.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::sidecar::Part;
 use crate::config::RecordFormat;
-use crate::format::mp4::demux::{self, Source};
+use crate::format::mp4::demux::{self, ReadError, Source};
 use crate::media::TrackKind;
 use crate::protocol::record::Progress;
 
@@ -32,7 +32,11 @@ pub fn measure(format: RecordFormat, file: &File) -> io::Result<Measured> {
 }
 
 fn mp4(file: &File) -> io::Result<Measured> {
-    let movie = demux::read(&mut FileSource::new(file)?).map_err(io::Error::other)?;
+    let movie = match demux::read(&mut FileSource::new(file)?) {
+        // Not even its head is whole.
+        Err(ReadError::NoMovie) => return Ok(Measured::default()),
+        read => read.map_err(io::Error::other)?,
+    };
     let main = movie.tracks.iter().find(|track| track.track.codec.kind() == TrackKind::Video).or(movie.tracks.first());
     let frames = main.map_or(0, |track| track.samples.len() as u64);
     let duration_micros = movie.span_micros().map_or(0, |(start, end)| end - start);

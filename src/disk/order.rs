@@ -75,9 +75,5 @@ pub fn playlist(recording: &Recording, uri: &str) -> String {
 /// Puts the playlist of an HLS recording beside its file.
 pub fn write_playlist(recording: &Recording, whole: &Path) -> io::Result<()> {
     let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let path = whole.with_extension("m3u8");
-    let unfinished = beside(&path, ".", ".new");
-    fs::write(&unfinished, playlist(recording, &name.replace('%', "%25")))?;
-    File::open(&unfinished)?.sync_all()?;
-    fs::rename(&unfinished, &path)
+    files::replace(&whole.with_extension("m3u8"), playlist(recording, &name.replace('%', "%25")).as_bytes(), true)
 }

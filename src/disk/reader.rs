@@ -1,8 +1,10 @@
 //! The thread that reads recordings for the control plane, a piece at a time: who reads slowly holds nothing up but its own connection.
+//! A panic costs the question at hand, whose asker finds that no answer comes.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -83,16 +85,22 @@ impl Reader {
     /// Until nobody asks any more.
     pub fn run(self, orders: &flume::Receiver<ReadOrder>) {
         for order in orders {
-            match order {
-                ReadOrder::Open { path, reply } => {
-                    let _ = reply.try_send(self.open(&path));
-                }
-                ReadOrder::Read { spans, reply } => {
-                    let _ = reply.try_send(read(&spans));
-                }
-                ReadOrder::Export { entries, from, to, reply } => {
-                    let _ = reply.try_send(self.export(&entries, from, to));
-                }
+            if catch_unwind(AssertUnwindSafe(|| self.carry_out(order))).is_err() {
+                log::error!("reading a recording panicked; the others are read on");
+            }
+        }
+    }
+
+    fn carry_out(&self, order: ReadOrder) {
+        match order {
+            ReadOrder::Open { path, reply } => {
+                let _ = reply.try_send(self.open(&path));
+            }
+            ReadOrder::Read { spans, reply } => {
+                let _ = reply.try_send(read(&spans));
+            }
+            ReadOrder::Export { entries, from, to, reply } => {
+                let _ = reply.try_send(self.export(&entries, from, to));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! What is known of a recording, as JSON in a file beside it: `NAME.json`, and `.NAME.start` while it is written.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use crate::config::RecordFormat;
 use crate::media::codec_string::codec_string;
 use crate::media::{Track, TrackKind, TrackShape};
@@ -107,17 +107,16 @@ impl From<&Track> for RecordedTrack {
 /// Reads a sidecar file.
 pub(super) fn read(path: &Path) -> io::Result<Recording> {
     let mut text = Vec::new();
-    File::open(path)?.take(SIDECAR_BYTES_MAX).read_to_end(&mut text)?;
+    files::open(path)?.take(SIDECAR_BYTES_MAX).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text)?)
 }
 
 /// Writes a sidecar file, whole or not at all.
 pub(super) fn write(path: &Path, recording: &Recording) -> io::Result<()> {
-    let unfinished = super::files::beside(path, ".", ".new");
-    let text = serde_json::to_vec(recording)?;
-    let result = File::create(&unfinished).and_then(|mut file| {
-        file.write_all(&text)?;
-        file.sync_all()
-    });
-    result.and_then(|()| fs::rename(&unfinished, path)).inspect_err(|_| drop(fs::remove_file(&unfinished)))
+    files::replace(path, &serde_json::to_vec(recording)?, true)
+}
+
+/// Writes it without waiting for the disk: whoever has the time syncs it.
+pub(super) fn write_quickly(path: &Path, recording: &Recording) -> io::Result<()> {
+    files::replace(path, &serde_json::to_vec(recording)?, false)
 }

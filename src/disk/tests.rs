@@ -75,6 +75,22 @@ impl Setup {
         FileTag { shard: 0, recorder: number, file: 0 }
     }
 
+    /// Waits until what was left over is finished, and lets the rest be carried out.
+    fn recovered(self, folder: &Folder) -> Vec<Arc<Entry>> {
+        wait("left-overs", || folder.files().iter().all(|name| !name.ends_with(".start")).then_some(()));
+        self.end()
+    }
+
+    fn delete(&self, id: &str) -> Result<(), KeepError> {
+        let (reply, answer) = flume::bounded(1);
+        self.disk.keeps.send(KeepOrder::Delete { id: id.to_owned(), reply }).unwrap();
+        answer.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    fn whole(&self, count: usize) -> Vec<Arc<Entry>> {
+        wait("recordings are whole", || Some(self.disk.index.whole()).filter(|whole| whole.len() == count))
+    }
+
     /// Lets everything be carried out.
     fn end(mut self) -> Vec<Arc<Entry>> {
         self.orders = None;
@@ -172,14 +188,15 @@ fn what_was_cut_off_anywhere_is_recovered_to_what_is_whole() {
         let mut known = entry.recording.clone();
         known.format = format;
         let mut frames_before = 0;
-        for tenth in [1, 4, 5, 9, 10] {
+        for tenth in [0, 1, 4, 5, 9, 10] {
             let folder = Folder::new("cut");
             let whole = folder.0.join(&entry.path);
             fs::write(files::part_of(&whole), &bytes[..bytes.len() * tenth / 10]).unwrap();
             sidecar::write(&files::start_of(&whole), &known).unwrap();
-            fs::write(files::beside(&whole, ".", ".new"), "half of something").unwrap();
-            let found = Setup::new(&folder.0, |_| ()).end();
-            if tenth == 1 && format != RecordFormat::Flv {
+            let unfinished = fs::File::create(files::beside(&whole, ".", ".new")).unwrap();
+            unfinished.set_modified(std::time::UNIX_EPOCH).unwrap();
+            let found = Setup::new(&folder.0, |_| ()).recovered(&folder);
+            if tenth == 0 || tenth == 1 && format != RecordFormat::Flv {
                 assert!(found.is_empty() && folder.files().is_empty(), "{format:?}: {:?}", folder.files());
                 continue;
             }
@@ -202,13 +219,20 @@ fn every_last_step_may_be_the_one_that_is_missing() {
     let whole = made.0.join(&entry.path);
     // Renamed, but its start is still there.
     sidecar::write(&files::start_of(&whole), &entry.recording).unwrap();
-    let found = Setup::new(&made.0, |_| ()).end();
+    let found = Setup::new(&made.0, |_| ()).recovered(&made);
     assert_eq!((found.len(), found[0].recording.frames, found[0].recording.cut_short), (1, 50, false));
     // Not even created.
     let other = made.0.join("b.mp4");
     sidecar::write(&files::start_of(&other), &entry.recording).unwrap();
-    assert_eq!(Setup::new(&made.0, |_| ()).end().len(), 1);
+    assert_eq!(Setup::new(&made.0, |_| ()).recovered(&made).len(), 1);
     assert_eq!(made.files().len(), 2);
+    // Nothing was on the disk when power was lost, or not even the head.
+    for (start, part) in [("", ""), (&*serde_json::to_string(&entry.recording).unwrap(), "\0\0\0\x20ftyp")] {
+        fs::write(files::start_of(&other), start).unwrap();
+        fs::write(files::part_of(&other), part).unwrap();
+        assert_eq!(Setup::new(&made.0, |_| ()).recovered(&made).len(), 1);
+        assert_eq!(made.files().len(), 2);
+    }
 }
 
 #[test]
@@ -274,15 +298,89 @@ fn a_recording_is_deleted_when_it_is_whole() {
     let tag = FileTag { shard: 0, recorder: 5, file: 0 };
     setup.orders.as_ref().unwrap().give(DiskOrder { tag, action: Action::Create(Box::new(start)) });
     let id = wait("it is begun", || setup.disk.index.find(&Query::default(), 0, 1).1.first().map(|entry| entry.id.clone()));
-    let delete = |id: &str| {
-        let (reply, answer) = flume::bounded(1);
-        setup.disk.keeps.send(KeepOrder::Delete { id: id.to_owned(), reply }).unwrap();
-        answer.recv_timeout(Duration::from_secs(20)).unwrap()
-    };
-    assert!(matches!(delete(&id), Err(KeepError::Busy)));
-    assert!(matches!(delete("nothing"), Err(KeepError::NotFound)));
+    assert!(matches!(setup.delete(&id), Err(KeepError::Busy)));
+    assert!(matches!(setup.delete("nothing"), Err(KeepError::NotFound)));
     setup.end();
     assert!(folder.files().is_empty(), "a file without a byte is none");
+}
+
+#[test]
+fn what_somebody_else_took_away_can_be_deleted() {
+    let folder = Folder::new("taken-away");
+    let setup = Setup::new(&folder.0, |_| ());
+    setup.record(RecordFormat::Flv, 1, 1_000, 1);
+    let entry = setup.whole(1).remove(0);
+    fs::remove_file(files::sidecar_of(&folder.0.join(&entry.path))).unwrap();
+    setup.delete(&entry.id).unwrap();
+    assert!(setup.end().is_empty() && folder.files().is_empty());
+}
+
+#[test]
+fn one_that_cannot_be_deleted_does_not_keep_the_others() {
+    let folder = Folder::new("stuck");
+    let setup = Setup::new(&folder.0, |record| record.total_bytes_max = 60_000);
+    setup.record(RecordFormat::Flv, 1, 1_000, 2);
+    let stuck = setup.whole(1).remove(0);
+    assert!((20_000..30_000).contains(&stuck.recording.bytes), "{}", stuck.recording.bytes);
+    fs::remove_file(folder.0.join(&stuck.path)).unwrap();
+    fs::create_dir_all(folder.0.join(&stuck.path).join("in the way")).unwrap();
+    for number in 2..=4 {
+        setup.record(RecordFormat::Flv, number, number * 10_000, 2);
+    }
+    let last = "a-00-00-40.000.flv";
+    wait("the last one is whole", || setup.disk.index.whole().iter().any(|entry| entry.path == last).then_some(()));
+    let kept: Vec<String> = setup.end().iter().map(|entry| entry.path.clone()).collect();
+    assert_eq!(kept, [&*stuck.path, last]);
+}
+
+#[test]
+fn recordings_are_found_however_deep() {
+    let folder = Folder::new("deep");
+    let deep = folder.0.join(["a"; 120].join("/"));
+    fs::create_dir_all(&deep).unwrap();
+    let setup = Setup::new(&folder.0, |_| ());
+    setup.record(RecordFormat::Flv, 1, 1_000, 1);
+    let path = folder.0.join(&setup.end().remove(0).path);
+    for from in [path.clone(), files::sidecar_of(&path)] {
+        fs::rename(&from, deep.join(from.file_name().unwrap())).unwrap();
+    }
+    assert_eq!(Setup::new(&folder.0, |_| ()).end().len(), 1);
+}
+
+#[test]
+fn links_in_the_way_of_sidecar_files_are_not_followed() {
+    let folder = Folder::new("links");
+    let outside = Folder::new("outside");
+    let victim = outside.0.join("victim");
+    fs::write(&victim, "precious").unwrap();
+    for name in ["a-00-00-01.000.flv.json", ".a-00-00-01.000.flv.start"] {
+        std::os::unix::fs::symlink(&victim, files::beside(&folder.0.join(name), ".", ".new")).unwrap();
+    }
+    let setup = Setup::new(&folder.0, |_| ());
+    setup.record(RecordFormat::Flv, 1, 1_000, 1);
+    assert_eq!(setup.end().len(), 1);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+}
+
+#[test]
+fn a_panic_costs_one_file() {
+    let folder = Folder::new("panic");
+    let record = Record { folder: folder.0.join("folder"), free_bytes_min: 0, ..Record::default() };
+    fs::write(&record.folder, "in the way").unwrap();
+    let (told, news) = flume::unbounded();
+    let calls = AtomicU32::new(0);
+    let tell = move |news| {
+        assert!(calls.fetch_add(1, Ordering::Relaxed) > 0, "the first one goes wrong");
+        told.send(news).unwrap();
+    };
+    let (orders, disk) = start(&Arc::new(record.clone()), tell).unwrap();
+    let setup = Setup { orders: Some(orders), disk, news };
+    setup.record(RecordFormat::Flv, 1, 1_000, 1);
+    let told = setup.news.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(told.failed.contains("a fault in it"), "{}", told.failed);
+    fs::remove_file(&record.folder).unwrap();
+    setup.record(RecordFormat::Flv, 2, 2_000, 1);
+    assert_eq!(setup.end().len(), 1);
 }
 
 #[test]

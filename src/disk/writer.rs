@@ -1,12 +1,13 @@
 //! The thread that creates files and appends to them.
 //!
-//! It does nothing that takes long on a healthy disk: no fsync, no copying; what has ended goes to the keeper. An error ends the file with
+//! It does nothing that takes long on a healthy disk: no fsync, no copying; what has begun and what has ended goes to the keeper. An error ends the file with
 //! what it has, cut back to the last whole append, and is told to the recorder once; what is still queued for that file is let go. How much
-//! room there is is looked at every [`ROOM_MS`]. Names that are taken get a number.
+//! room there is is looked at every [`ROOM_MS`]. Names that are taken get a number. A panic costs the file at hand, not the thread.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -62,7 +63,10 @@ impl Writer {
     /// Until nobody is left to give orders.
     pub fn run(mut self, ordered: &Ordered) {
         while let Some((order, bytes)) = ordered.next() {
-            self.carry_out(order);
+            let tag = order.tag;
+            if catch_unwind(AssertUnwindSafe(|| self.carry_out(order))).is_err() {
+                self.panicked(tag);
+            }
             ordered.done(bytes);
         }
         let left: Vec<FileTag> = self.files.keys().copied().collect();
@@ -90,11 +94,13 @@ impl Writer {
         let recording = Recording::begun(start);
         self.index.put(Entry::new(path.clone(), EntryState::Recording, recording.clone()));
         let started = files::start_of(&self.record.folder.join(&path));
-        if let Err(error) = sidecar::write(&started, &recording) {
+        if let Err(error) = sidecar::write_quickly(&started, &recording) {
             self.index.remove(&Entry::new(path.clone(), EntryState::Recording, recording).id);
             drop(fs::remove_file(files::part_of(&self.record.folder.join(&path))));
             return Err(format!("cannot write {}: {error}", started.display()));
         }
+        // The keeper lives as long as this thread.
+        let _ = self.keeper.send(KeepOrder::Begun { path: path.clone() });
         self.files.insert(tag, Open { file, path, recording });
         Ok(())
     }
@@ -110,7 +116,10 @@ impl Writer {
             }
             let is_taken = |path: &PathBuf| path.symlink_metadata().is_ok();
             let playlist = whole.with_extension("m3u8");
-            if is_taken(&whole) || (start.format == RecordFormat::Hls && is_taken(&playlist)) {
+            if is_taken(&whole)
+                || is_taken(&files::start_of(&whole))
+                || (start.format == RecordFormat::Hls && is_taken(&playlist))
+            {
                 continue;
             }
             match files::create(&files::part_of(&whole)) {
@@ -179,8 +188,14 @@ impl Writer {
         let Some(Open { file, path, mut recording }) = self.files.remove(&tag) else { return };
         recording.cut_short = cut_short;
         self.index.put(Entry::new(path.clone(), EntryState::Finishing, recording.clone()));
-        // The keeper lives as long as this thread.
         let _ = self.keeper.send(KeepOrder::Finish(Finished { file, path, recording }));
+    }
+
+    /// A fault of ours: the file has what it has.
+    fn panicked(&mut self, tag: FileTag) {
+        let stream = self.files.get(&tag).map_or_else(String::new, |open| open.recording.stream.clone());
+        self.finish(tag, true);
+        self.failed(tag, &stream, "the server failed to write it: this is a fault in it".to_owned());
     }
 
     fn failed(&self, tag: FileTag, stream: &str, failed: String) {

@@ -2,8 +2,8 @@
 //!
 //! A file begins at a keyframe (without picture: at any frame) and ends where it is long or large enough, where the tracks change, where
 //! the publisher's clock jumped, and with the stream. Frames are gathered for `fragment_ms` (or until [`PENDING_BYTES_MAX`]) and handed
-//! over as one order. A refused order is a dropped GOP: what follows up to the next keyframe is left out and counted. After an error
-//! the recorder waits `retry_ms` and for a keyframe. Times in a file begin near zero; where it begins on the wall clock stands in its
+//! over as one order. A refused order is a dropped GOP: what follows up to the next keyframe is left out and counted; a file whose first
+//! frames are refused is none, and another begins there. After an error the recorder waits `retry_ms` and for a keyframe. Times in a file begin near zero; where it begins on the wall clock stands in its
 //! [`FileStart`]. Bounded: what is gathered; everything else is a handful of numbers.
 
 use std::sync::Arc;
@@ -99,6 +99,9 @@ pub struct Recorder {
     retry: Option<Stamp>,
     /// The publisher's clock has jumped.
     jumped: bool,
+    next_file: u32,
+    /// Of which an error was counted last: it may be told more than once.
+    failed_file: Option<u32>,
     /// Wall-clock time of the stream's zero, as the file before had it.
     zero_micros: Option<i64>,
     status: Totals,
@@ -107,7 +110,7 @@ pub struct Recorder {
 #[derive(Default)]
 struct Totals {
     bytes: u64,
-    files: u32,
+    files: u64,
     gops_dropped: u64,
     bytes_dropped: u64,
     failures: u64,
@@ -119,7 +122,7 @@ struct Open {
     tag: FileTag,
     /// Known when the first frames are handed over: the file is created then.
     begun: Option<Begun>,
-    /// Made anew until the disk has taken the head.
+    /// Made with the first frames that are handed over.
     container: Option<Container>,
     /// Where its first beginning stands on the stream's timeline, and when that arrived.
     first: (MediaTime, Stamp),
@@ -159,6 +162,8 @@ impl Recorder {
             skipping: false,
             retry: None,
             jumped: false,
+            next_file: 0,
+            failed_file: None,
             zero_micros: None,
             status: Totals::default(),
         }
@@ -190,9 +195,13 @@ impl Recorder {
 
     /// The disk tells how a file of this recorder went.
     pub fn heard(&mut self, now: Stamp, news: &DiskNews) {
-        if self.file.as_ref().is_some_and(|file| file.tag == news.tag) {
-            self.file = None;
-            self.failed(now, news.failed.clone());
+        if self.failed_file.replace(news.tag.file) != Some(news.tag.file) {
+            self.status.failures += 1;
+            self.status.last_error.clone_from(&news.failed);
+        }
+        if let Some(file) = self.file.take_if(|file| file.tag == news.tag) {
+            self.dropped(self.gops_of(&file), file.pending_bytes as u64);
+            self.try_later(now);
         }
     }
 
@@ -218,7 +227,7 @@ impl Recorder {
             state: self.state(),
             format: self.format,
             bytes: self.status.bytes,
-            files: self.status.files.into(),
+            files: self.status.files,
             gops_dropped: self.status.gops_dropped,
             bytes_dropped: self.status.bytes_dropped,
             failures: self.status.failures,
@@ -258,11 +267,11 @@ impl Recorder {
         if self.file.is_none() && begins && self.retry.is_none_or(|at| at <= now) {
             self.open(frame);
         }
-        let Some(file) = &mut self.file else { return };
         if self.skipping && !begins {
             self.status.bytes_dropped += frame.data.len() as u64;
             return;
         }
+        let Some(file) = &mut self.file else { return };
         // What was refused ends with its GOP.
         self.skipping = false;
         file.pending_bytes += frame.data.len();
@@ -299,8 +308,10 @@ impl Recorder {
     fn open(&mut self, frame: &Frame) {
         self.retry = None;
         self.jumped = false;
+        let number = self.next_file;
+        self.next_file = number.wrapping_add(1);
         self.file = Some(Open {
-            tag: FileTag { shard: self.settings.shard, recorder: self.number, file: self.status.files },
+            tag: FileTag { shard: self.settings.shard, recorder: self.number, file: number },
             begun: None,
             container: None,
             first: (frame.dts, frame.arrival),
@@ -336,10 +347,9 @@ impl Recorder {
             return;
         }
         let Some(mut file) = self.file.take() else { return };
-        let main = self.tracks.first(TrackKind::Video).or(self.tracks.first(TrackKind::Audio)).map(|track| track.id);
+        let main = self.main_track();
         let is_main = |frame: &Frame| Some(frame.track) == main;
-        let gops = file.pending.iter().filter(|frame| is_main(frame) && frame.key).count() as u64;
-        let gops = if self.tracks.has(TrackKind::Video) { gops.max(1) } else { 1 };
+        let gops = self.gops_of(&file);
         let mut parts = Vec::with_capacity(4 * file.pending.len());
         let container = match file.container.take() {
             Some(container) => Some(container),
@@ -348,7 +358,6 @@ impl Recorder {
         let Some(mut container) = container else { return self.give_up(&file, disk) };
         if file.begun.is_none() {
             file.begun = self.begin(&file, disk);
-            self.status.files += u32::from(file.begun.is_some());
             self.zero_micros = file.begun.as_ref().map(|begun| begun.start_micros - begun.shown_from - begun.base.as_micros());
         }
         let Some(begun) = &file.begun else { return self.refused(gops, file.pending_bytes as u64) };
@@ -367,6 +376,7 @@ impl Recorder {
         let begins = has_beginning && (file.bytes == 0 || start - file.part_micros >= PART_MICROS);
         let len: usize = parts.iter().map(Bytes::len).sum();
         if disk(DiskOrder { tag: file.tag, action: Action::Append(Append { parts, len, begins, progress }) }) {
+            self.status.files += u64::from(file.bytes == 0);
             file.bytes += len as u64;
             file.progress = progress;
             file.container = Some(container);
@@ -376,17 +386,36 @@ impl Recorder {
             self.status.bytes += len as u64;
             self.dropping = false;
         } else {
-            // A head that was not taken is made again.
-            file.container = (file.bytes > 0).then_some(before);
             self.refused(gops, len as u64);
+            if file.bytes == 0 {
+                // Its beginning is lost, on which all its times rest: what comes begins another. Whoever finishes it lets it go.
+                let _ = disk(DiskOrder { tag: file.tag, action: Action::Finish });
+                return;
+            }
+            file.container = Some(before);
         }
         self.file = Some(file);
     }
 
-    /// The disk is behind.
-    fn refused(&mut self, gops: u64, bytes: u64) {
+    fn main_track(&self) -> Option<TrackId> {
+        self.tracks.first(TrackKind::Video).or(self.tracks.first(TrackKind::Audio)).map(|track| track.id)
+    }
+
+    /// How many GOPs are gathered, begun ones included.
+    fn gops_of(&self, file: &Open) -> u64 {
+        let main = self.main_track();
+        let keys = file.pending.iter().filter(|frame| Some(frame.track) == main && frame.key).count() as u64;
+        if self.tracks.has(TrackKind::Video) { keys.max(1) } else { 1 }
+    }
+
+    fn dropped(&mut self, gops: u64, bytes: u64) {
         self.status.gops_dropped += gops;
         self.status.bytes_dropped += bytes;
+    }
+
+    /// The disk is behind.
+    fn refused(&mut self, gops: u64, bytes: u64) {
+        self.dropped(gops, bytes);
         self.dropping = true;
         self.skipping = true;
     }
@@ -404,12 +433,12 @@ impl Recorder {
             let _ = disk(DiskOrder { tag: file.tag, action: Action::Finish });
         }
         let why = format!("{} carries none of the stream's codecs", self.format.name());
-        self.failed(Stamp::MAX.before_millis(self.settings.record.retry_ms), why);
-    }
-
-    fn failed(&mut self, now: Stamp, why: String) {
         self.status.failures += 1;
         self.status.last_error = why;
+        self.try_later(Stamp::MAX.before_millis(self.settings.record.retry_ms));
+    }
+
+    fn try_later(&mut self, now: Stamp) {
         self.dropping = false;
         self.retry = Some(now.after_millis(self.settings.record.retry_ms));
     }

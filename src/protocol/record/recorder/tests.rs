@@ -26,6 +26,7 @@ struct Setup {
     recorder: Recorder,
     orders: Vec<DiskOrder>,
     takes: bool,
+    takes_appends: bool,
     now: Stamp,
 }
 
@@ -33,7 +34,7 @@ impl Setup {
     fn new(record: Record, format: RecordFormat) -> Self {
         let settings = Settings { record: Arc::new(record), shard: 3, epoch_micros: 1_000_000_000_000 };
         let recorder = Recorder::new(settings, StreamKey::parse("live/a").unwrap(), format, 7);
-        let mut setup = Setup { recorder, orders: Vec::new(), takes: true, now: Stamp::ZERO };
+        let mut setup = Setup { recorder, orders: Vec::new(), takes: true, takes_appends: true, now: Stamp::ZERO };
         setup.push(&[MediaEvent::Tracks(tracks(b""))]);
         setup
     }
@@ -43,9 +44,13 @@ impl Setup {
     }
 
     fn push(&mut self, events: &[MediaEvent]) {
-        let (orders, takes) = (&mut self.orders, self.takes);
+        let (orders, takes, takes_appends) = (&mut self.orders, self.takes, self.takes_appends);
         self.recorder.push(self.now, events, &mut |order| {
-            let is_taken = takes || matches!(order.action, Action::Finish);
+            let is_taken = match order.action {
+                Action::Create(_) => takes,
+                Action::Append(_) => takes && takes_appends,
+                Action::Finish => true,
+            };
             if is_taken {
                 orders.push(order);
             }
@@ -213,6 +218,38 @@ fn a_head_that_was_refused_is_written_later() {
 }
 
 #[test]
+fn a_file_whose_first_frames_are_refused_ends_and_another_begins() {
+    let mut setup = Setup::flv(Record::default());
+    setup.takes_appends = false;
+    setup.run(0, 1_020);
+    assert_eq!((setup.recorder.state(), setup.recorder.status().gops_dropped), (RecorderState::Dropping, 1));
+    setup.takes_appends = true;
+    setup.run(1_020, 3_020);
+    setup.push(&[MediaEvent::End]);
+    assert_eq!(setup.files(), ["0+0: 0/0!", "1000+3: 2040/51!"]);
+    let status = setup.recorder.status();
+    assert_eq!((status.files, status.gops_dropped, status.failures), (1, 1, 0));
+}
+
+#[test]
+fn an_error_of_an_earlier_file_is_counted_once_and_what_was_gathered_is_dropped() {
+    let mut setup = Setup::flv(Record { split_ms: 1_000, ..Record::default() });
+    setup.run(0, 1_520);
+    let (first, second) = (FileTag { shard: 3, recorder: 7, file: 0 }, FileTag { shard: 3, recorder: 7, file: 1 });
+    for failed in ["no space left", "it was ended by an error"] {
+        setup.recorder.heard(setup.now, &DiskNews { tag: first, failed: failed.to_owned() });
+    }
+    let status = setup.recorder.status();
+    assert_eq!((status.state, status.failures, status.last_error.as_str()), (RecorderState::Recording, 1, "no space left"));
+    assert_eq!((status.gops_dropped, status.bytes_dropped), (0, 0));
+    setup.recorder.heard(setup.now, &DiskNews { tag: second, failed: "broken".to_owned() });
+    let status = setup.recorder.status();
+    assert_eq!((status.state, status.failures, status.last_error.as_str()), (RecorderState::Failed, 2, "broken"));
+    // Thirteen pictures and twenty-six pieces of sound.
+    assert_eq!((status.gops_dropped, status.bytes_dropped), (1, 39_000));
+}
+
+#[test]
 fn after_an_error_it_is_tried_again() {
     let mut setup = Setup::flv(Record { retry_ms: 2_000, ..Record::default() });
     setup.run(0, 2_020);
@@ -222,7 +259,7 @@ fn after_an_error_it_is_tried_again() {
     let tag = setup.orders[0].tag;
     setup.recorder.heard(setup.now, &DiskNews { tag, failed: "no space left".to_owned() });
     let status = setup.recorder.status();
-    assert_eq!((status.state, status.last_error.as_str(), status.failures), (RecorderState::Failed, "no space left", 1));
+    assert_eq!((status.state, status.last_error.as_str(), status.failures), (RecorderState::Failed, "no space left", 2));
     setup.run(2_020, 3_520);
     assert_eq!(setup.recorder.state(), RecorderState::Failed);
     setup.run(3_520, 6_020);
