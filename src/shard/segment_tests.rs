@@ -194,20 +194,20 @@ fn a_publisher_that_comes_back_goes_on() {
 #[test]
 fn an_idle_stream_is_cut_no_longer() {
     let mut config = Config::default();
-    config.hls.idle_ms = 5_000;
+    config.hls.idle_ms = 1_000;
     let mut world = World::new(1, config);
     let publisher = publish(&mut world, 0);
     get(&mut world, 0, PLAYLIST);
     run(&mut world, &publisher, 0, 3_040);
     let first = get(&mut world, 0, PLAYLIST).unwrap();
     assert!(segments(&mut world).unwrap().bytes > 50_000);
-    run(&mut world, &publisher, 3_040, 7_920);
-    assert!(segments(&mut world).is_some());
-    run(&mut world, &publisher, 7_920, 8_240);
+    run(&mut world, &publisher, 3_040, 8_920);
+    assert!(segments(&mut world).is_some(), "who plays may ask again within three target durations");
+    run(&mut world, &publisher, 8_920, 9_240);
     assert_eq!(segments(&mut world), None);
     let mut client = Client::new(&mut world, 0, &Config::default());
     client.ask(&mut world, PLAYLIST);
-    run(&mut world, &publisher, 8_240, 9_240);
+    run(&mut world, &publisher, 9_240, 10_240);
     let second = client.response(&mut world).unwrap();
     let known: Vec<String> = first.names("seg-");
     assert!(second.names("seg-").iter().all(|name| !known.contains(name)), "no address means something else now");

@@ -403,7 +403,9 @@ impl<P: Ports> Core<P> {
             if segmented.parked.values().any(|parked| parked.until <= now) {
                 ready.append(&mut segmented.settle(now));
             }
-            let is_idle = segmented.parked.is_empty() && now.millis_since(segmented.asked) >= config.hls.idle_ms;
+            // Who plays asks once in a target duration.
+            let idle_ms = config.hls.idle_ms.max(segmented.shelf.patience_ms());
+            let is_idle = segmented.parked.is_empty() && now.millis_since(segmented.asked) >= idle_ms;
             if is_idle && !config.hls.always {
                 self.segments.first_msn = self.segments.first_msn.max(segmented.shelf.next_msn());
                 log::info!("{}: nobody fetches its segments any more", slot.stream.key);

@@ -1,5 +1,6 @@
 //! Publishing, playing, and watching a stream that another shard owns.
 
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use super::conn::{Datagrams, Moving, Playing, State, StreamIndex};
@@ -324,34 +325,44 @@ impl<P: Ports> Core<P> {
             kept -= self.segments.bytes();
             self.segments.give_up_kept();
         }
-        while kept > part {
-            let sized = self.streams.iter().map(|(at, slot)| (media_bytes(slot), at));
-            let Some((bytes, at)) = sized.max() else { return };
-            let slot = &mut self.streams[at];
-            if let Some(segmented) = &mut slot.taps.segmented {
-                let before = segmented.bytes();
-                segmented.shed();
-                let shed = before - segmented.bytes();
-                if shed > 0 {
-                    log::warn!(
-                        "{}: gives up {} KiB of segments, limits.media_bytes_max is reached",
-                        slot.stream.key,
-                        shed / 1024
-                    );
-                    kept -= shed;
-                    continue;
-                }
-            }
-            let bytes = bytes - slot.segment_bytes();
-            if bytes == 0 {
-                return;
-            }
-            let stream = &mut slot.stream;
-            log::warn!("{}: gives up {} KiB of kept media, limits.media_bytes_max is reached", stream.key, bytes / 1024);
-            stream.forget_media();
-            self.mark_stream(at);
-            kept -= bytes;
+        if kept <= part {
+            return;
         }
+        let mut sized: BinaryHeap<(usize, StreamIndex)> = self.streams.iter().map(|(at, slot)| (media_bytes(slot), at)).collect();
+        while kept > part
+            && let Some((_, at)) = sized.pop()
+        {
+            let given = self.give_up_media(at);
+            kept = kept.saturating_sub(given);
+            // Who can give nothing is asked no more.
+            if given > 0 {
+                sized.push((media_bytes(&self.streams[at]), at));
+            }
+        }
+    }
+
+    /// A stream gives up half of its segments, else what it keeps for newcomers: how many bytes that was.
+    fn give_up_media(&mut self, at: StreamIndex) -> usize {
+        let slot = &mut self.streams[at];
+        let stream = &mut slot.stream;
+        if let Some(segmented) = &mut slot.taps.segmented {
+            let before = segmented.bytes();
+            segmented.shed();
+            let shed = before.saturating_sub(segmented.bytes());
+            if shed > 0 {
+                log::warn!("{}: gives up {} KiB of segments, limits.media_bytes_max is reached", stream.key, shed / 1024);
+                return shed;
+            }
+        }
+        let before = stream.media_bytes();
+        if before == 0 {
+            return 0;
+        }
+        stream.forget_media();
+        let given = before.saturating_sub(stream.media_bytes());
+        log::warn!("{}: gives up {} KiB of kept media, limits.media_bytes_max is reached", stream.key, given / 1024);
+        self.mark_stream(at);
+        given
     }
 
     fn remove_stream(&mut self, at: StreamIndex) {

@@ -35,6 +35,8 @@ const ROUNDING_MICROS: i64 = 499_999;
 const OBSERVED_FRAMES: usize = 12;
 const OBSERVED_FRAMES_MIN: usize = 8;
 const OBSERVED_MICROS: i64 = 600_000;
+/// Slow video is not looked at any longer, nor is one that has stopped while sound goes on.
+const OBSERVED_MICROS_MAX: i64 = SECOND;
 /// Stamps are whole milliseconds in many protocols.
 const JITTER_MICROS: i64 = 2_000;
 /// Steps that differ by less count as equal.
@@ -213,6 +215,11 @@ impl Packager {
         self.target_s
     }
 
+    /// How long the answer to a request may be waited for, and how long after a request somebody counts as a viewer.
+    pub fn patience_ms(&self) -> u64 {
+        3 * 1000 * self.target_s
+    }
+
     pub fn part_target(&self) -> Option<i64> {
         self.part_target
     }
@@ -238,6 +245,9 @@ impl Packager {
     /// Memory is wanted: the oldest segments go.
     pub fn shed(&mut self) {
         self.window.shed(self.now);
+        if matches!(self.phase, Phase::Observing(_)) {
+            self.drop_frames();
+        }
         self.version += 1;
     }
 
@@ -275,7 +285,9 @@ impl Packager {
     pub fn tick(&mut self, now: Stamp) {
         self.now = self.now.max(now);
         self.window.expire(self.now);
-        if self.ts.as_ref().is_some_and(|ts| self.now.millis_since(ts.asked) >= self.settings.idle_ms) {
+        // Who plays asks once in a target duration.
+        let idle_ms = self.settings.idle_ms.max(self.patience_ms());
+        if self.ts.as_ref().is_some_and(|ts| self.now.millis_since(ts.asked) >= idle_ms) {
             self.ts = None;
             self.window.update(|segment| segment.ts = None);
         }
@@ -293,7 +305,9 @@ impl Packager {
             (Some(init), Some((_, current))) => init != current,
             _ => true,
         };
-        if !is_new && self.writer.is_some() {
+        // The same bytes may be those of tracks that are called otherwise: another publisher's script data came before its video.
+        let is_same = !is_new && self.lanes.iter().map(|lane| lane.track).eq(carried(tracks).iter().map(|track| track.id));
+        if is_same && self.writer.is_some() {
             self.tracks = tracks.clone();
             return;
         }
@@ -305,8 +319,11 @@ impl Packager {
         }
         self.tracks = tracks.clone();
         self.begin_writer();
-        if let Some(init) = init {
-            self.inits.push_back((u32::try_from(self.next_msn).unwrap_or(u32::MAX), init));
+        if let Some(init) = init.filter(|_| is_new) {
+            let number = u32::try_from(self.next_msn).unwrap_or(u32::MAX);
+            // Nothing was cut with that one.
+            self.inits.retain(|(known, _)| *known != number);
+            self.inits.push_back((number, init));
         }
         if !is_begun {
             // Nothing of it is known to anybody: the frames that wait go on with the new tracks.
@@ -320,13 +337,7 @@ impl Packager {
 
     fn begin_writer(&mut self) {
         self.writer = FragmentWriter::new(&self.tracks);
-        let mut lanes: SmallVec<[Lane; 2]> = SmallVec::new();
-        if let Some(writer) = &self.writer {
-            for kind in [TrackKind::Video, TrackKind::Audio] {
-                let carried = self.tracks.iter().filter(|track| track.codec.kind() == kind && writer.carries(track.id));
-                lanes.extend(carried.map(Lane::new));
-            }
-        }
+        let mut lanes: SmallVec<[Lane; 2]> = carried(&self.tracks).into_iter().map(Lane::new).collect();
         for lane in &mut lanes {
             if let Some(old) = self.lanes.iter_mut().find(|old| old.track == lane.track && old.kind == lane.kind) {
                 lane.frames = std::mem::take(&mut old.frames);
@@ -339,7 +350,7 @@ impl Packager {
     /// Forgets the frames that are in no part.
     fn drop_frames(&mut self) {
         self.phase = Phase::Waiting;
-        self.building = None;
+        self.breaks |= self.building.take().is_some_and(|segment| segment.discontinuity);
         for lane in &mut self.lanes {
             lane.frames.clear();
             lane.bytes = 0;
@@ -391,17 +402,19 @@ impl Packager {
             _ => {}
         }
         self.lanes[place].push(frame.clone());
+        let is_full = self.unlisted_bytes() > self.settings.bytes_max / 2;
         match &mut self.phase {
-            Phase::Observing(times) if is_leading => {
-                times.push((at, frame.key));
-                let (start, keys) = (times[0].0, times.iter().filter(|(_, key)| *key).count());
-                let is_enough = at - start >= OBSERVED_MICROS && times.len() >= OBSERVED_FRAMES_MIN;
-                if times.len() > OBSERVED_FRAMES || is_enough || (keys > 1 && times.len() > 2) {
+            Phase::Observing(times) => {
+                if is_leading {
+                    times.push((at, frame.key));
+                }
+                if is_full || has_seen_enough(times, at) {
                     self.end_observation();
                 }
             }
             Phase::Cutting(cutter) => {
-                let is_starved = !is_leading && at - cutter.last() > cutter.lengths.limit;
+                let patience = if is_full { SECOND } else { cutter.lengths.limit };
+                let is_starved = !is_leading && at - cutter.last() > patience;
                 if is_leading || is_starved {
                     self.advance(at, is_leading && frame.key);
                 }
@@ -465,7 +478,7 @@ impl Packager {
         let mut part_start = cutter.part_start();
         let others = &self.lanes[1.min(self.lanes.len())..];
         cutter.push(at, key, |from, to| others.iter().any(|lane| lane.has_between(from, to)), &mut cuts);
-        if is_full && cuts.is_empty() {
+        if is_full && cuts.iter().all(|cut| cut.kind == CutKind::Part) {
             cutter.cut_segment(at, key, &mut cuts);
         }
         for cut in cuts.drain(..) {
@@ -579,6 +592,22 @@ impl Ts {
         }
         out.freeze()
     }
+}
+
+/// The tracks that fMP4 carries, the leading one first.
+fn carried(tracks: &Tracks) -> SmallVec<[&Track; 2]> {
+    let Some(writer) = FragmentWriter::new(tracks) else { return SmallVec::new() };
+    let of_kind = |kind| tracks.iter().filter(move |track| track.codec.kind() == kind);
+    of_kind(TrackKind::Video).chain(of_kind(TrackKind::Audio)).filter(|track| writer.carries(track.id)).collect()
+}
+
+/// What the steps of the leading track are like is known, or not waited for any longer. `at`: of a frame of any track.
+fn has_seen_enough(times: &[(i64, bool)], at: i64) -> bool {
+    let (Some((start, _)), Some((last, _))) = (times.first(), times.last()) else { return false };
+    let keys = times.iter().filter(|(_, key)| *key).count();
+    let is_long = last - start >= OBSERVED_MICROS && times.len() >= OBSERVED_FRAMES_MIN;
+    let is_slow = last - start >= OBSERVED_MICROS_MAX || at - last > OBSERVED_MICROS_MAX;
+    times.len() > OBSERVED_FRAMES || is_long || is_slow || (keys > 1 && times.len() > 2)
 }
 
 /// A whole number of frames that is nearest to the wished length.

@@ -94,9 +94,9 @@ impl Shelf {
         self.packager.next_msn()
     }
 
-    /// How long the answer to a request may be waited for, and how long after a request somebody counts as a viewer.
+    /// See [`Packager::patience_ms`].
     pub fn patience_ms(&self) -> u64 {
-        3 * 1000 * self.packager.target_s()
+        self.packager.patience_ms()
     }
 
     /// How long it takes to play what is listed.

@@ -359,6 +359,65 @@ fn the_memory_of_a_stream_is_bounded() {
     assert!(bench.shelf.holdings().dropped > 0);
 }
 
+#[test]
+fn the_same_tracks_may_be_called_otherwise() {
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 3_000, 25, 0);
+    let renamed = |track: Track, id| Track { id: TrackId(id), ..track };
+    bench.push(&tracks(vec![renamed(video_track(0x80), 1), renamed(audio_track(), 2)]));
+    for number in 75..150 {
+        let video = frame(VIDEO, number * 40_000, number % 25 == 0, 1);
+        bench.push(&MediaEvent::Frame(Frame { track: TrackId(1), ..video }));
+        bench.push(&MediaEvent::Frame(Frame { track: TrackId(2), ..frame(AUDIO, number * 40_000 + 1_000, true, 1) }));
+    }
+    let list = bench.text(playlist(Packing::Fmp4)).unwrap();
+    assert!(list.matches("#EXTINF").count() >= 3, "it goes on: {list}");
+    assert_eq!((list.matches("#EXT-X-DISCONTINUITY\n").count(), list.matches("#EXT-X-MAP").count()), (1, 1), "{list}");
+}
+
+#[test]
+fn tracks_that_change_before_anything_was_cut_with_them() {
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 3_000, 25, 0);
+    bench.push(&tracks(vec![video_track(0x81), audio_track()]));
+    bench.push(&tracks(vec![video_track(0x82), audio_track()]));
+    bench.play(3_000, 6_000, 25, 0);
+    let list = bench.text(playlist(Packing::Fmp4)).unwrap();
+    let name = list.rsplit_once("#EXT-X-MAP:URI=\"").unwrap().1.split('"').next().unwrap();
+    let resource = crate::protocol::common::segment_names::parse(name).unwrap();
+    let init = crate::format::mp4::init_segment(&Tracks::new(vec![video_track(0x82), audio_track()], Bytes::new()));
+    assert_eq!(bench.body(resource).map(|body| body.parts[0].clone()), init);
+}
+
+#[test]
+fn slow_video_and_one_that_stops_do_not_hold_the_sound_back() {
+    let cases = [("stops", 0), ("slow", 1_000), ("slower", 2_000)];
+    for (name, every_ms) in cases {
+        let settings = Settings { bytes_max: 400_000, ..SETTINGS };
+        let mut bench = Bench::begin(settings);
+        for at in (0..20_000).step_by(20) {
+            if at == 0 || (every_ms > 0 && at % every_ms == 0) {
+                bench.push(&MediaEvent::Frame(frame(VIDEO, at * 1_000, true, 0)));
+            }
+            let sound = Frame { data: vec![0; 1_000].into(), ..frame(AUDIO, at * 1_000 + 500, true, 0) };
+            bench.push(&MediaEvent::Frame(sound));
+            assert!(bench.shelf.bytes() < 2 * settings.bytes_max + 250_000, "{name} at {at}: {}", bench.shelf.bytes());
+        }
+        assert!(bench.text(playlist(Packing::Fmp4)).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn memory_that_is_wanted_before_the_first_cut() {
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 200, 25, 0);
+    assert!(bench.shelf.bytes() > 0);
+    bench.shelf.shed();
+    assert_eq!(bench.shelf.bytes(), 0);
+    bench.play(1_000, 2_600, 25, 0);
+    assert!(bench.text(playlist(Packing::Fmp4)).is_some(), "it begins anew at a keyframe");
+}
+
 // ---- any stream
 
 /// What a made-up stream is like.
