@@ -65,6 +65,7 @@ impl RecordError {
             }
             RecordError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
             RecordError::Read(..) | RecordError::Export(ExportError::Read(..)) => StatusCode::INTERNAL_SERVER_ERROR,
+            RecordError::Export(ExportError::TooLong(_) | ExportError::TooMany) => StatusCode::BAD_REQUEST,
             RecordError::Export(_) => StatusCode::CONFLICT,
             RecordError::Moment(_) | RecordError::Key(_) | RecordError::EmptyRange => StatusCode::BAD_REQUEST,
             RecordError::Already(..) | RecordError::Keep(_, KeepError::Busy) => StatusCode::CONFLICT,

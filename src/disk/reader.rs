@@ -15,7 +15,7 @@ use super::index::Entry;
 use super::measure::FileSource;
 use crate::config::RecordFormat;
 use crate::format::mp4::demux::{self, Movie};
-use crate::format::mp4::file::{FileError, Piece, SourceRange, plan};
+use crate::format::mp4::file::{FileError, Piece, SourceRange, plan, trim};
 
 /// Questions that wait.
 pub const READS_MAX: usize = 256;
@@ -23,6 +23,8 @@ pub const READS_MAX: usize = 256;
 pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// Files of one export.
 pub const EXPORT_FILES_MAX: usize = 256;
+/// Frames of one export: fifteen hours of 25 pictures and 50 pieces of sound a second. Each takes some 100 bytes while it is planned.
+const EXPORT_SAMPLES_MAX: usize = 4 * 1024 * 1024;
 
 /// Control → reader. A reply that nobody waits for any more is no fault.
 pub enum ReadOrder {
@@ -65,8 +67,10 @@ pub enum ExportError {
     Nothing,
     #[error("it is recorded as {0} there: only fmp4 and mp4 can be exported")]
     Format(&'static str),
-    #[error("there are more than {EXPORT_FILES_MAX} files in the range")]
+    #[error("there are more than {EXPORT_FILES_MAX} files in the range: ask for a shorter range")]
     TooMany,
+    #[error("there are more than {0} frames in the range: ask for a shorter range")]
+    TooLong(usize),
     #[error(transparent)]
     Plan(#[from] FileError),
     #[error("{0}: {1}")]
@@ -75,11 +79,12 @@ pub enum ExportError {
 
 pub(super) struct Reader {
     folder: PathBuf,
+    export_samples_max: usize,
 }
 
 impl Reader {
     pub fn new(folder: PathBuf) -> Self {
-        Reader { folder }
+        Reader { folder, export_samples_max: EXPORT_SAMPLES_MAX }
     }
 
     /// Until nobody asks any more.
@@ -118,13 +123,20 @@ impl Reader {
     fn export(&self, entries: &[Arc<Entry>], from: i64, to: i64) -> Result<Exported, ExportError> {
         let chosen = choose(entries)?;
         let mut sources: Vec<(Arc<File>, Movie, i64)> = Vec::new();
+        let mut samples = 0;
         for entry in chosen {
             let failed = |error| ExportError::Read(entry.path.clone(), error);
             let file = self.open(&entry.path).map_err(failed)?.file;
             let movie = FileSource::new(&file).and_then(|mut source| demux::read(&mut source).map_err(io::Error::other));
-            let movie = movie.map_err(failed)?;
+            let mut movie = movie.map_err(failed)?;
             let begins = movie.span_micros().map_or(0, |(begins, _)| begins);
-            sources.push((file, movie, entry.recording.start_micros - begins));
+            let shift = entry.recording.start_micros.saturating_sub(begins);
+            trim(&mut movie, from.saturating_sub(shift), to.saturating_sub(shift));
+            samples += movie.tracks.iter().map(|track| track.samples.len()).sum::<usize>();
+            if samples > self.export_samples_max {
+                return Err(ExportError::TooLong(self.export_samples_max));
+            }
+            sources.push((file, movie, shift));
         }
         let pieces: Vec<Piece<'_>> = sources
             .iter()
@@ -177,4 +189,33 @@ fn read(spans: &[Span]) -> io::Result<Bytes> {
         rest = later;
     }
     Ok(bytes.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::tests::{Folder, Setup};
+
+    #[test]
+    fn the_frames_of_an_export_are_bounded_over_all_files() {
+        let folder = Folder::new("export");
+        let setup = Setup::new(&folder.0, |_| ());
+        for second in [1, 3, 5] {
+            setup.record(RecordFormat::Fmp4, second, second * 1_000, 2);
+        }
+        let entries = setup.end();
+        // Two seconds have fifty pictures and fifty pieces of sound.
+        for (samples_max, from, to, is_granted) in
+            [(300, 0, 9, true), (299, 0, 9, false), (100, 1, 3, true), (100, 3, 5, true), (99, 3, 5, false), (50, 3, 4, true)]
+        {
+            let reader = Reader { export_samples_max: samples_max, ..Reader::new(folder.0.clone()) };
+            let (from, to) = (from * 1_000_000, to * 1_000_000);
+            let is_in = |entry: &&Arc<Entry>| entry.recording.end_micros() > from && entry.recording.start_micros < to;
+            let entries: Vec<Arc<Entry>> = entries.iter().filter(is_in).cloned().collect();
+            let exported = reader.export(&entries, from, to);
+            let name = format!("{from} to {to}, {samples_max} frames: {:?}", exported.as_ref().err());
+            assert_eq!(exported.is_ok(), is_granted, "{name}");
+            assert!(is_granted || matches!(exported, Err(ExportError::TooLong(_))), "{name}");
+        }
+    }
 }

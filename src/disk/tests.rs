@@ -14,10 +14,10 @@ use crate::protocol::record::{Action, DiskOrder, FileStart, FileTag, Recorder, S
 use crate::session::StreamKey;
 
 /// A folder that goes away.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("shardcast-disk-{name}-{}-{number}", std::process::id()));
@@ -49,14 +49,14 @@ impl Drop for Folder {
 }
 
 /// A disk on a folder, and what it has told.
-struct Setup {
+pub(super) struct Setup {
     orders: Option<Orders>,
     disk: Disk,
     news: flume::Receiver<DiskNews>,
 }
 
 impl Setup {
-    fn new(folder: &Path, change: impl FnOnce(&mut Record)) -> Self {
+    pub fn new(folder: &Path, change: impl FnOnce(&mut Record)) -> Self {
         let mut record = Record { folder: folder.to_owned(), free_bytes_min: 0, ..Record::default() };
         change(&mut record);
         let (tell, news) = flume::unbounded();
@@ -65,7 +65,7 @@ impl Setup {
     }
 
     /// Records so many seconds of a stream from a moment on.
-    fn record(&self, format: RecordFormat, number: u64, start_ms: u64, seconds: i64) -> FileTag {
+    pub fn record(&self, format: RecordFormat, number: u64, start_ms: u64, seconds: i64) -> FileTag {
         let record = Record { path: "{name}-{time}".to_owned(), ..Record::default() };
         let settings = Settings { record: Arc::new(record), shard: 0, epoch_micros: 0 };
         let mut recorder = Recorder::new(settings, StreamKey::parse("live/a").unwrap(), format, number);
@@ -92,7 +92,7 @@ impl Setup {
     }
 
     /// Lets everything be carried out.
-    fn end(mut self) -> Vec<Arc<Entry>> {
+    pub fn end(mut self) -> Vec<Arc<Entry>> {
         self.orders = None;
         assert!(self.disk.wait(Duration::from_secs(20)));
         self.disk.index.find(&Query::default(), 0, 100).1

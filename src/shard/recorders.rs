@@ -8,7 +8,6 @@ use rustc_hash::FxHashMap;
 use super::conn::StreamIndex;
 use super::core::{Core, Ports};
 use super::message::{RecordAnswer, RecorderSnapshot};
-use super::streams::Source;
 use crate::config::{Record, RecordFormat};
 use crate::hub::Stream;
 use crate::media::timeline::Repair;
@@ -117,14 +116,14 @@ impl<P: Ports> Core<P> {
 
     /// The operator wants a stream to be recorded.
     pub(super) fn record(&mut self, now: Stamp, key: &StreamKey, format: Option<RecordFormat>) -> RecordAnswer {
-        let Some(at) = self.owned(key).filter(|at| self.streams[*at].stream.settled()) else { return RecordAnswer::NotHere };
+        let Some(at) = self.owned_here(key).filter(|at| self.streams[*at].stream.settled()) else { return RecordAnswer::NotHere };
         let format = format.unwrap_or(self.recorders.record.format);
         if self.start_recorder(at, now, format) { RecordAnswer::Started(format) } else { RecordAnswer::Already(format) }
     }
 
     /// Ends a stream's recorders, or the one of a format; says how many.
     pub(super) fn stop_recording(&mut self, key: &StreamKey, format: Option<RecordFormat>) -> usize {
-        let Some(at) = self.owned(key) else { return 0 };
+        let Some(at) = self.owned_here(key) else { return 0 };
         // What has come in this turn belongs to them.
         self.send_outgoing(at);
         let is_meant = |recorder: &Recorder| format.is_none_or(|format| recorder.format() == format);
@@ -135,11 +134,6 @@ impl<P: Ports> Core<P> {
         let count = stopped.len();
         stopped.into_iter().for_each(|recorder| self.retire_recorder(recorder));
         count
-    }
-
-    fn owned(&self, key: &StreamKey) -> Option<StreamIndex> {
-        let is_owner = |at: &StreamIndex| matches!(self.streams[*at].source, Source::Owner { .. });
-        self.by_key.get(key).copied().filter(is_owner)
     }
 
     fn retire_recorder(&mut self, mut recorder: Recorder) {

@@ -297,7 +297,7 @@ impl<P: Ports> Core<P> {
 
     // ---- the owner's side
 
-    fn owned_here(&self, key: &StreamKey) -> Option<StreamIndex> {
+    pub(super) fn owned_here(&self, key: &StreamKey) -> Option<StreamIndex> {
         self.by_key.get(key).copied().filter(|at| matches!(self.streams[*at].source, Source::Owner { .. }))
     }
 

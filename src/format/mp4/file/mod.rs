@@ -155,6 +155,17 @@ fn number(tracks: &mut Vec<OutTrack>) -> Vec<Carried> {
     carried
 }
 
+/// Lets go of a movie's samples that no piece between the two moments has, for movies are large: the plan stays the same.
+pub fn trim(movie: &mut Movie, from: i64, to: i64) {
+    let first = |kind| movie.tracks.iter().position(|track| track.track.codec.kind() == kind);
+    let (video, audio) = (first(TrackKind::Video), first(TrackKind::Audio));
+    let from = video.and_then(|at| key_before(&movie.tracks[at], from)).unwrap_or(from);
+    for (at, track) in movie.tracks.iter_mut().enumerate() {
+        let is_used = Some(at) == video || Some(at) == audio;
+        track.samples = if is_used { cut(track, Some(at) == video, from, to).to_vec() } else { Vec::new() };
+    }
+}
+
 fn add_piece(piece: &Piece<'_>, tracks: &mut Vec<OutTrack>) -> Result<(), FileError> {
     let video = piece.movie.tracks.iter().find(|track| track.track.codec.kind() == TrackKind::Video);
     // Sound begins with the picture.

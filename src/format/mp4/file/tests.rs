@@ -100,6 +100,21 @@ fn a_range_begins_at_the_key_before_it() {
 }
 
 #[test]
+fn a_trimmed_movie_has_the_same_plan() {
+    let (movie, _) = movie(0, 5, None);
+    let cases =
+        [(i64::MIN, i64::MAX), (2_300_000, 4_000_000), (0, 1), (-5, 700_000), (4_999_999, 9_000_000), (9_000_000, 9_500_000)];
+    for (from, to) in cases {
+        let mut trimmed = movie.clone();
+        trim(&mut trimmed, from, to);
+        let [before, after] = [&movie, &trimmed].map(|movie| plan(&[Piece { from, to, ..Piece::whole(movie, 0) }]).unwrap());
+        assert_eq!(before, after, "{from} to {to}");
+        let samples = |movie: &Movie| movie.tracks.iter().map(|track| track.samples.len()).sum::<usize>();
+        assert_eq!(samples(&trimmed) < samples(&movie), from > 0 || to < 5 * SECOND, "{from} to {to}");
+    }
+}
+
+#[test]
 fn pieces_are_joined_and_never_overlap() {
     let ((first, first_bytes), (second, second_bytes)) = (movie(0, 2, None), movie(0, 2, None));
     for (shift, expected) in [(2 * SECOND, 4_010_000), (3 * SECOND, 5_010_000), (SECOND, 4_010_000)] {
