@@ -19,7 +19,8 @@ use super::api::{ApiError, App};
 use super::recordings::{DISK_MS_MAX, RecordError, answer_of, find, moment};
 use crate::config::RecordFormat;
 use crate::disk::{self, EXPORT_FILES_MAX, Entry, EntryState, READ_BYTES_MAX, ReadOrder, Span, playlist};
-use crate::protocol::record::path::rfc3339;
+use crate::protocol::common::ranges::{Wanted, lists, parse_range};
+use crate::protocol::common::utc::rfc3339;
 use crate::session::StreamKey;
 
 type Reads = flume::Sender<ReadOrder>;
@@ -95,9 +96,7 @@ fn respond(reads: Reads, content: Content, headers: &HeaderMap) -> Response {
     };
     set(&mut response, header::ETAG, content.etag.clone());
     set(&mut response, header::ACCEPT_RANGES, "bytes".to_owned());
-    let names_it =
-        |list: &str| list.trim() == "*" || list.split(',').any(|tag| tag.trim().trim_start_matches("W/") == content.etag);
-    if text(header::IF_NONE_MATCH).is_some_and(names_it) {
+    if text(header::IF_NONE_MATCH).is_some_and(|list| lists(list, &content.etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
@@ -143,42 +142,6 @@ fn body(reads: Reads, content: Content, from: u64, to: u64) -> Body {
         Ok(Some((bytes, (reads, content, behind))))
     });
     Body::from_stream(pieces)
-}
-
-/// Which bytes of a content of `len` are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wanted {
-    All,
-    /// From the first to below the second.
-    Some(u64, u64),
-    /// None that are there.
-    Nothing,
-}
-
-/// RFC 9110 §14.1.2. What is no range of bytes, and several of them, are ignored.
-fn parse_range(range: &str, len: u64) -> Wanted {
-    let Some((unit, range)) = range.split_once('=') else { return Wanted::All };
-    let Some((first, last)) = range.trim().split_once('-') else { return Wanted::All };
-    if !unit.trim().eq_ignore_ascii_case("bytes") || range.contains(',') {
-        return Wanted::All;
-    }
-    let number = |text: &str| -> Option<u64> {
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // More than fits is more than there is.
-        is_number.then(|| text.parse().unwrap_or(u64::MAX))
-    };
-    match (first.is_empty(), number(first), last.is_empty(), number(last)) {
-        (true, _, false, Some(0)) => Wanted::Nothing,
-        (true, _, false, Some(_)) if len == 0 => Wanted::Nothing,
-        (true, _, false, Some(count)) => Wanted::Some(len.saturating_sub(count), len),
-        (false, Some(first), true, _) if first < len => Wanted::Some(first, len),
-        (false, Some(first), false, Some(last)) if first <= last && first < len => {
-            Wanted::Some(first, last.saturating_add(1).min(len))
-        }
-        (false, Some(first), false, Some(last)) if first > last => Wanted::All,
-        (false, Some(_), true, _) | (false, Some(_), false, Some(_)) => Wanted::Nothing,
-        _ => Wanted::All,
-    }
 }
 
 fn media_type(format: RecordFormat) -> &'static str {
@@ -270,40 +233,4 @@ fn export_etag(entries: &[Arc<Entry>], from: i64, to: i64) -> String {
     add(&from.to_be_bytes());
     add(&to.to_be_bytes());
     format!("\"e-{hash:016x}\"")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_what_the_standard_says() {
-        let cases = [
-            ("bytes=0-0", Wanted::Some(0, 1)),
-            ("bytes=0-99", Wanted::Some(0, 100)),
-            ("bytes=0-1000", Wanted::Some(0, 100)),
-            ("bytes=99-", Wanted::Some(99, 100)),
-            ("bytes=100-", Wanted::Nothing),
-            ("bytes=100-200", Wanted::Nothing),
-            ("bytes=-1", Wanted::Some(99, 100)),
-            ("bytes=-1000", Wanted::Some(0, 100)),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=0-99999999999999999999999", Wanted::Some(0, 100)),
-            ("bytes=99999999999999999999999-", Wanted::Nothing),
-            ("Bytes=1-2", Wanted::Some(1, 3)),
-            ("bytes=2-1", Wanted::All),
-            ("bytes=0-1,5-6", Wanted::All),
-            ("bytes=-", Wanted::All),
-            ("bytes=a-b", Wanted::All),
-            ("bytes=+1-2", Wanted::All),
-            ("seconds=1-2", Wanted::All),
-            ("bytes", Wanted::All),
-            ("", Wanted::All),
-        ];
-        for (text, wanted) in cases {
-            assert_eq!(parse_range(text, 100), wanted, "{text}");
-        }
-        assert_eq!(parse_range("bytes=0-", 0), Wanted::Nothing);
-        assert_eq!(parse_range("bytes=-5", 0), Wanted::Nothing);
-    }
 }

@@ -19,8 +19,8 @@ use super::shards::silent;
 use crate::config::RecordFormat;
 use crate::disk::{self, Entry, ExportError, KeepError, KeepOrder, RecordedTrack};
 use crate::format::mp4::file::FileError;
+use crate::protocol::common::utc::{parse_rfc3339, rfc3339};
 use crate::protocol::record::RecorderStatus;
-use crate::protocol::record::path::rfc3339;
 use crate::session::{StreamKey, StreamKeyError};
 use crate::shard::message::{Command, RecordAnswer, RecorderSnapshot, ShardId};
 
@@ -314,41 +314,6 @@ pub async fn stop(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `2026-01-31T23:59:59.999Z`, or with an offset such as `+08:00`.
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    let (date, rest) = text.split_once(['T', 't', ' '])?;
-    let zone_at = rest.find(['Z', 'z', '+', '-'])?;
-    let (time, zone) = rest.split_at(zone_at);
-    let number = |text: &str, digits: usize, max: i64| {
-        let is_number = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit());
-        is_number.then(|| text.parse::<i64>().ok()).flatten().filter(|number| *number <= max)
-    };
-    let mut date = date.split('-');
-    let (year, month, day) = (number(date.next()?, 4, 9999)?, number(date.next()?, 2, 12)?, number(date.next()?, 2, 31)?);
-    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let mut time = time.split(':');
-    let (hour, minute, second) = (number(time.next()?, 2, 23)?, number(time.next()?, 2, 59)?, number(time.next()?, 2, 60)?);
-    if month == 0 || day == 0 || date.next().is_some() || time.next().is_some() {
-        return None;
-    }
-    let fraction: String = fraction.chars().chain("000000".chars()).take(6).collect();
-    let micros = number(&fraction, 6, 999_999)?;
-    let offset = match zone.as_bytes().first()? {
-        b'+' | b'-' => {
-            let (hours, minutes) = zone[1..].split_once(':')?;
-            let minutes = 60 * number(hours, 2, 23)? + number(minutes, 2, 59)?;
-            if zone.starts_with('-') { -minutes } else { minutes }
-        }
-        _ if zone.len() == 1 => 0,
-        _ => return None,
-    };
-    // Years begin in March, so that the leap day is their last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some(((days * 24 + hour) * 60 + minute - offset) * 60_000_000 + second * 1_000_000 + micros)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,6 +330,9 @@ mod tests {
             ("1.5", Some(1_500)),
             ("1970-01-01", None),
             ("1970-13-01T00:00:00Z", None),
+            ("1970-02-29T00:00:00Z", None),
+            ("1972-02-29T00:00:00Z", Some(68_169_600_000_000)),
+            ("1969-12-31T23:59:59Z", Some(-1_000_000)),
             ("1970-01-01T00:00:00", None),
             ("1970-01-01T00:00:00+8", None),
             ("1970-01-01T00:00:00é", None),

@@ -62,7 +62,7 @@ pub fn playlist(recording: &Recording, uri: &str) -> String {
     let mut text = format!(
         "#EXTM3U\n#EXT-X-VERSION:4\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-MEDIA-SEQUENCE:0\n\
          #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-PROGRAM-DATE-TIME:{}\n",
-        crate::protocol::record::path::rfc3339(recording.start_micros)
+        crate::protocol::common::utc::rfc3339(recording.start_micros)
     );
     for (offset, bytes, seconds) in parts {
         // Writing into a string cannot fail.

@@ -2,6 +2,7 @@
 pub mod auth;
 pub mod hex;
 pub mod random;
+pub mod ranges;
 pub mod sdp;
 pub mod segment_names;
 pub mod source;

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use super::window::{Segment, Window};
 use crate::protocol::common::segment_names::Name;
-use crate::protocol::common::utc::iso_8601;
+use crate::protocol::common::utc::rfc3339;
 use crate::session::fetch::{Packing, Resource};
 
 /// Parts are listed of segments that begin so many target durations before the end (RFC 8216bis §4.4.4.9).
@@ -103,7 +103,7 @@ impl MediaPlaylist<'_> {
         if self.packing == Packing::Fmp4 && init.replace(segment.init) != Some(segment.init) {
             line(text, format_args!("#EXT-X-MAP:URI=\"{}{}\"", Name(Resource::Init(segment.init)), self.suffix));
         }
-        line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", iso_8601(segment.wall_nanos)));
+        line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339((segment.wall_nanos / 1_000) as i64)));
     }
 
     fn write_parts(&self, text: &mut String, segment: &Segment) {

@@ -9,7 +9,6 @@
 //!
 //! A response owns no memory but its head. Limits: one request at a time, [`HELD_BYTES_MAX`] of those that follow it, [`SENDING_MS_MAX`].
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::response::{Responder, Status};
 use super::{HttpSession, State};
 use crate::media::Stamp;
 use crate::protocol::common::auth::{Authority, Right};
+use crate::protocol::common::ranges::{Wanted, lists, parse_range};
 use crate::protocol::common::segment_names::{self, number};
 use crate::protocol::common::url::{Query, percent_decode};
 use crate::session::fetch::{Body, Content, Lifetime, Place, Resource};
@@ -203,19 +203,18 @@ fn respond(responder: Responder<'_>, pending: &Pending, body: &Body) -> (Bytes, 
     if body.content != Content::Playlist {
         fields.push(("Accept-Ranges", "bytes".to_owned()));
         let is_current = pending.if_range.as_deref().is_none_or(|of| Some(of.trim()) == tag.as_deref());
-        let range = pending.range.as_deref().filter(|_| is_current && !pending.head_only).and_then(|range| range_of(range, len));
-        match range {
-            None => {}
-            Some(Some((start, end))) => {
+        let range = pending.range.as_deref().filter(|_| is_current && !pending.head_only);
+        match range.map_or(Wanted::All, |range| parse_range(range, len as u64)) {
+            Wanted::All => {}
+            Wanted::Some(start, end) => {
                 status = Status::PartialContent;
-                let mut text = String::new();
-                // A string takes everything.
-                let _ = write!(text, "bytes {start}-{}/{len}", end - 1);
-                fields.push(("Content-Range", text));
+                fields.push(("Content-Range", format!("bytes {start}-{}/{len}", end - 1)));
+                // Both are within what is in memory.
+                let (start, end) = (start as usize, end as usize);
                 pieces = slice(&body.parts, start, end);
                 len = end - start;
             }
-            Some(None) => {
+            Wanted::Nothing => {
                 let fields = [("Content-Range", format!("bytes */{len}")), ("Content-Length", "0".to_owned())];
                 return (responder.with_fields(Status::RangeNotSatisfiable, &fields), None);
             }
@@ -224,37 +223,6 @@ fn respond(responder: Responder<'_>, pending: &Pending, body: &Body) -> (Bytes, 
     fields.push(("Content-Length", len.to_string()));
     let head = responder.with_fields(status, &fields);
     (head, (!pending.head_only && len > 0).then_some(pieces))
-}
-
-/// RFC 9110 §13.1.2: weak comparison.
-fn lists(list: &str, tag: &str) -> bool {
-    let mut tags = list.split(',').map(str::trim);
-    tags.any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
-}
-
-/// RFC 9110 §14.1.2. `None`: to be ignored; `Some(None)`: nothing of it is there.
-fn range_of(range: &str, len: usize) -> Option<Option<(usize, usize)>> {
-    let (unit, range) = range.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") || range.contains(',') {
-        return None;
-    }
-    let (first, last) = range.trim().split_once('-')?;
-    let parse =
-        |text: &str| if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) { None } else { Some(saturated(text)) };
-    if first.is_empty() {
-        let suffix = parse(last)?;
-        return Some((suffix > 0 && len > 0).then(|| (len.saturating_sub(suffix), len)));
-    }
-    let first = parse(first)?;
-    let end = if last.is_empty() { len } else { parse(last)?.saturating_add(1).min(len) };
-    if !last.is_empty() && parse(last)? < first {
-        return None;
-    }
-    Some((first < len).then_some((first, end)))
-}
-
-fn saturated(digits: &str) -> usize {
-    digits.parse().unwrap_or(usize::MAX)
 }
 
 fn slice(pieces: &[Bytes], start: usize, end: usize) -> Arc<[Bytes]> {

@@ -2,15 +2,15 @@
 //!
 //! The template has passed the configuration's check. Names of streams are made safe here: whatever is not a letter, a digit or one of
 //! `-_.~` becomes `%XX`, a dot in front of a component too, and a component has [`COMPONENT_BYTES_MAX`] bytes at most, so a path never
-//! leads out of its folder. Moments are UTC (proleptic Gregorian, no leap seconds). Not here: what is done when the name is taken.
+//! leads out of its folder. Moments are UTC. Not here: what is done when the name is taken.
 
 use std::fmt::Write;
 
+use crate::protocol::common::utc::Moment;
 use crate::session::StreamKey;
 
 /// File systems take 255; there is room left for endings and for the number of a file whose name was taken.
 const COMPONENT_BYTES_MAX: usize = 200;
-const DAY_SECONDS: i64 = 86_400;
 
 /// The path of a file, relative to the folder and without its ending. `micros` since 1970.
 pub fn path_of(template: &str, key: &StreamKey, micros: i64) -> String {
@@ -30,7 +30,7 @@ fn expand(component: &str, key: &StreamKey, moment: &Moment) -> Vec<String> {
             "app" => text.push_str(key.app()),
             "name" => text.push_str(key.name()),
             "date" => text.push_str(&moment.date()),
-            "time" => text.push_str(&moment.time()),
+            "time" => text.push_str(&moment.time().replace(':', "-")),
             "year" => text.push_str(&format!("{:04}", moment.year)),
             "month" => text.push_str(&format!("{:02}", moment.month)),
             _ => {}
@@ -67,53 +67,6 @@ fn safe(component: &str) -> String {
 /// FNV-1a, 32 bits: tells apart what was cut.
 fn fnv(text: &str) -> u32 {
     text.bytes().fold(0x811C_9DC5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-/// A moment as calendars show it.
-struct Moment {
-    year: i64,
-    month: i64,
-    day: i64,
-    /// Of the day.
-    millis: i64,
-}
-
-impl Moment {
-    fn from_micros(micros: i64) -> Self {
-        let millis = micros.div_euclid(1000);
-        let (days, millis) = (millis.div_euclid(DAY_SECONDS * 1000), millis.rem_euclid(DAY_SECONDS * 1000));
-        let (year, month, day) = civil(days);
-        Moment { year, month, day, millis }
-    }
-
-    fn date(&self) -> String {
-        format!("{:04}-{:02}-{:02}", self.year, self.month, self.day)
-    }
-
-    fn time(&self) -> String {
-        let (seconds, millis) = (self.millis / 1000, self.millis % 1000);
-        format!("{:02}-{:02}-{:02}.{millis:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-    }
-}
-
-/// Year, month and day of a day since 1970. Years begin in March here, so that the leap day is their last.
-fn civil(days: i64) -> (i64, i64, i64) {
-    const DAYS_PER_ERA: i64 = 146_097;
-    const DAYS_BEFORE_1970: i64 = 719_468;
-    let days = days + DAYS_BEFORE_1970;
-    let (era, day_of_era) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (400 * era + year_of_era + i64::from(month <= 2), month, day)
-}
-
-/// A moment as RFC 3339 writes it, with milliseconds.
-pub fn rfc3339(micros: i64) -> String {
-    let moment = Moment::from_micros(micros);
-    format!("{}T{}Z", moment.date(), moment.time().replace('-', ":"))
 }
 
 #[cfg(test)]
@@ -167,20 +120,5 @@ mod tests {
     fn templates_use_what_they_name() {
         let key = StreamKey::parse("live/a").unwrap();
         assert_eq!(path_of("{year}/{month}/{app}_{name}.{time}", &key, MOMENT), "2024/02/live_a.23-59-59.999");
-    }
-
-    #[test]
-    fn moments_are_what_calendars_show() {
-        let cases = [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_400, "2000-02-29T00:00:00.000Z"),
-            (951_868_800, "2000-03-01T00:00:00.000Z"),
-            (4_107_542_399, "2100-02-28T23:59:59.000Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
-            (-1, "1969-12-31T23:59:59.000Z"),
-        ];
-        for (seconds, text) in cases {
-            assert_eq!(rfc3339(seconds * 1_000_000), text);
-        }
     }
 }
