@@ -158,6 +158,7 @@ impl Shard {
             Output::OpenPort | Output::OpenShared { .. } | Output::AwaitPeer | Output::Peer(_) => panic!("RTSP has a connection"),
             Output::AskUnwatched(_) => panic!("RTSP publishers stay, whoever watches"),
             Output::Become { .. } => panic!("RTSP stays RTSP"),
+            Output::Body(_) | Output::Fetch(_) => panic!("RTSP knows no segments"),
             Output::Note { message, .. } => assert!(message.len() < 8_192 && !message.contains(char::is_control), "{message:?}"),
             Output::Agent(_) => assert!(!std::mem::replace(&mut self.agent, true)),
             Output::Close => self.closed = true,
