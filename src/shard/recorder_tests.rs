@@ -127,7 +127,10 @@ fn an_error_is_stated_and_tried_again() {
     run(&mut world, &publisher, 0, 800);
     let tag = world.take_orders()[0].tag;
     let news = |tag| Message::Disk(DiskNews { tag, failed: "no space left on device".to_owned() });
-    world.tell(0, news(FileTag { recorder: 99, ..tag }));
+    for _ in 0..2 {
+        world.tell(0, news(FileTag { recorder: 99, ..tag }));
+    }
+    assert_eq!(world.shards[0].recorders.retired.failures, 1, "of one that is over, told twice");
     assert_eq!(recorders(&mut world, 0)[0].status.state, RecorderState::Recording);
     world.tell(0, news(tag));
     let status = recorders(&mut world, 0).remove(0).status;

@@ -13,7 +13,7 @@ use crate::hub::Stream;
 use crate::media::timeline::Repair;
 use crate::media::{MediaEvent, Stamp};
 use crate::protocol::common::auth::matches;
-use crate::protocol::record::{DiskNews, Recorder, RecorderState, RecorderStatus, Settings};
+use crate::protocol::record::{DiskNews, FileTag, Recorder, RecorderState, RecorderStatus, Settings};
 use crate::session::StreamKey;
 
 /// Recorders of one stream: one for each format at most.
@@ -41,6 +41,8 @@ pub(super) struct RecorderTable {
     streams: FxHashMap<u64, StreamIndex>,
     /// Of recorders that are over.
     pub retired: RecordTotals,
+    /// The file of which the disk spoke last: it may say the same again.
+    last_failed: Option<FileTag>,
 }
 
 /// Sums over recorders.
@@ -75,6 +77,7 @@ impl RecorderTable {
             next_number: 0,
             streams: FxHashMap::default(),
             retired: RecordTotals::default(),
+            last_failed: None,
         }
     }
 }
@@ -178,7 +181,12 @@ impl<P: Ports> Core<P> {
 
     /// The disk tells how a file went.
     pub(super) fn disk_told(&mut self, now: Stamp, news: &DiskNews) {
+        let is_new = self.recorders.last_failed.replace(news.tag) != Some(news.tag);
         let at = self.recorders.streams.get(&news.tag.recorder).copied();
+        if at.is_none() && is_new {
+            // Its recorder is over.
+            self.recorders.retired.failures += 1;
+        }
         let Some(slot) = at.and_then(|at| self.streams.get_mut(at)) else { return };
         if let Some(recorder) = slot.taps.recorders.all.iter_mut().find(|recorder| recorder.number() == news.tag.recorder) {
             recorder.heard(now, news);
