@@ -122,11 +122,11 @@ impl Config {
         let ranges = [
             ("server.shards", shards, 1, u64::from(SHARDS_MAX)),
             ("server.drain_ms", server.drain_ms, 0, 600_000),
-            ("hls.segment_ms", hls.segment_ms, 500, 20_000),
+            ("hls.segment_ms", hls.segment_ms, 1_000, 20_000),
             ("hls.part_ms", hls.part_ms, 0, 2_000),
             ("hls.segments", hls.segments as u64, 3, 100),
             ("hls.idle_ms", hls.idle_ms, 1_000, DAY_MS),
-            ("hls.bytes_max", hls.bytes_max as u64, MIB, 4 * GIB),
+            ("hls.bytes_max", hls.bytes_max as u64, MIB, GIB),
             ("rtsp.receive_buffer_bytes", u64::from(rtsp.receive_buffer_bytes), 64 * KIB, 64 * MIB),
             ("rtsp.reorder_ms", rtsp.reorder_ms, 0, 1_000),
             ("rtp.reorder_ms", rtp.reorder_ms, 0, 1_000),
@@ -351,12 +351,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 36] = [
+        let cases: [(Change, &str); 37] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
-            (|c| c.hls.segment_ms = 499, "hls.segment_ms: must be 500 to 20000"),
+            (|c| c.hls.segment_ms = 999, "hls.segment_ms: must be 1000 to 20000"),
+            (|c| c.hls.bytes_max = (GIB + 1) as usize, "hls.bytes_max: must be 1048576 to 1073741824"),
             (|c| c.hls.segments = 2, "hls.segments: must be 3 to 100"),
             (|c| c.hls.part_ms = 49, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),
             (|c| c.hls.part_ms = 1_001, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),

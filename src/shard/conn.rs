@@ -49,6 +49,8 @@ pub enum Playing {
         until: Stamp,
         /// When it was last sent to the shard that has the stream; `None`: to none.
         sent: Option<Stamp>,
+        /// What an ended stream has left is not for it.
+        is_new: bool,
     },
     /// Subscribed to the fan-out of this format and label.
     Viewing {

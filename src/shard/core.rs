@@ -174,7 +174,7 @@ pub struct Core<P: Ports> {
     pub(super) streams: Slab<Slot>,
     pub(super) by_key: HashMap<StreamKey, StreamIndex>,
     /// Viewers of streams that are not there yet.
-    pub(super) waiting: HashMap<StreamKey, Vec<ConnIndex>>,
+    pub(super) waiting: HashMap<StreamKey, VecDeque<ConnIndex>>,
     pub(super) dirty_streams: Vec<StreamIndex>,
     pub(super) dirty_conns: Vec<ConnIndex>,
     /// Viewers who have more to send, at the stamp.
@@ -454,7 +454,9 @@ impl<P: Ports> Core<P> {
             Message::Unwatch { key, watch, from } => self.unwatch_asked(&key, watch, from),
             Message::Gone { key, watch } => self.watch_refused(now, &key, watch),
             Message::Fetch { ticket, request } => self.serve_fetch(ticket, request, now),
-            Message::Fetched { ticket, fetched } => self.fetched(ticket, fetched),
+            Message::Fetched(answers) => {
+                answers.into_iter().for_each(|(ticket, fetched)| self.fetched(ticket, fetched));
+            }
             Message::Kept { key, from, ms } => self.kept_elsewhere(now, key, from, ms),
             Message::Disk(news) => self.disk_told(now, &news),
             Message::Adopt(_) => unreachable!("the driver takes connections over"),

@@ -19,7 +19,7 @@ impl<P: Ports> Core<P> {
     /// A viewer waits for a stream that is not there.
     pub(super) fn wait_for(&mut self, key: &StreamKey, index: ConnIndex) {
         let waiting = self.waiting.entry(key.clone()).or_default();
-        waiting.push(index);
+        waiting.push_back(index);
         // Those who come later are in what is repeated.
         if waiting.len() == 1 {
             self.report_wanted(key.clone());

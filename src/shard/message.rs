@@ -165,10 +165,8 @@ pub enum Message {
         ticket: Ticket,
         request: Box<FetchRequest>,
     },
-    Fetched {
-        ticket: Ticket,
-        fetched: Fetched,
-    },
+    /// Answers to such requests, as many as there are at once.
+    Fetched(Vec<(Ticket, Fetched)>),
     /// A stream has ended, and its segments can be fetched for so many milliseconds.
     Kept {
         key: StreamKey,

@@ -319,23 +319,29 @@ fn the_end_of_a_stream_can_be_fetched() {
     let mut waiting = Client::new(&mut world, 2, &config);
     get(&mut world, 1, PLAYLIST);
     run(&mut world, &publisher, 0, 3_240);
-    let live = get(&mut world, 1, PLAYLIST).unwrap();
-    waiting.ask(&mut world, &format!("{PLAYLIST}?_HLS_msn={}", live.first_msn() + 3));
+    let mut players: Vec<Client> = (0..3).map(|shard| Client::new(&mut world, shard, &config)).collect();
+    let lives: Vec<Response> = players.iter_mut().map(|player| player.get(&mut world, PLAYLIST).unwrap()).collect();
+    waiting.ask(&mut world, &format!("{PLAYLIST}?_HLS_msn={}", lives[0].first_msn() + 3));
     publisher.act(&mut world, [Output::Unpublish]);
     assert!(waiting.response(&mut world).unwrap().text().ends_with("#EXT-X-ENDLIST\n"), "who waits is told");
-    for shard in 0..3 {
-        let list = get(&mut world, shard, PLAYLIST).unwrap();
+    for (shard, player) in players.iter_mut().enumerate() {
+        let list = player.get(&mut world, PLAYLIST).unwrap();
         assert!(list.text().ends_with("#EXT-X-ENDLIST\n"), "{shard}");
         let last = list.names("seg-").pop().unwrap();
         assert_eq!(status(get(&mut world, shard, &format!("/live/a/{last}"))), 200);
     }
-    // Somebody publishes anew: what the first has left is still there.
+    // Who comes new is not told of the end, but waits for somebody to publish anew.
+    let mut newcomers: Vec<Client> = (0..6).map(|at| Client::new(&mut world, at % 3, &config)).collect();
+    let paths = [PLAYLIST, PLAYLIST, PLAYLIST, "/live/a/index.m3u8", "/live/a/index.m3u8", "/live/a/index.m3u8"];
+    newcomers.iter_mut().zip(paths).for_each(|(client, path)| client.ask(&mut world, path));
+    world.pass(1_000);
+    assert!(newcomers.iter_mut().all(|client| client.response(&mut world).is_none()));
     let again = publish(&mut world, 1);
-    let mut client = Client::new(&mut world, 2, &config);
-    client.ask(&mut world, PLAYLIST);
     run(&mut world, &again, 0, 1_040);
-    let list = client.response(&mut world).unwrap();
-    assert!(!list.text().contains("#EXT-X-ENDLIST"));
+    for client in &mut newcomers {
+        let list = client.response(&mut world).unwrap();
+        assert!(list.status == 200 && !list.text().contains("#EXT-X-ENDLIST"));
+    }
     again.act(&mut world, [Output::Unpublish]);
     world.pass(20_000);
     for shard in 0..3 {

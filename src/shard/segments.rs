@@ -12,14 +12,14 @@ use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxHashMap;
 
-use super::conn::{Playing, StreamIndex};
+use super::conn::{Conn, Playing, StreamIndex};
 use super::core::{Answer, Core, Ports};
 use super::message::{Message, SegmentsSnapshot, ShardId, Ticket};
 use super::streams::{Slot, Source};
 use crate::hub::fanout::ConnIndex;
 use crate::media::{MediaEvent, Stamp};
 use crate::protocol::hls::{Reply, Shelf};
-use crate::session::fetch::Packing;
+use crate::session::fetch::{Packing, Resource};
 use crate::session::{FetchRequest, Fetched, StreamKey};
 
 /// Requests that wait for one stream; more are refused.
@@ -139,6 +139,15 @@ impl Segmented {
         })
     }
 
+    /// Of an ended stream: pieces, and its end for those who have played it. Who comes new waits for the stream to come again.
+    fn is_for(&self, request: &FetchRequest) -> bool {
+        match request.resource {
+            Resource::Multivariant(_) => false,
+            Resource::Playlist { .. } => self.viewers.contains_key(&request.viewer) || self.viewers.len() >= VIEWERS_MAX,
+            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => true,
+        }
+    }
+
     fn note(&mut self, request: &FetchRequest, now: Stamp) {
         self.asked = now;
         self.counts.requests += 1;
@@ -207,30 +216,44 @@ impl<P: Ports> Core<P> {
         self.segments.next_id += 1;
         let id = self.segments.next_id;
         let until = now.after_millis(self.config.viewer.wait_ms);
-        self.conns[index].playing = Playing::Fetching { id, request, until, sent: None };
+        let is_new = matches!(request.resource, Resource::Multivariant(_));
+        self.conns[index].playing = Playing::Fetching { id, request, until, sent: None, is_new };
         self.rearm(index);
-        if !self.dispatch(index, now) {
+        self.dispatch_or_wait(index, now);
+    }
+
+    fn dispatch_or_wait(&mut self, index: ConnIndex, now: Stamp) {
+        let Playing::Fetching { request, .. } = &self.conns[index].playing else { return };
+        let owner = self.owner_of(&request.key);
+        let keeper = self.keeper_of(&request.key).or_else(|| self.segments.last_owner(request, now));
+        if !self.dispatch(index, now, owner, keeper) {
             self.wait_or_refuse(index);
         }
     }
 
-    /// Takes a request to whoever has the stream; `false`: nobody has.
-    fn dispatch(&mut self, index: ConnIndex, now: Stamp) -> bool {
-        let Playing::Fetching { id, request, .. } = &self.conns[index].playing else { return true };
+    /// The shard where the stream is now.
+    fn owner_of(&self, key: &StreamKey) -> Option<ShardId> {
+        if self.owned_here(key).is_some() {
+            return Some(self.id);
+        }
+        self.directory.owner(key).filter(|owner| *owner != self.id)
+    }
+
+    /// The shard that has what a stream has left.
+    fn keeper_of(&self, key: &StreamKey) -> Option<ShardId> {
+        if self.segments.kept.iter().any(|kept| kept.key == *key) {
+            return Some(self.id);
+        }
+        self.segments.elsewhere.get(key).map(|(shard, _)| *shard)
+    }
+
+    /// Takes a request to whoever has the stream, or what is left of it; `false`: nobody has.
+    fn dispatch(&mut self, index: ConnIndex, now: Stamp, owner: Option<ShardId>, keeper: Option<ShardId>) -> bool {
+        let Playing::Fetching { id, request, is_new, .. } = &self.conns[index].playing else { return true };
+        let Some(place) = owner.or(keeper.filter(|_| !is_new)) else { return false };
         let (id, request) = (*id, request.clone());
         let ticket = Ticket { shard: self.id, index, id };
-        let is_here = self.owned_here(&request.key).is_some();
-        let owner = if is_here { None } else { self.directory.owner(&request.key) };
-        let kept_here = || self.segments.kept.iter().any(|kept| kept.key == request.key);
-        let kept_elsewhere = || self.segments.elsewhere.get(&request.key).map(|(shard, _)| *shard);
-        let place = match owner {
-            _ if is_here => Some(self.id),
-            Some(owner) if owner != self.id => Some(owner),
-            _ if kept_here() => Some(self.id),
-            _ => kept_elsewhere().or_else(|| self.segments.last_owner(&request, now)),
-        };
-        let Some(place) = place else { return false };
-        if owner == Some(place) {
+        if owner == Some(place) && place != self.id {
             self.segments.remember_owner(&request.key, place, now);
         }
         let give_up = now.after_millis(self.config.viewer.wait_ms + GIVE_UP_MS);
@@ -249,8 +272,9 @@ impl<P: Ports> Core<P> {
     }
 
     fn wait_or_refuse(&mut self, index: ConnIndex) {
-        let Playing::Fetching { request, .. } = &self.conns[index].playing else { return };
+        let Playing::Fetching { request, sent, .. } = &mut self.conns[index].playing else { return };
         if request.resource.playlist().is_some() {
+            *sent = None;
             let key = request.key.clone();
             self.wait_for(&key, index);
         } else {
@@ -261,29 +285,60 @@ impl<P: Ports> Core<P> {
 
     /// A stream of that name may be there now: those who want to fetch of it do not wait any longer.
     pub(super) fn dispatch_waiting(&mut self, now: Stamp, key: &StreamKey) {
-        let Some(waiting) = self.waiting.get(key) else { return };
-        let fetches =
-            |index: &ConnIndex| self.conns.get(*index).is_some_and(|conn| matches!(conn.playing, Playing::Fetching { .. }));
-        let (fetching, mut left): (Vec<ConnIndex>, Vec<ConnIndex>) = waiting.iter().copied().partition(fetches);
-        for index in fetching {
-            if !self.dispatch(index, now) {
-                left.push(index);
-            }
+        if !self.waiting.contains_key(key) {
+            return;
         }
-        if left.is_empty() {
+        let (owner, keeper) = (self.owner_of(key), self.keeper_of(key));
+        if owner.or(keeper).is_none() {
+            return;
+        }
+        let fetches = |conn: &Conn| matches!(conn.playing, Playing::Fetching { is_new, .. } if owner.is_some() || !is_new);
+        let Some(waiting) = self.waiting.get_mut(key) else { return };
+        let mut fetching = Vec::new();
+        waiting.retain(|index| {
+            let is_fetching = self.conns.get(*index).is_some_and(fetches);
+            if is_fetching {
+                fetching.push(*index);
+            }
+            !is_fetching
+        });
+        if waiting.is_empty() {
             self.waiting.remove(key);
-        } else {
-            self.waiting.insert(key.clone(), left);
+        }
+        for index in fetching {
+            if !self.dispatch(index, now, owner, keeper) {
+                self.waiting.entry(key.clone()).or_default().push_back(index);
+            }
         }
     }
 
     /// The answer to a request of a session here.
     pub(super) fn fetched(&mut self, ticket: Ticket, fetched: Fetched) {
-        let Some(conn) = self.conns.get_mut(ticket.index) else { return };
-        if matches!(conn.playing, Playing::Fetching { id, .. } if id == ticket.id) {
-            conn.playing = Playing::No;
-            self.answer(ticket.index, Answer::Fetched(fetched));
+        let Some(conn) = self.conns.get(ticket.index) else { return };
+        let Playing::Fetching { id, request, is_new, .. } = &conn.playing else { return };
+        if *id != ticket.id {
+            return;
         }
+        // The keeper of an ended stream does not know this viewer.
+        let is_newcomer = fetched == Fetched::NotFound && request.resource.playlist().is_some() && !is_new;
+        if is_newcomer && self.owner_of(&request.key).is_none() {
+            return self.wait_anew(ticket.index);
+        }
+        self.conns[ticket.index].playing = Playing::No;
+        self.answer(ticket.index, Answer::Fetched(fetched));
+    }
+
+    /// Waits for the stream to come again, as for one that never was there.
+    fn wait_anew(&mut self, index: ConnIndex) {
+        let wait_until = self.ports.now().after_millis(self.config.viewer.wait_ms);
+        self.segments.next_id += 1;
+        if let Playing::Fetching { id, until, sent, is_new, .. } = &mut self.conns[index].playing {
+            // Another answer to what was sent does not count any more.
+            *id = self.segments.next_id;
+            (*until, *sent, *is_new) = (wait_until, None, true);
+        }
+        self.rearm(index);
+        self.wait_or_refuse(index);
     }
 
     /// The session has waited long enough.
@@ -316,6 +371,7 @@ impl<P: Ports> Core<P> {
         // Also what the stream before of that name has left.
         if answer == Some(Fetched::NotFound)
             && let Some(kept) = self.segments.kept.iter_mut().rev().find(|kept| kept.key == request.key)
+            && kept.segmented.is_for(&request)
         {
             answer = kept.segmented.serve(ticket, request, now, wait_ms);
         }
@@ -328,7 +384,22 @@ impl<P: Ports> Core<P> {
         if ticket.shard == self.id {
             self.fetched(ticket, fetched);
         } else {
-            self.ports.post(ticket.shard, Message::Fetched { ticket, fetched });
+            self.ports.post(ticket.shard, Message::Fetched(vec![(ticket, fetched)]));
+        }
+    }
+
+    /// Many at once: one message per shard.
+    fn answer_fetches(&mut self, ready: Vec<(Ticket, Fetched)>) {
+        let mut elsewhere: FxHashMap<ShardId, Vec<(Ticket, Fetched)>> = FxHashMap::default();
+        for (ticket, fetched) in ready {
+            if ticket.shard == self.id {
+                self.fetched(ticket, fetched);
+            } else {
+                elsewhere.entry(ticket.shard).or_default().push((ticket, fetched));
+            }
+        }
+        for (shard, answers) in elsewhere {
+            self.ports.post(shard, Message::Fetched(answers));
         }
     }
 
@@ -342,6 +413,9 @@ impl<P: Ports> Core<P> {
         let slot = &mut self.streams[at];
         let settings = (&self.config.hls).into();
         let mut shelf = Shelf::new(settings, epoch_nanos, now, slot.stream.counters.gop_ms, self.segments.first_msn);
+        if let Some(before) = self.segments.kept.iter().rev().find(|kept| kept.key == slot.stream.key) {
+            shelf.follow(&before.segmented.shelf);
+        }
         events.iter().for_each(|event| shelf.push(event, now));
         let segmented =
             Segmented { shelf, parked: FxHashMap::default(), viewers: HashMap::new(), asked: now, counts: Counts::default() };
@@ -356,9 +430,7 @@ impl<P: Ports> Core<P> {
         let version = segmented.shelf.version();
         events.iter().for_each(|event| segmented.shelf.push(event, now));
         let ready = if segmented.shelf.version() == version { Vec::new() } else { segmented.settle(now) };
-        for (ticket, fetched) in ready {
-            self.answer_fetch(ticket, fetched);
-        }
+        self.answer_fetches(ready);
         if events.contains(&MediaEvent::End) {
             self.keep_segments(at, now);
         }
@@ -413,9 +485,7 @@ impl<P: Ports> Core<P> {
                 slot.collect_events();
             }
         }
-        for (ticket, fetched) in ready {
-            self.answer_fetch(ticket, fetched);
-        }
+        self.answer_fetches(ready);
         self.segments.kept.retain(|kept| kept.until > now);
         self.segments.elsewhere.retain(|_, (_, until)| *until > now);
         self.segments.owners.retain(|_, (_, until)| *until > now);
@@ -426,11 +496,7 @@ impl<P: Ports> Core<P> {
     fn repeat_fetches(&mut self, now: Stamp) {
         let is_due = |playing: &Playing| matches!(playing, Playing::Fetching { sent: Some(sent), .. } if now.millis_since(*sent) >= REPEAT_MS);
         let due: Vec<ConnIndex> = self.conns.iter().filter(|(_, conn)| is_due(&conn.playing)).map(|(index, _)| index).collect();
-        for index in due {
-            if !self.dispatch(index, now) {
-                self.wait_or_refuse(index);
-            }
-        }
+        due.into_iter().for_each(|index| self.dispatch_or_wait(index, now));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Publishing, playing, and watching a stream that another shard owns.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::conn::{Datagrams, Moving, Playing, State, StreamIndex};
@@ -465,7 +465,7 @@ impl<P: Ports> Core<P> {
         let stream = &self.streams[at].stream;
         let (key, is_complete) = (stream.key.clone(), stream.is_complete(now));
         let Some(waiting) = self.waiting.remove(&key) else { return };
-        let mut left = Vec::new();
+        let mut left = VecDeque::new();
         for index in waiting {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             match std::mem::replace(&mut conn.playing, Playing::No) {
@@ -478,7 +478,7 @@ impl<P: Ports> Core<P> {
                 }
                 other => {
                     if !matches!(other, Playing::No | Playing::Viewing { .. }) {
-                        left.push(index);
+                        left.push_back(index);
                     }
                     conn.playing = other;
                 }
@@ -506,7 +506,10 @@ impl<P: Ports> Core<P> {
             Playing::No | Playing::Viewing { .. } => return,
         };
         if let Some(list) = self.waiting.get_mut(&key) {
-            list.retain(|waiting| *waiting != index);
+            // Who has waited longest stands in front, and goes first where many give up.
+            if let Some(at) = list.iter().position(|waiting| *waiting == index) {
+                list.remove(at);
+            }
             if list.is_empty() {
                 self.waiting.remove(&key);
             }

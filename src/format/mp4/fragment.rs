@@ -3,7 +3,7 @@
 //! ISO/IEC 14496-12 §8.8. A run (`trun`) has each sample's duration, size and composition offset, and for pictures its flags; offsets count from
 //! the `moof`. The samples are not copied: [`FragmentParts::payload`] shares their memory.
 //!
-//! Limits: a fragment has less than 2 GiB, because offsets in runs have 31 bits; its makers keep far below.
+//! Limits: a fragment has less than 2 GiB, because offsets in runs have 31 bits; segments end at half of `hls.bytes_max`, which is 1 GiB at most.
 //! Not here: when a fragment ends.
 
 use bytes::{BufMut, Bytes, BytesMut};

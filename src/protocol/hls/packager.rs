@@ -132,6 +132,8 @@ pub struct Packager {
     fixed: bool,
     part_target: Option<i64>,
     ts: Option<Ts>,
+    /// How often MPEG-TS has begun to be written: the same segment has other bytes then.
+    ts_rounds: u64,
     ended: bool,
     version: u64,
     now: Stamp,
@@ -168,6 +170,7 @@ impl Packager {
             fixed: false,
             part_target: None,
             ts: None,
+            ts_rounds: 0,
             ended: false,
             version: 0,
             now,
@@ -188,6 +191,14 @@ impl Packager {
         }
     }
 
+    /// Goes on behind what an ended stream of that name has left: not to be called once something has been pushed.
+    pub fn follow(&mut self, before: &Packager) {
+        self.window = Window::after(before.window.last_discontinuity());
+        self.breaks = true;
+        self.target_s = self.target_s.max(before.target_s);
+        self.next_msn = self.next_msn.max(before.next_msn);
+    }
+
     /// Grows with every change of what can be fetched.
     pub fn version(&self) -> u64 {
         self.version
@@ -204,6 +215,10 @@ impl Packager {
 
     pub fn building(&self) -> Option<&Segment> {
         self.building.as_ref()
+    }
+
+    pub fn ts_rounds(&self) -> u64 {
+        self.ts_rounds
     }
 
     /// The number of the segment that is complete next.
@@ -275,6 +290,7 @@ impl Packager {
             ts.asked = self.now;
             return;
         }
+        self.ts_rounds += 1;
         let mut ts = Ts { writer: TsWriter::new(), tracks: Tracks::default(), asked: self.now };
         self.window.update(|segment| segment.ts = Some(ts.write(segment)));
         self.ts = Some(ts);

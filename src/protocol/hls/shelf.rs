@@ -42,6 +42,8 @@ pub enum Reply {
 /// A stream's packager with the playlists that were written of it.
 pub struct Shelf {
     packager: Packager,
+    /// When it was made, in nanoseconds since 1970: no two shelves of a stream have the same.
+    made_nanos: u64,
     texts: Vec<Text>,
     texts_version: u64,
 }
@@ -67,7 +69,13 @@ pub struct Holdings {
 impl Shelf {
     /// See [`Packager::new`].
     pub fn new(settings: Settings, epoch_nanos: u64, now: Stamp, gop_ms: u64, first_msn: u64) -> Self {
-        Shelf { packager: Packager::new(settings, epoch_nanos, now, gop_ms, first_msn), texts: Vec::new(), texts_version: 0 }
+        let packager = Packager::new(settings, epoch_nanos, now, gop_ms, first_msn);
+        Shelf { packager, made_nanos: epoch_nanos + now.as_nanos(), texts: Vec::new(), texts_version: 0 }
+    }
+
+    /// See [`Packager::follow`].
+    pub fn follow(&mut self, before: &Shelf) {
+        self.packager.follow(&before.packager);
     }
 
     pub fn push(&mut self, event: &MediaEvent, now: Stamp) {
@@ -126,10 +134,10 @@ impl Shelf {
             Resource::Playlist { packing, wanted, skip } => self.playlist(packing, wanted, skip, request),
             Resource::Init(number) => found(self.packager.init(number).map(|init| {
                 let pieces: Arc<[Bytes]> = [init.clone()].into();
-                Body::segment(pieces, Content::Init, u64::from(number))
+                Body::segment(pieces, Content::Init, self.tag((Content::Init, u64::from(number), 0)))
             })),
             Resource::Segment { packing, msn } => {
-                found(self.packager.window().get(msn).and_then(|segment| body_of(segment, packing)))
+                found(self.packager.window().get(msn).and_then(|segment| self.body_of(segment, packing)))
             }
             Resource::Part { msn, part } => self.part(msn, part),
         }
@@ -140,11 +148,30 @@ impl Shelf {
         let segment = self.packager.window().get(msn).or(building);
         let parts = segment.map_or(&[][..], |segment| &segment.parts);
         if let Some(found) = parts.get(part as usize) {
-            let tag = msn << 16 ^ u64::from(part);
+            let tag = self.tag((Content::Fmp4, msn, u64::from(part) + 1));
             return Reply::Ready(Fetched::Body(Body::segment(found.pieces.clone(), Content::Fmp4, tag)));
         }
         let is_hinted = !self.packager.ended() && msn == self.packager.next_msn() && part as usize == parts.len();
         if is_hinted && self.packager.settings().part_ms > 0 { Reply::Wait } else { Reply::Ready(Fetched::NotFound) }
+    }
+
+    fn body_of(&self, segment: &Segment, packing: Packing) -> Option<Body> {
+        match packing {
+            Packing::Fmp4 => Some(Body::segment(segment.pieces(), Content::Fmp4, self.tag((Content::Fmp4, segment.msn, 0)))),
+            Packing::Ts => {
+                let pieces: Arc<[Bytes]> = [segment.ts.clone()?].into();
+                let tag = self.tag((Content::Ts, segment.msn, self.packager.ts_rounds()));
+                Some(Body::segment(pieces, Content::Ts, tag))
+            }
+        }
+    }
+
+    /// Another process, and another shelf of this one, may give the same address to other bytes: numbers run ahead of the clock where
+    /// segments end early.
+    fn tag(&self, piece: (Content, u64, u64)) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.made_nanos, piece).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn playlist(&mut self, packing: Packing, wanted: Option<Place>, skip: bool, request: &FetchRequest) -> Reply {
@@ -285,16 +312,6 @@ impl Shelf {
 
 fn found(body: Option<Body>) -> Reply {
     Reply::Ready(body.map_or(Fetched::NotFound, Fetched::Body))
-}
-
-fn body_of(segment: &Segment, packing: Packing) -> Option<Body> {
-    match packing {
-        Packing::Fmp4 => Some(Body::segment(segment.pieces(), Content::Fmp4, segment.msn)),
-        Packing::Ts => {
-            let pieces: Arc<[Bytes]> = [segment.ts.clone()?].into();
-            Some(Body::segment(pieces, Content::Ts, segment.msn))
-        }
-    }
 }
 
 fn len_of(segment: &Segment, packing: Packing) -> usize {

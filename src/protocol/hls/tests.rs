@@ -418,6 +418,50 @@ fn memory_that_is_wanted_before_the_first_cut() {
     assert!(bench.text(playlist(Packing::Fmp4)).is_some(), "it begins anew at a keyframe");
 }
 
+#[test]
+fn a_stream_that_comes_again_goes_on_counting() {
+    let mut old = Bench::begin(SETTINGS);
+    old.play(0, 8_200, 100, 0);
+    for publisher in 1..12 {
+        let from = 8_200 + i64::from(publisher) * 1_000;
+        old.play(from, from + 1_000, 25, publisher);
+    }
+    old.push(&MediaEvent::End);
+    let number =
+        |list: &str, tag: &str| list.split_once(tag).map_or(0, |(_, rest)| rest.lines().next().unwrap().parse().unwrap());
+    let list = old.text(playlist(Packing::Fmp4)).unwrap();
+    let count = |list: &str| number(list, "DISCONTINUITY-SEQUENCE:") + list.matches("#EXT-X-DISCONTINUITY\n").count() as u64;
+    let (target, before) = (number(&list, "TARGETDURATION:"), count(&list));
+    assert!(target >= 4 && before == 11, "{list}");
+    let mut new = Bench::new(SETTINGS);
+    new.shelf.follow(&old.shelf);
+    new.push(&tracks(vec![video_track(0x80), audio_track()]));
+    new.play(0, 1_200, 25, 0);
+    let list = new.text(playlist(Packing::Fmp4)).unwrap();
+    assert_eq!((number(&list, "TARGETDURATION:"), count(&list)), (target, before + 1), "{list}");
+    assert!(number(&list, "MEDIA-SEQUENCE:") >= old.shelf.next_msn());
+}
+
+#[test]
+fn tags_belong_to_bytes() {
+    let first: u64 = 1_700_000_000;
+    let ts = Resource::Segment { packing: Packing::Ts, msn: first + 4 };
+    let pieces = [Resource::Init(first as u32), Resource::Segment { packing: Packing::Fmp4, msn: first + 4 }, ts];
+    let of = |bench: &mut Bench| pieces.map(|piece| bench.body(piece).unwrap().tag);
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 20_000, 25, 0);
+    let tags = of(&mut bench);
+    assert_eq!(of(&mut bench), tags);
+    bench.now = bench.now.after_millis(SETTINGS.idle_ms);
+    // What is listed stays.
+    bench.shelf.tick(bench.now);
+    assert_ne!(bench.body(ts).map(|body| body.tag), Some(tags[2]), "written anew");
+    let mut other = Bench { shelf: Shelf::new(SETTINGS, EPOCH_NANOS + 1, Stamp::ZERO, 0, 0), now: Stamp::ZERO };
+    other.push(&tracks(vec![video_track(0x80), audio_track()]));
+    other.play(0, 20_000, 25, 0);
+    assert!(of(&mut other).iter().zip(&tags).all(|(one, other)| one != other), "the same addresses in another process");
+}
+
 // ---- any stream
 
 /// What a made-up stream is like.

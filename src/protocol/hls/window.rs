@@ -148,6 +148,16 @@ impl Window {
         self.discontinuities
     }
 
+    /// The discontinuity sequence of the segment that came last.
+    pub fn last_discontinuity(&self) -> u64 {
+        self.discontinuities + self.listed().filter(|segment| segment.discontinuity).count() as u64
+    }
+
+    /// Begins with a discontinuity sequence.
+    pub fn after(discontinuities: u64) -> Self {
+        Window { discontinuities, ..Window::default() }
+    }
+
     pub fn bytes(&self) -> usize {
         self.bytes
     }

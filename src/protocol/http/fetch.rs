@@ -86,14 +86,13 @@ impl HttpSession {
         };
         let is_private = !self.authority.is_open(Right::Play, &key);
         let session = request.query.get("session").and_then(|session| Session::parse(session, &self.authority, &key));
-        let is_granted = match resource {
-            _ if !is_private => true,
-            _ if session.as_ref().is_some_and(|session| session.is_signed) => true,
+        let is_of_address = match resource {
             Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => {
                 request.query.get("token").is_some_and(|token| self.authority.is_segment_token(&key, token))
             }
             Resource::Multivariant(_) | Resource::Playlist { .. } => false,
         };
+        let is_granted = !is_private || is_of_address || session.as_ref().is_some_and(|session| session.is_signed);
         if !is_granted && !self.may_play(now, request, &key, out) {
             return;
         }
@@ -110,7 +109,8 @@ impl HttpSession {
             keep_alive: request.keep_alive,
             body_bytes: request.body_bytes,
             head_only: request.method == Method::Head,
-            is_private,
+            // Whoever has the address may have what a cache keeps of it.
+            is_private: is_private && !is_of_address,
             if_none_match: request.if_none_match.clone(),
             range: request.range.clone(),
             if_range: request.if_range.clone(),

@@ -342,7 +342,17 @@ fn signed_sessions_hold_instead_of_passwords() {
     let (_, media) = ask_for(&format!("{PLAYLIST}?session={}", master.session)).unwrap();
     assert_eq!((media.viewer, &media.session), (master.viewer, &master.session));
     for path in [SEGMENT, "/live/a/seg-5.ts", "/live/a/init-1.mp4", "/live/a/part-5-0.m4s"] {
-        assert!(ask_for(&format!("{path}{}", media.suffix)).is_ok(), "{path}");
+        let (mut session, _) = ask_for(&format!("{path}{}", media.suffix)).unwrap();
+        let body = Body { lifetime: Lifetime::Immutable, ..text() };
+        let out = input(&mut session, Input::Fetched(Fetched::Body(body)));
+        assert!(
+            head(&out).contains("Cache-Control: public, max-age=3600, immutable\n"),
+            "{path}: a cache serves all of its address"
+        );
+        let (mut session, _) = ask_for(&format!("{path}?user=ann&pass=secret")).unwrap();
+        let body = Body { lifetime: Lifetime::Immutable, ..text() };
+        let out = input(&mut session, Input::Fetched(Fetched::Body(body)));
+        assert!(head(&out).contains("Cache-Control: private, max-age=3600, immutable\n"), "{path}: passwords are one viewer's");
         assert!(ask_for(&format!("{path}?session={}", media.session)).is_ok(), "{path}");
     }
     let forged = format!("{:016x}{}", master.viewer + 1, &master.session[16..]);
