@@ -2,8 +2,9 @@
 //!
 //! A session's [`Output::Fetch`](crate::session::Output::Fetch) is served at once if the stream is owned here, else sent to the owner, who
 //! answers by message. What is not there yet is parked at the owner with a deadline; a stream that is not there at all is waited for as
-//! viewers wait. Messages may be lost: a request is repeated every [`REPEAT_MS`], and given up by [`GIVE_UP_MS`]. A stream that has ended can
-//! be fetched for the length of its playlist; the other shards are told where.
+//! viewers wait. Messages may be lost: a request is repeated every [`REPEAT_MS`], and given up by [`GIVE_UP_MS`]. Of a stream that has
+//! ended, pieces can be fetched for the length of its playlist, and its end by those who have played it; the other shards are told where. Who
+//! comes new waits as for a stream that never was.
 //!
 //! Limits: [`PARKED_MAX`] parked requests and [`VIEWERS_MAX`] viewers counted per stream, [`KEPT_MAX`] ended streams; what segments hold
 //! counts in `limits.media_bytes_max`. Not here: how a stream is cut (`protocol/hls`), and what a request looks like on the wire.

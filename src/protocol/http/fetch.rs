@@ -5,7 +5,7 @@
 //!
 //! Where playing needs a password, the multivariant playlist names a session that is signed, and the media playlist gives each segment a
 //! token of the stream: both hold instead of credentials until the process ends. The token is the same for all viewers, so a cache serves
-//! them all. Without passwords a session only tells viewers apart.
+//! its addresses to them all (`public`); what was granted to credentials is `private`. Without passwords a session only tells viewers apart.
 //!
 //! A response owns no memory but its head. Limits: one request at a time, [`HELD_BYTES_MAX`] of those that follow it, [`SENDING_MS_MAX`].
 
