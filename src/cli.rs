@@ -18,13 +18,16 @@ use shardcast::shard;
 const DEMO: &str = "live/demo";
 
 const AFTER_HELP: &str = "\
-Serves RTMP and RTSP (publish and play), HTTP-FLV and WebSocket-FLV. Without --config it runs on built-in defaults, which
-config.yaml in the repository spells out: RTMP on 1935, RTSP on 8554, HTTP on 8080, API and metrics on 127.0.0.1:9090.
+Serves RTMP and RTSP (publish and play), HLS, and FLV, MPEG-TS and MP4 over HTTP and WebSocket; records. Without --config it
+runs on built-in defaults, which config.yaml in the repository spells out: RTMP on 1935, RTSP on 8554, HTTP on 8080, API and
+metrics on 127.0.0.1:9090.
 
 Publish:  ffmpeg -re -i FILE -c copy -f flv rtmp://HOST/live/NAME
           ffmpeg -re -i FILE -c copy -f rtsp rtsp://HOST:8554/live/NAME
 Play:     rtmp://HOST/live/NAME            rtsp://HOST:8554/live/NAME
-          http://HOST:8080/live/NAME.flv   ws://HOST:8080/live/NAME.flv
+          http://HOST:8080/live/NAME.flv   ws://HOST:8080/live/NAME.flv   (also .ts .mp4 .aac .mp3)
+          http://HOST:8080/live/NAME/index.m3u8   (HLS; ts.m3u8 with MPEG-TS)
+Record:   --set 'record.rules=[{streams: [\"live/*\"]}]', or POST /api/v1/recorders
 Cameras:  GB/T 28181, SIP on 5060: --set gb28181.enabled=true --set gb28181.password=SECRET
           play rtsp://HOST:8554/gb/DEVICE/CHANNEL, or that name over any other protocol
 Users:    rtsp://USER:PASSWORD@HOST:8554/live/NAME, or ?user=USER&pass=PASSWORD over RTMP and HTTP, once auth.users has any
@@ -40,7 +43,7 @@ Environment:
 Exit codes: 0 ended on a signal; 1 could not start, `check` found a fault, a shard died, or a second signal cut the end short;
             2 the command line makes no sense.";
 
-/// Real-time live media server: RTMP, RTSP and GB/T 28181 in; RTMP, RTSP, HTTP-FLV and WebSocket-FLV out.
+/// Real-time live media server: RTMP, RTSP and GB/T 28181 in; RTMP, RTSP, HLS, FLV, MPEG-TS and MP4 out; recording.
 #[derive(Debug, Parser)]
 #[command(name = "shardcast", version, after_help = AFTER_HELP)]
 pub struct Args {

@@ -42,6 +42,8 @@ fn help_says_it_all() {
         "rtsp://",
         "ws://",
         ".flv",
+        "index.m3u8",
+        "record.rules",
     ] {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }

@@ -90,6 +90,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/recordings", get(recordings::recordings))
         .route("/api/v1/recordings/{id}", get(recordings::recording).delete(recordings::delete))
         .route("/api/v1/recordings/{id}/file", get(download::file))
+        // Players take segments by their ending.
+        .route("/api/v1/recordings/{id}/file.ts", get(download::file))
         .route("/api/v1/recordings/{id}/index.m3u8", get(download::index_m3u8))
         .route("/api/v1/recordings/export", get(download::export))
         .route("/api/v1/recorders", get(recordings::recorders).post(recordings::start))

@@ -172,7 +172,7 @@ pub async fn file(
     Ok(respond(reads, content, &headers))
 }
 
-/// The playlist of an HLS recording, whose file is `file`.
+/// The playlist of an HLS recording, whose file is `file.ts`.
 pub async fn index_m3u8(State(app): State<Arc<App>>, id: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
     let Path(id) = id?;
     let entry = find(&app, &id)?;
@@ -180,7 +180,7 @@ pub async fn index_m3u8(State(app): State<Arc<App>>, id: Result<Path<String>, Pa
         return Err(RecordError::NoPlaylist(entry.id.clone()).into());
     }
     let head = [(header::CONTENT_TYPE, "application/vnd.apple.mpegurl"), (header::CACHE_CONTROL, "no-cache")];
-    Ok((head, playlist(&entry.recording, "file")).into_response())
+    Ok((head, playlist(&entry.recording, "file.ts")).into_response())
 }
 
 #[derive(Debug, Deserialize)]

@@ -33,6 +33,8 @@ const KEPT_MAX: usize = 64;
 const ELSEWHERE_MAX: usize = 1_024;
 /// How long an owner is remembered, who may keep what the directory knows no more.
 const OWNER_MS: u64 = 5_000;
+/// How long a first playlist may take: encoders often set a keyframe every ten seconds.
+const FIRST_MS_MAX: u64 = 15_000;
 /// How often a request is sent again to an owner who has not answered.
 const REPEAT_MS: u64 = 1_000;
 /// When a request is given up that the owner has never answered, behind `viewer.wait_ms`.
@@ -174,7 +176,7 @@ impl Segmented {
             }
             Reply::Wait => {
                 let is_first = self.shelf.holdings().segments == 0;
-                let patience_ms = if is_first { wait_ms } else { self.shelf.patience_ms() };
+                let patience_ms = if is_first { wait_ms.max(FIRST_MS_MAX) } else { self.shelf.patience_ms() };
                 self.parked.insert(ticket, Parked { request, until: now.after_millis(patience_ms) });
                 None
             }

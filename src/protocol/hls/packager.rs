@@ -26,7 +26,7 @@ const SECOND: i64 = 1_000_000;
 /// Somebody waits for the first segment: it may end so early.
 const FIRST_MICROS_MAX: i64 = SECOND;
 /// No segment is longer while the target duration is not fixed, and no GOP of that length is known: somebody waits for it.
-const UNFIXED_MICROS_MAX: i64 = 8 * SECOND;
+const UNFIXED_MICROS_MAX: i64 = 12 * SECOND;
 /// Longer GOPs are cut in any case.
 const TARGET_S_MAX: u64 = 60;
 /// A duration is rounded to whole seconds before it is compared with the target duration.

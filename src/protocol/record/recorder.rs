@@ -19,6 +19,8 @@ use crate::session::StreamKey;
 
 /// More is handed over before its time.
 const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// So many orders of a file that the disk took and said nothing of: what failed before goes well.
+const APPENDS_WITHOUT_NEWS: u32 = 2;
 /// A part of an HLS recording is about so long.
 const PART_MICROS: i64 = 6_000_000;
 /// Where the wall clock is so far ahead of the file, the file ends: its times would lie.
@@ -97,6 +99,8 @@ pub struct Recorder {
     skipping: bool,
     /// After an error: when it is tried again.
     retry: Option<Stamp>,
+    /// It has been tried again since an error, and is not yet known to be well: the disk says only what goes wrong.
+    doubtful: bool,
     /// The publisher's clock has jumped.
     jumped: bool,
     next_file: u32,
@@ -129,6 +133,8 @@ struct Open {
     pending: Vec<Frame>,
     pending_bytes: usize,
     bytes: u64,
+    /// Orders of the disk that it took.
+    appends: u32,
     progress: Progress,
     /// Where the newest part by itself began, in the file.
     part_micros: i64,
@@ -161,6 +167,7 @@ impl Recorder {
             dropping: false,
             skipping: false,
             retry: None,
+            doubtful: false,
             jumped: false,
             next_file: 0,
             failed_file: None,
@@ -213,7 +220,7 @@ impl Recorder {
 
     pub fn state(&self) -> RecorderState {
         match self.file {
-            _ if self.retry.is_some() => RecorderState::Failed,
+            _ if self.retry.is_some() || self.doubtful => RecorderState::Failed,
             _ if self.dropping => RecorderState::Dropping,
             Some(_) => RecorderState::Recording,
             None => RecorderState::Waiting,
@@ -242,7 +249,7 @@ impl Recorder {
         let is_media = |tracks: &Tracks| tracks.only(|track| track.codec.kind() != TrackKind::Data);
         if is_media(tracks).iter().ne(is_media(&self.tracks).iter()) {
             self.finish(disk);
-            self.retry = None;
+            (self.retry, self.doubtful) = (None, false);
         }
         self.tracks = tracks.clone();
     }
@@ -318,6 +325,7 @@ impl Recorder {
             pending: Vec::new(),
             pending_bytes: 0,
             bytes: 0,
+            appends: 0,
             progress: Progress::default(),
             part_micros: 0,
             lasted: Vec::new(),
@@ -385,6 +393,8 @@ impl Recorder {
             }
             self.status.bytes += len as u64;
             self.dropping = false;
+            file.appends += 1;
+            self.doubtful &= file.appends < APPENDS_WITHOUT_NEWS;
         } else {
             self.refused(gops, len as u64);
             if file.bytes == 0 {
@@ -440,6 +450,7 @@ impl Recorder {
 
     fn try_later(&mut self, now: Stamp) {
         self.dropping = false;
+        self.doubtful = true;
         self.retry = Some(now.after_millis(self.settings.record.retry_ms));
     }
 }

@@ -262,7 +262,10 @@ fn after_an_error_it_is_tried_again() {
     assert_eq!((status.state, status.last_error.as_str(), status.failures), (RecorderState::Failed, "no space left", 2));
     setup.run(2_020, 3_520);
     assert_eq!(setup.recorder.state(), RecorderState::Failed);
-    setup.run(3_520, 6_020);
+    setup.run(3_520, 5_020);
+    let status = setup.recorder.status();
+    assert!(status.path.is_some() && status.state == RecorderState::Failed, "it is tried, and not known how it goes");
+    setup.run(5_020, 6_020);
     let status = setup.recorder.status();
     assert_eq!((status.state, status.files), (RecorderState::Recording, 2));
     assert_eq!(status.last_error, "no space left", "it is still told what was");
