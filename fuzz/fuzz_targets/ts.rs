@@ -11,9 +11,11 @@ use shardcast::format::rtp::demux::Demuxed;
 use shardcast::format::ts::PACKET_BYTES;
 use shardcast::format::ts::demux::{HELD_BYTES_MAX, TsDemuxer};
 use shardcast::format::ts::write::TsWriter;
-use shardcast::media::{Codec, MediaEvent, Stamp, Track, TrackKind, Tracks};
-use shardcast_fuzz::{Choices, check_config, check_unit, track};
+use shardcast::media::{Codec, Stamp, Tracks};
+use shardcast_fuzz::elementary::check;
+use shardcast_fuzz::{Choices, track};
 
+const SOUND: [Codec; 5] = [Codec::Aac, Codec::Mp3, Codec::Opus, Codec::G711A, Codec::G711U];
 const VIDEO_PID: u16 = 0x100;
 const AUDIO_PID: u16 = 0x101;
 const BODY_BYTES: usize = 184;
@@ -103,37 +105,11 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Demuxed> {
     out
 }
 
-fn check(out: &[Demuxed]) {
-    let mut announced = Tracks::default();
-    for demuxed in out {
-        match demuxed {
-            Demuxed::Event(MediaEvent::Tracks(tracks)) => {
-                // Sound that the table promises has no config yet.
-                let is_known = |track: &&Track| track.codec.kind() == TrackKind::Video || !track.config.is_empty();
-                tracks.iter().filter(is_known).for_each(|track| check_config(track.codec, &track.config));
-                announced = tracks.clone();
-            }
-            Demuxed::Event(MediaEvent::Frame(frame)) => {
-                let track = announced.get(frame.track).expect("a track that was announced");
-                check_config(track.codec, &track.config);
-                assert!(!frame.data.is_empty());
-                if track.codec.kind() == TrackKind::Video {
-                    check_unit(track.codec, &frame.data);
-                } else {
-                    assert!(frame.key);
-                }
-            }
-            Demuxed::Event(MediaEvent::End) => panic!("a demuxer does not end a stream"),
-            Demuxed::Discarded(_) => {}
-        }
-    }
-}
-
 fuzz_target!(|input: &[u8]| {
     let [piece, steps @ ..] = input else { return };
     // Captures begin with a packet, and are taken as they are.
     let bytes = if *piece == 0x47 { input.to_vec() } else { build(&mut Choices::new(steps)) };
     let whole = run([&bytes[..]]);
-    check(&whole);
+    check(&whole, &SOUND);
     assert!(run(bytes.chunks(usize::from(*piece).max(1))) == whole, "cuts show");
 });

@@ -2,6 +2,8 @@
 //!
 //! Everything is made from the input alone, so a run can be repeated. Not here: what a target asserts.
 
+pub mod elementary;
+
 use bytes::Bytes;
 use shardcast::format::rtp::depacketize::{Depacketized, Depacketizer, Piece};
 use shardcast::format::rtp::{PayloadForm, RtpPayload};

@@ -4,6 +4,7 @@
 //! behind their parameter sets; AAC behind ADTS; MP3 and G.711 as they are. Nothing is copied here. The way back is in [`video`] and [`audio`].
 //! Not here: packs, packets, tables.
 
+pub mod announced;
 pub mod audio;
 pub mod video;
 
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 use crate::format::rtp::payload::ticks_of_micros;
 use crate::media::aac::{ADTS_HEADER_BYTES, AdtsHeader};
 use crate::media::nal::canonical_units;
-use crate::media::{Codec, Frame, MediaTime, Track, TrackShape};
+use crate::media::{Codec, Frame, MediaTime, Track, TrackId, TrackKind, TrackShape};
 
 pub const PTS_BITS: u32 = 33;
 pub const PTS_PER_SECOND: u32 = 90_000;
@@ -58,6 +59,15 @@ impl Form {
         }
         pieces.push(&frame.data);
         !frame.data.is_empty()
+    }
+}
+
+/// The kind of a frame, where these tracks are carried.
+pub fn kind_of(frame: &Frame, video: Option<TrackId>, audio: Option<TrackId>) -> Option<TrackKind> {
+    match Some(frame.track) {
+        track if track == video => Some(TrackKind::Video),
+        track if track == audio => Some(TrackKind::Audio),
+        _ => None,
     }
 }
 

@@ -24,13 +24,14 @@ pub mod write;
 use bytes::Bytes;
 
 use self::reader::{Part, Reader};
+use crate::format::pes::announced::{AUDIO, Announced, VIDEO};
 use crate::format::pes::audio::{Audio, Sound};
 use crate::format::pes::video::{Moment, Picture, Setup, Times, Video};
 use crate::format::pes::{PTS_BITS, PTS_PER_SECOND};
 use crate::format::rtp::demux::{Demuxed, OnLoss};
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
-use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, TrackShape};
 
 /// What is kept of a stream at most: a unit under way, a packet of sound, a header.
 pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 128 * 1024;
@@ -41,8 +42,6 @@ const HABIT: u32 = 8;
 const WHOLE_BYTES_MAX: usize = 60_000;
 /// A stream of which nothing has come for so long is replaced by another of its kind.
 const SILENT_MS: u64 = 5_000;
-const VIDEO: TrackId = TrackId(0);
-const AUDIO: TrackId = TrackId(1);
 const RTP_BITS: u32 = 32;
 
 /// What the stream map says, beside what the stream is.
@@ -95,7 +94,7 @@ struct Demuxer {
     marks_lie: bool,
     on_loss: OnLoss,
     after_loss: bool,
-    announced: Tracks,
+    announced: Announced,
     began: Option<Stamp>,
     /// The time of RTP, for packets that have none of their own.
     rtp_clock: WireClock,
@@ -124,7 +123,7 @@ impl PsDemuxer {
             marks_lie: false,
             on_loss,
             after_loss: false,
-            announced: Tracks::default(),
+            announced: Announced::default(),
             began: None,
             rtp_clock: WireClock::new(RTP_BITS, PTS_PER_SECOND),
             rtp_micros: None,
@@ -387,15 +386,8 @@ impl Demuxer {
 
     /// Says what there is, if that is new.
     fn announce(&mut self, out: &mut Vec<Demuxed>) {
-        let video = self.setup.clone().map(|Setup { codec, config, shape }| Track { id: VIDEO, codec, config, shape });
-        let audio = self.sound.clone().or_else(|| self.promised_sound());
-        let audio = audio.map(|Setup { codec, config, shape }| Track { id: AUDIO, codec, config, shape });
-        let tracks = || video.iter().chain(&audio);
-        if tracks().count() == self.announced.len() && tracks().zip(self.announced.iter()).all(|(new, known)| new == known) {
-            return;
-        }
-        self.announced = Tracks::new(tracks().cloned().collect(), Bytes::new());
-        out.push(Demuxed::Event(MediaEvent::Tracks(self.announced.clone())));
+        let sound = self.sound.clone().or_else(|| self.promised_sound());
+        self.announced.tell(self.setup.clone(), sound, out);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::flv::{Demuxed as FlvDemuxed, FlvDemuxer, TagReader};
+use crate::media::TrackId;
 use crate::media::h264::AvcConfig;
 use crate::media::h265::HevcConfig;
 

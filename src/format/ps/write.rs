@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use crate::format::pes::{Form, PTS_PER_SECOND, Pieces, crc32, form, in_33_bits, pes_header, ticks};
+use crate::format::pes::{Form, PTS_PER_SECOND, Pieces, crc32, form, in_33_bits, kind_of, pes_header, ticks};
 use crate::media::aac::ADTS_HEADER_BYTES;
 use crate::media::{Frame, TrackId, TrackKind, Tracks};
 
@@ -74,12 +74,8 @@ impl ProgramWriter {
 
     /// The kind of a frame that [`ProgramWriter::frame`] writes.
     pub fn kind_of(&self, frame: &Frame) -> Option<TrackKind> {
-        let is_of = |sender: &Option<Sender>| sender.as_ref().is_some_and(|sender| sender.track == frame.track);
-        match () {
-            () if is_of(&self.video) => Some(TrackKind::Video),
-            () if is_of(&self.audio) => Some(TrackKind::Audio),
-            () => None,
-        }
+        let track = |sender: &Option<Sender>| sender.as_ref().map(|sender| sender.track);
+        kind_of(frame, track(&self.video), track(&self.audio))
     }
 
     /// Writes one frame. `false`: it is of no track that is carried, or empty, or too large for ADTS.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::clock::Clock;
 use super::packet::{Continuity, Signs, section, write_clock, write_packets, write_table};
 use super::{BODY_BYTES, EXTENSION_DESCRIPTOR, OPUS, PACKET_BYTES, PAT_PID, PRIVATE_DATA, REGISTRATION_DESCRIPTOR};
-use crate::format::pes::{Form, Pieces, form, pes_header, ticks};
+use crate::format::pes::{Form, Pieces, form, kind_of, pes_header, ticks};
 use crate::media::aac::ADTS_HEADER_BYTES;
 use crate::media::nal::canonical_units;
 use crate::media::{Codec, Frame, Track, TrackId, TrackKind, TrackShape, Tracks, h265};
@@ -113,12 +113,8 @@ impl TsWriter {
 
     /// The kind of a frame that [`TsWriter::frame`] writes.
     pub fn kind_of(&self, frame: &Frame) -> Option<TrackKind> {
-        let is_of = |sender: &Option<Sender>| sender.as_ref().is_some_and(|sender| sender.track == frame.track);
-        match () {
-            () if is_of(&self.video) => Some(TrackKind::Video),
-            () if is_of(&self.audio) => Some(TrackKind::Audio),
-            () => None,
-        }
+        let track = |sender: &Option<Sender>| sender.as_ref().map(|sender| sender.track);
+        kind_of(frame, track(&self.video), track(&self.audio))
     }
 
     /// PAT and PMT, a packet each.

@@ -21,21 +21,20 @@ use self::pes::{Part, PesReader};
 use self::sync::{Counter, Found, Order, Packet, Sync};
 use self::tables::{Entry, Sections};
 use super::PAT_PID;
+use crate::format::pes::announced::{AUDIO, Announced, VIDEO};
 use crate::format::pes::audio::{Audio, Sound};
 use crate::format::pes::video::{Moment, Picture, Setup, Times, Video};
 use crate::format::pes::{PTS_BITS, PTS_PER_SECOND};
 use crate::format::rtp::demux::Demuxed;
 use crate::format::rtp::depacketize::UNIT_BYTES_MAX;
 use crate::media::timeline::WireClock;
-use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackKind, TrackShape, Tracks};
+use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, TrackKind, TrackShape};
 
 /// What is kept of a stream at most: a unit under way, a packet of sound, headers and tables.
 pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 192 * 1024;
 
 /// A PES packet of more may be the first of several with one picture.
 const WHOLE_BYTES_MAX: usize = 60_000;
-const VIDEO: TrackId = TrackId(0);
-const AUDIO: TrackId = TrackId(1);
 
 /// What did not come as it should.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +120,7 @@ struct Program {
     audio: Audio,
     opus: Opus,
     sound: Option<Setup>,
-    announced: Tracks,
+    announced: Announced,
     began: Option<Stamp>,
     faults: Faults,
 }
@@ -145,7 +144,7 @@ impl Program {
             audio: Audio::default(),
             opus: Opus::default(),
             sound: None,
-            announced: Tracks::default(),
+            announced: Announced::default(),
             began: None,
             faults: Faults::default(),
         }
@@ -415,15 +414,8 @@ impl Program {
 
     /// Says what there is, if that is new.
     fn announce(&mut self, out: &mut Vec<Demuxed>) {
-        let video = self.setup.clone().map(|Setup { codec, config, shape }| Track { id: VIDEO, codec, config, shape });
-        let audio = self.sound.clone().or_else(|| self.promised_sound());
-        let audio = audio.map(|Setup { codec, config, shape }| Track { id: AUDIO, codec, config, shape });
-        let tracks = || video.iter().chain(&audio);
-        if tracks().count() == self.announced.len() && tracks().zip(self.announced.iter()).all(|(new, known)| new == known) {
-            return;
-        }
-        self.announced = Tracks::new(tracks().cloned().collect(), Bytes::new());
-        out.push(Demuxed::Event(MediaEvent::Tracks(self.announced.clone())));
+        let sound = self.sound.clone().or_else(|| self.promised_sound());
+        self.announced.tell(self.setup.clone(), sound, out);
     }
 
     /// The sound that the table names, while none has come: who gives the stream out waits for it.

@@ -9,6 +9,7 @@ use crate::format::ts::write::{TsWriter, carries};
 use crate::format::ts::{BODY_BYTES, PACKET_BYTES};
 use crate::media::aac::AacConfig;
 use crate::media::opus::OpusHead;
+use crate::media::{Track, Tracks};
 
 const CORPUS: [(&str, &[u8]); 5] = [
     ("H.264 with B-frames, AAC", include_bytes!("../../../../tests/corpus/flv/h264_bframes_aac.flv")),
