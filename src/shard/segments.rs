@@ -432,6 +432,7 @@ impl<P: Ports> Core<P> {
         let now = self.ports.now();
         let version = segmented.shelf.version();
         events.iter().for_each(|event| segmented.shelf.push(event, now));
+        segmented.shelf.work();
         let ready = if segmented.shelf.version() == version { Vec::new() } else { segmented.settle(now) };
         self.answer_fetches(ready);
         if events.contains(&MediaEvent::End) {
@@ -473,9 +474,11 @@ impl<P: Ports> Core<P> {
         let mut ready = Vec::new();
         for (_, slot) in &mut self.streams {
             let Some(segmented) = &mut slot.taps.segmented else { continue };
+            let version = segmented.shelf.version();
             segmented.shelf.tick(now);
             segmented.forget_viewers(now);
-            if segmented.parked.values().any(|parked| parked.until <= now) {
+            let is_new = segmented.shelf.version() != version;
+            if is_new || segmented.parked.values().any(|parked| parked.until <= now) {
                 ready.append(&mut segmented.settle(now));
             }
             // Who plays asks once in a target duration.
