@@ -50,6 +50,7 @@ fn request(resource: Resource) -> FetchRequest {
         resource,
         viewer: 1,
         session: "s".into(),
+        is_expired: false,
         suffix: "".into(),
         gzip: false,
     }
