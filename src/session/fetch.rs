@@ -33,6 +33,7 @@ pub struct Place {
     pub part: Option<u32>,
 }
 
+/// `epoch`: when the stream began to be cut, in milliseconds since 1970. Nothing that is cut later has the same addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// The playlist that names the media playlist.
@@ -45,12 +46,17 @@ pub enum Resource {
         skip: bool,
     },
     /// What a decoder needs before the segments that name it.
-    Init(u32),
+    Init {
+        epoch: u64,
+        number: u32,
+    },
     Segment {
+        epoch: u64,
         packing: Packing,
         msn: u64,
     },
     Part {
+        epoch: u64,
         msn: u64,
         part: u32,
     },
@@ -61,7 +67,15 @@ impl Resource {
     pub const fn playlist(self) -> Option<Packing> {
         match self {
             Resource::Multivariant(packing) | Resource::Playlist { packing, .. } => Some(packing),
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => None,
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => None,
+        }
+    }
+
+    /// Of a playlist there is none.
+    pub const fn epoch(self) -> Option<u64> {
+        match self {
+            Resource::Multivariant(_) | Resource::Playlist { .. } => None,
+            Resource::Init { epoch, .. } | Resource::Segment { epoch, .. } | Resource::Part { epoch, .. } => Some(epoch),
         }
     }
 }

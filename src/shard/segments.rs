@@ -147,7 +147,7 @@ impl Segmented {
         match request.resource {
             Resource::Multivariant(_) => false,
             Resource::Playlist { .. } => self.viewers.contains_key(&request.viewer) || self.viewers.len() >= VIEWERS_MAX,
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => true,
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => true,
         }
     }
 

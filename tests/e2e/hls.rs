@@ -161,11 +161,14 @@ fn first_playlist(runtime: Runtime) {
         return;
     }
     let server = Server::start(server(runtime));
-    let _streaming = live(&server, &LIVE);
-    wait_for("the stream has run for three seconds", SOON, || server.stream(KEY).filter(|s| s["age_ms"].as_u64() > Some(3_000)));
-    let lateness = Lateness::of(&server, KEY);
-    for name in ["index.m3u8", "ts.m3u8"] {
-        let (asked, path) = (Instant::now(), format!("/{KEY}/{name}"));
+    // Each is the first to ask for its stream.
+    for (key, name) in [("live/first", "index.m3u8"), ("live/first-ts", "ts.m3u8")] {
+        let _streaming = Publisher::connect(&server, key).stream_every(LIVE.live_tags().unwrap(), LIVE_MS);
+        wait_for("the stream has run for three seconds", SOON, || {
+            server.stream(key).filter(|stream| stream["age_ms"].as_u64() > Some(3_000))
+        });
+        let lateness = Lateness::of(&server, key);
+        let (asked, path) = (Instant::now(), format!("/{key}/{name}"));
         let mut connection = Connection::fresh(server.http);
         let multivariant = Multivariant::parse(&connection.get(&path, &[]).text()).unwrap();
         let answer = connection.get(&resolve(&path, &multivariant.variants[0].uri), &[]);
@@ -201,7 +204,7 @@ fn refusals(runtime: Runtime) {
     }
     let server = Server::start(server(runtime).set("viewer.wait_ms", 2_000));
     let mut connection = Connection::kept(server.http);
-    for path in ["/live/nobody/index.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/seg-1.m4s", "/live/nobody/init-0.mp4"] {
+    for path in ["/live/nobody/index.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/seg-a-1.m4s", "/live/nobody/init-a-0.mp4"] {
         let answer = connection.get(path, &[]);
         assert_eq!(answer.status, 404, "{path}: {}", answer.head);
     }
@@ -224,9 +227,18 @@ fn refusals(runtime: Runtime) {
         let answer = player.get(&with_query(&media, &query), &[]);
         assert_eq!(answer.status, 400, "{what}: {query}: {}", answer.head);
     }
-    for path in
-        [format!("seg-{}.m4s", msn + 1_000), "seg-0.m4s".to_owned(), "init-99.mp4".to_owned(), format!("seg-{}.mp4", msn - 1)]
-    {
+    let name = player.last().segments.last().unwrap().uri.clone();
+    let epoch = name.split('-').nth(1).unwrap();
+    assert!(name.starts_with(&format!("seg-{epoch}-{}.m4s", msn - 1)), "{name}");
+    let names = [
+        format!("seg-{epoch}-{}.m4s", msn + 1_000),
+        format!("seg-{epoch}-0.m4s"),
+        format!("init-{epoch}-99.mp4"),
+        format!("seg-{epoch}-{}.mp4", msn - 1),
+        format!("seg-a-{}.m4s", msn - 1),
+        format!("seg-{}.m4s", msn - 1),
+    ];
+    for path in names {
         let answer = player.get(&resolve(&media, &path), &[]);
         assert_eq!(answer.status, 404, "{path}: {}", answer.head);
     }

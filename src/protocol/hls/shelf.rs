@@ -127,7 +127,15 @@ impl Shelf {
         }
     }
 
+    /// Of the addresses that it gives.
+    fn epoch(&self) -> u64 {
+        self.made_nanos / 1_000_000
+    }
+
     pub fn fetch(&mut self, request: &FetchRequest, now: Stamp) -> Reply {
+        if request.resource.epoch().is_some_and(|epoch| epoch != self.epoch()) {
+            return Reply::Ready(Fetched::NotFound);
+        }
         match request.resource {
             Resource::Multivariant(Packing::Ts)
             | Resource::Playlist { packing: Packing::Ts, .. }
@@ -137,15 +145,15 @@ impl Shelf {
         match request.resource {
             Resource::Multivariant(packing) => self.multivariant(packing, request, now),
             Resource::Playlist { packing, wanted, skip } => self.playlist((packing, skip), wanted, request, now),
-            Resource::Init(number) => found(self.packager.init(number).map(|init| {
+            Resource::Init { number, .. } => found(self.packager.init(number).map(|init| {
                 let pieces: Arc<[Bytes]> = [init.clone()].into();
                 Body::segment(pieces, Content::Init, self.tag((Content::Init, u64::from(number), 0)))
             })),
-            Resource::Segment { packing: Packing::Ts, msn } if self.packager.owes_ts(msn) => Reply::Wait,
-            Resource::Segment { packing, msn } => {
+            Resource::Segment { packing: Packing::Ts, msn, .. } if self.packager.owes_ts(msn) => Reply::Wait,
+            Resource::Segment { packing, msn, .. } => {
                 found(self.packager.window().get(msn).and_then(|segment| self.body_of(segment, packing)))
             }
-            Resource::Part { msn, part } => self.part(msn, part),
+            Resource::Part { msn, part, .. } => self.part(msn, part),
         }
     }
 
@@ -172,8 +180,7 @@ impl Shelf {
         }
     }
 
-    /// Another process, and another shelf of this one, may give the same address to other bytes: numbers run ahead of the clock where
-    /// segments end early.
+    /// MPEG-TS that is written again has other bytes at the same address, and a clock that was set back may give an epoch for the second time.
     fn tag(&self, piece: (Content, u64, u64)) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.made_nanos, piece).hash(&mut hasher);
@@ -262,6 +269,7 @@ impl Shelf {
     fn write(&self, packing: Packing, skip: bool, request: &FetchRequest) -> Body {
         let packager = &self.packager;
         let text = MediaPlaylist {
+            epoch: self.epoch(),
             packing,
             window: packager.window(),
             building: packager.building(),

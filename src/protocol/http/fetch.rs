@@ -92,7 +92,7 @@ impl HttpSession {
         let session_ms = self.config.hls.session_ms;
         let session = request.query.get("session").and_then(|session| Session::parse(session, &self.authority, &key, now));
         let is_of_address = match resource {
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => {
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => {
                 request.query.get("token").is_some_and(|token| self.authority.is_segment_token(now, &key, session_ms, token))
             }
             Resource::Multivariant(_) | Resource::Playlist { .. } => false,
