@@ -28,6 +28,8 @@ mod receptions;
 mod recorder_tests;
 mod recorders;
 #[cfg(test)]
+mod round_tests;
+#[cfg(test)]
 mod segment_tests;
 mod segments;
 #[cfg(test)]
@@ -40,6 +42,8 @@ mod shared_tests;
 #[cfg(test)]
 mod sim;
 mod snapshot;
+#[cfg(test)]
+mod steady_tests;
 pub mod streams;
 mod taps;
 #[cfg(test)]

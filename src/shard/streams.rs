@@ -32,6 +32,8 @@ pub struct Slot {
     pub source: Source,
     pub group: Option<StreamGroup>,
     pub dirty: bool,
+    /// Its viewers are being served.
+    pub in_round: bool,
     pub began: Stamp,
     /// Nothing comes any more; goes when the last viewer has got what there was.
     pub ended: bool,
@@ -244,6 +246,7 @@ impl<P: Ports> Core<P> {
             source,
             group: None,
             dirty: false,
+            in_round: false,
             began: now,
             ended: false,
             idle_since: Some(now),
@@ -258,7 +261,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn mark_stream(&mut self, at: StreamIndex) {
         let slot = &mut self.streams[at];
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty_streams.push(at);
+            self.dirty_streams.push_back(at);
         }
     }
 
@@ -373,6 +376,7 @@ impl<P: Ports> Core<P> {
             *sum += dropped;
         }
         self.dirty_streams.retain(|dirty| *dirty != at);
+        self.rounds.retain(|served| *served != at);
     }
 
     // ---- playing
@@ -538,15 +542,14 @@ impl<P: Ports> Core<P> {
         conn.out.unsubscribe(fanout_at.map(|at| &stream.fanouts[at].ring));
         take_drops(&mut conn.out, &mut stream.counters);
         if let Some(fanout_at) = fanout_at {
-            let viewers = &mut stream.fanouts[fanout_at].viewers;
-            let removed = viewers.swap_remove(left);
-            debug_assert_eq!(removed, index, "every viewer knows its place");
-            if let Some(moved) = viewers.get(left).copied()
-                && let Playing::Viewing { place, .. } = &mut self.conns[moved].playing
-            {
-                *place = left;
+            let fanout = &mut stream.fanouts[fanout_at];
+            debug_assert_eq!(fanout.viewers[left], index, "every viewer knows its place");
+            for (moved, to) in fanout.remove_viewer(left) {
+                if let Playing::Viewing { place, .. } = &mut self.conns[moved].playing {
+                    *place = to;
+                }
             }
-            if viewers.is_empty() {
+            if fanout.viewers.is_empty() {
                 stream.retire_fanout(fanout_at);
             }
         }
