@@ -16,6 +16,7 @@ use crate::publisher::Publisher;
 use crate::rtsp::datagrams::Receiver;
 use crate::rtsp::rtcp;
 use crate::schedule::Schedule;
+use crate::standstill::Standstill;
 use crate::tally::Tally;
 use crate::viewer::Viewer;
 
@@ -81,6 +82,7 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     load.join()?;
     load.run_until(now() + SETTLE, |_| false)?;
 
+    let _held = hold(args)?;
     let (began, bytes_before) = (now(), load.tally.bytes);
     load.tally.window = (began, began + args.seconds * NANOS_PER_SECOND);
     let (own_begin, server_begin) = (Usage::of(std::process::id())?, server("at the beginning")?);
@@ -105,6 +107,13 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     let Load { tally, expecting: viewers, closed, .. } = load;
     let own = (own_begin, own_end);
     Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, requests, bytes, seconds, own, server })
+}
+
+/// The thread that is to stand still, for as long as this is kept.
+fn hold(args: &LoadArgs) -> io::Result<Option<Standstill>> {
+    let (Some(thread), Some(pid)) = (&args.hold_thread, args.server_pid) else { return Ok(None) };
+    let held = Standstill::of(pid, thread).ok_or_else(|| io::Error::other(format!("the thread {thread} cannot be held")))?;
+    Ok(Some(held))
 }
 
 /// What is read goes here first.
