@@ -19,7 +19,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use budget::Budget;
 pub use load::{ConfigError, Override, load, parse};
-pub use record::{Record, RecordFormat, RecordRule, WhenFull};
+pub use record::{Record, RecordFormat, RecordPlan, RecordRule, RecordWish, WhenFull};
+pub use validate::Problem;
 pub use validate::Invalid;
 
 use crate::format::HevcForm;

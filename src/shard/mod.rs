@@ -41,6 +41,7 @@ mod shared_tests;
 mod sim;
 mod snapshot;
 pub mod streams;
+mod pre_roll;
 mod taps;
 #[cfg(test)]
 mod tests;
