@@ -277,7 +277,10 @@ impl Config {
         }
         for (number, rule) in (1..).zip(&section.rules) {
             if let Some((field, problem)) = rule.problem() {
-                return Err(Invalid { key: "record.rules", problem: Problem::Rule { number, field, problem: Box::new(problem) } });
+                return Err(Invalid {
+                    key: "record.rules",
+                    problem: Problem::Rule { number, field, problem: Box::new(problem) },
+                });
             }
         }
         Ok(())

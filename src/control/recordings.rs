@@ -72,7 +72,9 @@ impl RecordError {
             }
             RecordError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
             RecordError::Read(..) | RecordError::Export(ExportError::Read(..)) => StatusCode::INTERNAL_SERVER_ERROR,
-            RecordError::Export(ExportError::TooLong(_) | ExportError::TooMany | ExportError::TooLarge) => StatusCode::BAD_REQUEST,
+            RecordError::Export(ExportError::TooLong(_) | ExportError::TooMany | ExportError::TooLarge) => {
+                StatusCode::BAD_REQUEST
+            }
             RecordError::Export(ExportError::NoRoom) => StatusCode::INSUFFICIENT_STORAGE,
             RecordError::State(_) | RecordError::Pattern | RecordError::Wish(..) => StatusCode::BAD_REQUEST,
             RecordError::Export(_) => StatusCode::CONFLICT,

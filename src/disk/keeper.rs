@@ -290,7 +290,11 @@ impl Keeper {
                 let mut recording = cut;
                 recording.set_progress(measured.progress);
                 log::warn!("{}: nothing says of which stream it is; it is left as it is", part.display());
-                self.failed(path, recording, "nothing says of which stream it is; its time is that of its last change".to_owned());
+                self.failed(
+                    path,
+                    recording,
+                    "nothing says of which stream it is; its time is that of its last change".to_owned(),
+                );
             }
             Err(error) => log::warn!("{}: cannot be read: {error}", part.display()),
         }

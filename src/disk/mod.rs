@@ -78,16 +78,36 @@ pub fn start(record: &Arc<Record>, tell: impl Fn(DiskNews) + Send + 'static) -> 
     let (keeps, keep_orders) = flume::unbounded();
     let (ending, ended) = flume::bounded::<()>(1);
     let writer = writer::Writer::new(record.clone(), index.clone(), keeps.clone(), Box::new(tell));
-    Builder::new().name("disk-writer".to_owned()).spawn(move || writer.run(&ordered))?;
+    spawn("disk-writer", move || writer.run(&ordered))?;
     let keeper = keeper::Keeper::new(record.clone(), index.clone());
-    Builder::new().name("disk-keeper".to_owned()).spawn(move || {
+    spawn("disk-keeper", move || {
         keeper.run(&keep_orders);
         drop(ending);
     })?;
     let reader = reader::Reader::new(record.folder.clone());
-    Builder::new().name("disk-reader".to_owned()).spawn(move || reader.run(&read_orders))?;
+    spawn("disk-reader", move || reader.run(&read_orders))?;
     let exporter = export::Exporter::new(record.clone());
-    Builder::new().name("disk-exporter".to_owned()).spawn(move || exporter.run(&export_orders))?;
+    spawn("disk-exporter", move || exporter.run(&export_orders))?;
     let queue = orders.gauge();
     Ok((orders, Disk { index, reads, exports, keeps, queue, ended }))
+}
+
+/// A thread that stands back where a shard wants the same core: it does not preempt one, is no realtime thread if the process is started as
+/// such, and gets a third of the time of a core that is too small for both.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    const NICE: libc::c_int = 5;
+    let stand_back = || {
+        // SAFETY: all zeros is a value of this plain structure.
+        let plain: libc::sched_param = unsafe { std::mem::zeroed() };
+        // SAFETY: `plain` is valid for the call; the other takes no pointers. Both are about this thread alone. A refusal changes nothing.
+        unsafe {
+            libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const plain);
+            libc::setpriority(libc::PRIO_PROCESS, 0, NICE);
+        }
+    };
+    Builder::new().name(name.to_owned()).spawn(move || {
+        stand_back();
+        run();
+    })?;
+    Ok(())
 }

@@ -289,7 +289,8 @@ fn what_a_rule_or_the_operator_keeps_goes_by_its_own_bounds() {
     for (name, change, kept) in cases {
         let folder = Folder::new("rules");
         let setup = Setup::new(&folder.0, |_| ());
-        for (number, stream, keep_ms) in [(1, "vip/a", None), (2, "vip/a", None), (3, "live/b", Some(1_000)), (4, "live/b", None)] {
+        for (number, stream, keep_ms) in [(1, "vip/a", None), (2, "vip/a", None), (3, "live/b", Some(1_000)), (4, "live/b", None)]
+        {
             let wish = RecordWish { format: Some(RecordFormat::Flv), keep_ms, ..RecordWish::default() };
             setup.record_as(stream, wish, number, number * 10_000, 1);
         }
@@ -311,7 +312,12 @@ fn files_of_which_nothing_is_known_go_or_are_listed() {
     for (name, bytes) in [("empty.flv", &[][..]), ("head.mp4", b"\0\0\0\x08ftyp"), ("media.flv", &bytes)] {
         let part = files::part_of(&folder.0.join(name));
         fs::write(&part, bytes).unwrap();
-        fs::File::options().write(true).open(&part).unwrap().set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000)).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&part)
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000))
+            .unwrap();
     }
     let setup = Setup::new(&folder.0, |_| ());
     wait("all were looked at", || (folder.files() == [".media.flv.part"] && setup.disk.index.size().0 == 1).then_some(()));

@@ -19,6 +19,7 @@ pub mod message;
 mod move_tests;
 mod pairs;
 mod ports;
+mod pre_roll;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
@@ -41,7 +42,6 @@ mod shared_tests;
 mod sim;
 mod snapshot;
 pub mod streams;
-mod pre_roll;
 mod taps;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,11 @@ use std::collections::VecDeque;
 
 use crate::media::{Frame, MediaEvent, TrackKind, Tracks};
 
+/// A longer GOP is let go, with all before it.
+const GOP_MICROS_MAX: i64 = 60_000_000;
+/// Sound alone can begin anywhere; it is kept in pieces of so long.
+const SOUND_MICROS: i64 = 1_000_000;
+
 #[derive(Debug, Default)]
 pub struct PreRoll {
     micros: i64,
@@ -41,17 +46,29 @@ impl PreRoll {
 
     fn frame(&mut self, frame: &Frame) {
         let Some(kind) = self.tracks.get(frame.track).map(|track| track.codec.kind()) else { return };
-        let has_video = self.tracks.has(TrackKind::Video);
-        if if has_video { kind == TrackKind::Video && frame.key } else { kind == TrackKind::Audio } {
+        if self.begins(frame, kind) {
             self.gops.push_back(Vec::new());
             // Those that are over before the time that is wanted.
-            while self.gops.get(1).and_then(|next| next.first()).is_some_and(|next| frame.dts.micros_since(next.dts) >= self.micros) {
+            let is_over = |next: &Frame| frame.dts.micros_since(next.dts) >= self.micros;
+            while self.gops.get(1).and_then(|next| next.first()).is_some_and(is_over) {
                 self.drop_oldest();
             }
         }
         let Some(newest) = self.gops.back_mut() else { return };
         newest.push(frame.clone());
         self.bytes += frame.data.len();
+        if newest.first().is_some_and(|first| frame.dts.micros_since(first.dts) > GOP_MICROS_MAX) {
+            self.clear();
+        }
+    }
+
+    /// Whether a recording may begin with this frame.
+    fn begins(&self, frame: &Frame, kind: TrackKind) -> bool {
+        if self.tracks.has(TrackKind::Video) {
+            return kind == TrackKind::Video && frame.key;
+        }
+        let newest = self.gops.back().and_then(|newest| newest.first());
+        kind == TrackKind::Audio && newest.is_none_or(|first| frame.dts.micros_since(first.dts) >= SOUND_MICROS)
     }
 
     /// Lets the oldest GOP go: how many bytes that was.
@@ -118,6 +135,18 @@ mod tests {
             assert_eq!(first(kept.events(ms)), Some(from), "the last {ms} ms");
         }
         assert_eq!((kept.drop_oldest(), first(kept.events(9_000))), (100, Some(8_000)));
+    }
+
+    #[test]
+    fn a_gop_without_end_is_let_go() {
+        let mut kept = PreRoll::new(3_000);
+        kept.push(&tracks(), &frames(0..1_000));
+        let long = frames(1_000..70_000).into_iter().filter(|event| match event {
+            MediaEvent::Frame(frame) => !frame.key || frame.dts.as_millis() == 1_000,
+            _ => true,
+        });
+        kept.push(&tracks(), &long.collect::<Vec<_>>());
+        assert_eq!((kept.events(1_000).is_none(), kept.bytes()), (true, 0));
     }
 
     #[test]

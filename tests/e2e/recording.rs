@@ -10,7 +10,16 @@ use crate::harness::media::{H264_AAC, H264_AAC_HEAVY, H264_B_AAC, Recipe};
 use crate::harness::recording::{Expected, PROGRAMS, assert_agree, ffprobe};
 use crate::harness::{Client, Options, Publisher, Runtime, SOON, Server, ffmpeg, fresh_folder, missing, wait_for};
 
-on_both_runtimes!(every_format, wished, ranges, one_file_of_many, parts_of_a_change, split_by_a_jump, ended_in_order, nothing_leads_out);
+on_both_runtimes!(
+    every_format,
+    wished,
+    ranges,
+    one_file_of_many,
+    parts_of_a_change,
+    split_by_a_jump,
+    ended_in_order,
+    nothing_leads_out
+);
 
 /// A server that records everything that is published, in one format.
 pub fn options(runtime: Runtime, folder: &Path, format: &str) -> Options {
@@ -140,15 +149,13 @@ fn wished(runtime: Runtime) {
     assert_eq!(post("{\"stream\": \"live/a\"}").status, 409);
     let flv = "{\"stream\": \"live/a\", \"format\": \"flv\", \"path\": \"wished/{name}/{time}\", \"pre_roll_ms\": 1000, \"keep_ms\": 3600000}";
     assert_eq!(post(flv).status, 201);
-    for (body, status) in
-        [
-            ("{}", 400),
-            ("{\"stream\": \"live/../a\"}", 400),
-            ("{\"stream\": \"live/a\", \"format\": \"avi\"}", 400),
-            ("{\"stream\": \"live/a\", \"path\": \"../{time}\"}", 400),
-            ("{\"stream\": \"live/a\", \"split_ms\": 604800001}", 400),
-        ]
-    {
+    for (body, status) in [
+        ("{}", 400),
+        ("{\"stream\": \"live/../a\"}", 400),
+        ("{\"stream\": \"live/a\", \"format\": \"avi\"}", 400),
+        ("{\"stream\": \"live/a\", \"path\": \"../{time}\"}", 400),
+        ("{\"stream\": \"live/a\", \"split_ms\": 604800001}", 400),
+    ] {
         assert_eq!(post(body).status, status, "{body}");
     }
     wait_for("both have written", SOON, || {

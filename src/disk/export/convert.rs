@@ -52,7 +52,8 @@ impl Demuxer {
                 while let Some((tag, timestamp, body)) = reader.next_tag().map_err(io::Error::other)? {
                     demuxer.push(tag, timestamp, body, Stamp::ZERO, out).map_err(io::Error::other)?;
                 }
-                let media = out.drain(..).filter_map(|part| if let flv::Demuxed::Event(event) = part { Some(event) } else { None });
+                let media =
+                    out.drain(..).filter_map(|part| if let flv::Demuxed::Event(event) = part { Some(event) } else { None });
                 events.extend(media);
             }
             Demuxer::Ts { demuxer, out } => {
