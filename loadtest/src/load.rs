@@ -80,9 +80,9 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     load.join_first()?;
     let one_viewer = server("with one viewer")?;
     load.join()?;
+    let _held = hold(args)?;
     load.run_until(now() + SETTLE, |_| false)?;
 
-    let _held = hold(args)?;
     let (began, bytes_before) = (now(), load.tally.bytes);
     load.tally.window = (began, began + args.seconds * NANOS_PER_SECOND);
     let (own_begin, server_begin) = (Usage::of(std::process::id())?, server("at the beginning")?);

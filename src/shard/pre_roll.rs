@@ -49,7 +49,8 @@ impl PreRoll {
         if self.begins(frame, kind) {
             self.gops.push_back(Vec::new());
             // Those that are over before the time that is wanted.
-            let is_over = |next: &Frame| frame.dts.micros_since(next.dts) >= self.micros;
+            let micros = self.micros;
+            let is_over = |next: &Frame| frame.dts.micros_since(next.dts) >= micros;
             while self.gops.get(1).and_then(|next| next.first()).is_some_and(is_over) {
                 self.drop_oldest();
             }

@@ -3,6 +3,12 @@
 use super::*;
 use crate::disk::tests::{Folder, Setup};
 
+/// Those that the index finds.
+fn in_range(entries: &[Arc<Entry>], from: i64, to: i64) -> Vec<Arc<Entry>> {
+    let is_in = |entry: &&Arc<Entry>| entry.recording.end_micros() > from && entry.recording.start_micros < to;
+    entries.iter().filter(is_in).cloned().collect()
+}
+
 #[test]
 fn the_frames_of_an_export_are_bounded_over_all_files() {
     let folder = Folder::new("export");
@@ -18,8 +24,7 @@ fn the_frames_of_an_export_are_bounded_over_all_files() {
         let record = Record { folder: folder.0.clone(), free_bytes_min: 0, ..Record::default() };
         let exporter = Exporter { samples_max, ..Exporter::new(Arc::new(record)) };
         let (from, to) = (from * 1_000_000, to * 1_000_000);
-        let is_in = |entry: &&Arc<Entry>| entry.recording.end_micros() > from && entry.recording.start_micros < to;
-        let entries: Vec<Arc<Entry>> = entries.iter().filter(is_in).cloned().collect();
+        let entries = in_range(&entries, from, to);
         let exported = exporter.export(&entries, (from, to), &|| true);
         let name = format!("{from} to {to}, {samples_max} frames: {:?}", exported.as_ref().err());
         assert_eq!(exported.is_ok(), is_granted, "{name}");
@@ -54,7 +59,8 @@ fn flv_is_written_anew_from_the_key_before_the_wanted_time_on() {
     // From, to, pictures, begin, in seconds: a key frame stands at each.
     let cases = [(0, 99, 300, 10), (13, 15, 50, 13), (16, 20, 100, 16), (19, 99, 75, 19)];
     for (from, to, count, begin) in cases {
-        let exported = exporter(&folder).export(&entries, (from * second, to * second), &|| true).unwrap();
+        let found = in_range(&entries, from * second, to * second);
+        let exported = exporter(&folder).export(&found, (from * second, to * second), &|| true).unwrap();
         assert_eq!(pictures(&exported), (count, begin * second), "{from} s to {to} s");
         assert_eq!(exported.duration_micros, count as i64 * 40_000);
     }
