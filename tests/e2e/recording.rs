@@ -116,7 +116,9 @@ fn every_format(runtime: Runtime) {
                 let end = facts.values().map(|facts| facts.end).fold(f64::MIN, f64::max);
                 let off = milliseconds(&recording) - 1000.0 * (end - begin);
                 assert!(off.abs() <= 41.0, "{format}: {recording} by the API, {facts:?} by ffprobe");
-                assert!((0.0..=0.2).contains(&begin), "{format}: the file begins at {begin} s");
+                // The clock of a transport stream is a second ahead of it; of sound that MP4 cuts a frame may lie before.
+                let zero = if matches!(format, "ts" | "hls") { 1.0 } else { 0.0 };
+                assert!((-0.05..=0.2).contains(&(begin - zero)), "{format}: the file begins at {begin} s");
                 let all = folder.join("all.mp4");
                 std::fs::write(&all, server.get("recordings/export?stream=live/a&from=0&to=4000000000000", &[]).body).unwrap();
                 assert!(pictures(all.to_str().unwrap()) == *sent, "{format}: the pictures of the export differ");
