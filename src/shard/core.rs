@@ -515,8 +515,8 @@ impl<P: Ports> Core<P> {
             Command::Sendings(reply) => {
                 let _ = reply.try_send(self.sendings());
             }
-            Command::Record { key, format, reply } => {
-                let _ = reply.try_send(self.record(now, &key, format));
+            Command::Record { key, wish, reply } => {
+                let _ = reply.try_send(self.record(now, &key, &wish));
             }
             Command::StopRecording { key, format, reply } => {
                 let _ = reply.try_send(self.stop_recording(&key, format));

@@ -19,6 +19,7 @@ pub mod message;
 mod move_tests;
 mod pairs;
 mod ports;
+mod pre_roll;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]

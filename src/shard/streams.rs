@@ -322,7 +322,7 @@ impl<P: Ports> Core<P> {
     /// Keeps this shard within its part of `limits.media_bytes_max`: the largest stream gives up what it keeps.
     fn bound_media(&mut self) {
         let part = self.config.limits.media_bytes_max / usize::from(self.shards);
-        let media_bytes = |slot: &Slot| slot.stream.media_bytes() + slot.segment_bytes();
+        let media_bytes = |slot: &Slot| slot.stream.media_bytes() + slot.segment_bytes() + slot.taps.kept_bytes();
         let mut kept: usize = self.streams.iter().map(|(_, slot)| media_bytes(slot)).sum::<usize>() + self.segments.bytes();
         if kept > part {
             kept -= self.segments.bytes();
@@ -356,6 +356,10 @@ impl<P: Ports> Core<P> {
                 log::warn!("{}: gives up {} KiB of segments, limits.media_bytes_max is reached", stream.key, shed / 1024);
                 return shed;
             }
+        }
+        if let Some(given) = slot.taps.pre_roll.as_mut().map(|pre_roll| pre_roll.drop_oldest()).filter(|given| *given > 0) {
+            log::warn!("{}: gives up {} KiB of pre-roll, limits.media_bytes_max is reached", stream.key, given / 1024);
+            return given;
         }
         let before = stream.media_bytes();
         if before == 0 {
