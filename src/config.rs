@@ -175,6 +175,8 @@ pub struct Hls {
     pub segments: usize,
     /// A stream is cut no longer when nobody has asked for anything of it for this time.
     pub idle_ms: u64,
+    /// Where playing needs a password: how long an address holds that was given to a viewer who had it.
+    pub session_ms: u64,
     /// What the segments of one stream may hold; over it the oldest go early.
     pub bytes_max: usize,
 }
@@ -648,6 +650,7 @@ impl Default for Hls {
             part_ms: 200,
             segments: 7,
             idle_ms: 30_000,
+            session_ms: 86_400_000,
             bytes_max: 64 * 1024 * 1024,
         }
     }

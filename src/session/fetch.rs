@@ -74,6 +74,8 @@ pub struct FetchRequest {
     pub viewer: u64,
     /// The name of the viewer's session, for the address of the media playlist.
     pub session: Arc<str>,
+    /// The session is older than it may be, unless its viewer has been watching all the time.
+    pub is_expired: bool,
     /// What stands behind the address of every segment; the same for all viewers of the stream.
     pub suffix: Arc<str>,
     /// Text may come compressed.
@@ -83,6 +85,8 @@ pub struct FetchRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fetched {
     Body(Body),
+    /// Whose session is too old must say again who it is.
+    Expired,
     /// There is no such stream, or not that of it.
     NotFound,
     /// It is asked for what comes long after the end of the playlist.

@@ -47,7 +47,7 @@ impl MediaPlaylist<'_> {
             line(&mut text, format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
         let first_with_parts = self.first_with_parts();
-        for (index, segment) in self.window.listed().enumerate().skip(skipped) {
+        for (index, segment) in self.window.listed().enumerate().skip(skipped.max(self.unwritten())) {
             self.write_beginning(&mut text, segment, &mut init);
             if index >= first_with_parts {
                 self.write_parts(&mut text, segment);
@@ -85,10 +85,13 @@ impl MediaPlaylist<'_> {
                 ),
             );
         }
-        let first = self.window.listed().next().map_or(self.next_msn, |segment| segment.msn);
+        let unwritten = self.unwritten();
+        let first = self.window.listed().nth(unwritten).map_or(self.next_msn, |segment| segment.msn);
         line(text, format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
-        if self.window.discontinuities() > 0 {
-            line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.window.discontinuities()));
+        let breaks = self.window.listed().take(unwritten).filter(|segment| segment.discontinuity).count() as u64;
+        let discontinuities = self.window.discontinuities() + breaks;
+        if discontinuities > 0 {
+            line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}"));
         }
         if self.window.listed().chain(self.building).all(|segment| segment.independent) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
@@ -126,6 +129,14 @@ impl MediaPlaylist<'_> {
             next = Resource::Part { msn: building.msn, part: building.parts.len() as u32 };
         }
         line(text, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{}\"", Name(next), self.suffix));
+    }
+
+    /// How many of the listed segments are too old to have been written in this packing.
+    fn unwritten(&self) -> usize {
+        match self.packing {
+            Packing::Fmp4 => 0,
+            Packing::Ts => self.window.listed().take_while(|segment| segment.ts.is_none()).count(),
+        }
     }
 
     fn lists_parts(&self) -> bool {

@@ -50,6 +50,7 @@ fn request(resource: Resource) -> FetchRequest {
         resource,
         viewer: 1,
         session: "s".into(),
+        is_expired: false,
         suffix: "".into(),
         gzip: false,
     }
@@ -67,6 +68,9 @@ fn text(body: &Body) -> String {
     String::from_utf8(body.parts.concat()).unwrap()
 }
 
+/// As many as are needed for what is put off.
+const TURNS: usize = 3;
+
 /// A shelf with a clock.
 struct Bench {
     shelf: Shelf,
@@ -83,9 +87,16 @@ impl Bench {
             self.now = self.now.max(frame.arrival);
         }
         self.shelf.push(event, self.now);
+        self.shelf.work();
     }
 
+    /// Asks again when what was put off is done.
     fn fetch(&mut self, resource: Resource) -> Reply {
+        let reply = self.shelf.fetch(&request(resource), self.now);
+        if reply != Reply::Wait {
+            return reply;
+        }
+        (0..TURNS).for_each(|_| self.shelf.work());
         self.shelf.fetch(&request(resource), self.now)
     }
 
@@ -271,6 +282,44 @@ fn blocking_reloads() {
 }
 
 #[test]
+fn who_waits_for_the_first_segment_waits_for_a_keyframe_that_is_about_to_come_alone() {
+    // Milliseconds: from keyframe to keyframe, as it was and as it is; what is there when it is asked; when there is a playlist, with parts
+    // and without, and how long the segment is in it.
+    type Case = (&'static str, u64, i64, i64, [(i64, i64); 2]);
+    let cases: [Case; 6] = [
+        ("the keyframe comes soon", 1_000, 1_000, 600, [(1_040, 1_000); 2]),
+        ("it comes late", 1_000, 1_000, 480, [(520, 480), (480, 440)]),
+        ("much later", 10_000, 10_000, 5_000, [(5_000, 4_960); 2]),
+        ("the GOP has just begun", 1_000, 1_000, 40, [(520, 480), (360, 320)]),
+        ("the keyframe does not come when it should", 700, 1_600, 600, [(1_120, 1_080); 2]),
+        ("nobody knows when one comes", 0, 1_600, 600, [(1_640, 1_600); 2]),
+    ];
+    for (name, known_gop_ms, gop_ms, there, expected) in cases {
+        let seen = [200, 0].map(|part_ms| {
+            let settings = Settings { part_ms, ..SETTINGS };
+            let mut bench = Bench { shelf: Shelf::new(settings, EPOCH_NANOS, Stamp::ZERO, known_gop_ms, 0), now: Stamp::ZERO };
+            bench.push(&tracks(vec![video_track(0x80), audio_track()]));
+            bench.play(0, there, gop_ms / 40, 0);
+            let mut now = there;
+            let list = loop {
+                if let Some(text) = bench.text(playlist(Packing::Fmp4)) {
+                    break Playlist::parse(&text);
+                }
+                bench.play(now, now + 40, gop_ms / 40, 0);
+                now += 40;
+                assert!(now < 3_000, "{name}");
+            };
+            bench.play(now, now + gop_ms + 40, gop_ms / 40, 0);
+            let later = Playlist::parse(&bench.text(playlist(Packing::Fmp4)).unwrap());
+            let is_whole = list.segments[0].micros == gop_ms * 1_000;
+            assert_eq!((later.independent, list.target), (is_whole, later.target), "{name}");
+            (now, list.segments[0].micros / 1_000)
+        });
+        assert_eq!(seen, expected, "{name}");
+    }
+}
+
+#[test]
 fn pieces_that_are_there_will_be_or_never_were() {
     let first = 1_700_000_000;
     let mut bench = Bench::begin(SETTINGS);
@@ -330,6 +379,33 @@ fn transport_streams_are_written_while_somebody_asks() {
     bench.shelf.tick(bench.now);
     assert!(bench.shelf.bytes() <= without);
     assert!(bench.body(segment).is_none_or(|again| again.len == body.len), "and again if it is still there");
+}
+
+#[test]
+fn transport_streams_are_written_one_segment_a_turn_and_not_from_the_beginning() {
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 13_040, 25, 0);
+    let ask = request(playlist(Packing::Ts));
+    for turn in 1..TURNS {
+        let before = bench.shelf.bytes();
+        assert_eq!(bench.shelf.fetch(&ask, bench.now), Reply::Wait, "turn {turn}");
+        let version = bench.shelf.version();
+        bench.shelf.work();
+        assert!(bench.shelf.bytes() > before && bench.shelf.version() > version, "turn {turn}");
+    }
+    let list = bench.text(playlist(Packing::Ts)).unwrap();
+    let segments: Vec<&str> = list.lines().filter(|line| line.starts_with("seg-")).collect();
+    assert_eq!(segments, ["seg-1700000004.ts", "seg-1700000005.ts", "seg-1700000006.ts"], "of seven");
+    assert!(list.contains("#EXT-X-MEDIA-SEQUENCE:1700000004\n"), "{list}");
+    assert_eq!(bench.fetch(Resource::Segment { packing: Packing::Ts, msn: 1_700_000_003 }), Reply::Ready(Fetched::NotFound));
+    bench.push(&MediaEvent::End);
+    let ended = bench.text(playlist(Packing::Ts)).unwrap();
+    assert!(ended.ends_with("seg-1700000007.ts\n#EXT-X-ENDLIST\n"), "{ended}");
+    // Who asks for it only then gets it at once.
+    let mut late = Bench::begin(SETTINGS);
+    late.play(0, 13_040, 25, 0);
+    late.push(&MediaEvent::End);
+    assert_ne!(late.shelf.fetch(&ask, late.now), Reply::Wait);
 }
 
 #[test]
@@ -445,9 +521,9 @@ fn a_stream_that_comes_again_goes_on_counting() {
 #[test]
 fn tags_belong_to_bytes() {
     let first: u64 = 1_700_000_000;
-    let ts = Resource::Segment { packing: Packing::Ts, msn: first + 4 };
-    let pieces = [Resource::Init(first as u32), Resource::Segment { packing: Packing::Fmp4, msn: first + 4 }, ts];
-    let of = |bench: &mut Bench| pieces.map(|piece| bench.body(piece).unwrap().tag);
+    let ts = Resource::Segment { packing: Packing::Ts, msn: first + 8 };
+    let pieces = [Resource::Init(first as u32), Resource::Segment { packing: Packing::Fmp4, msn: first + 8 }, ts];
+    let of = |bench: &mut Bench| pieces.map(|piece| bench.body(piece).unwrap_or_else(|| panic!("{piece:?}")).tag);
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 20_000, 25, 0);
     let tags = of(&mut bench);
@@ -455,7 +531,7 @@ fn tags_belong_to_bytes() {
     bench.now = bench.now.after_millis(SETTINGS.idle_ms);
     // What is listed stays.
     bench.shelf.tick(bench.now);
-    assert_ne!(bench.body(ts).map(|body| body.tag), Some(tags[2]), "written anew");
+    assert_ne!(bench.body(ts).unwrap().tag, tags[2], "written anew");
     let mut other = Bench { shelf: Shelf::new(SETTINGS, EPOCH_NANOS + 1, Stamp::ZERO, 0, 0), now: Stamp::ZERO };
     other.push(&tracks(vec![video_track(0x80), audio_track()]));
     other.play(0, 20_000, 25, 0);
@@ -559,7 +635,8 @@ fn every_rule_holds_for_any_stream() {
         let kind = Kind::of(&mut random);
         let events = events_of(&kind, &mut random);
         let settings = Settings { part_ms: kind.part_ms, ..SETTINGS };
-        let mut bench = Bench::new(settings);
+        let gop_ms = if random.next().is_multiple_of(2) { kind.gop * kind.step_micros as u64 / 1000 } else { 0 };
+        let mut bench = Bench { shelf: Shelf::new(settings, EPOCH_NANOS, Stamp::ZERO, gop_ms, 0), now: Stamp::ZERO };
         // Some have been cut for a while when the first viewer comes.
         let first_look = Stamp::from_millis(random.next() % 10_000);
         let mut watcher = Watcher::new(kind.events || (kind.uneven_micros > 0 && kind.step_micros > 60_000));

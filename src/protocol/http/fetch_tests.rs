@@ -226,6 +226,7 @@ fn head_requests_have_no_body() {
 fn what_cannot_be_had_has_a_status() {
     let cases = [
         (Fetched::NotFound, 404),
+        (Fetched::Expired, 401),
         (Fetched::TooFar, 400),
         (Fetched::TimedOut, 503),
         (Fetched::Busy, 503),
@@ -356,6 +357,7 @@ fn signed_sessions_hold_instead_of_passwords() {
         assert!(ask_for(&format!("{path}?session={}", media.session)).is_ok(), "{path}");
     }
     let forged = format!("{:016x}{}", master.viewer + 1, &master.session[16..]);
+    assert_eq!(master.session.len(), 64);
     let refused = [
         format!("{PLAYLIST}?session={forged}"),
         format!("{PLAYLIST}?session={}", &master.session[..16]),
@@ -367,6 +369,47 @@ fn signed_sessions_hold_instead_of_passwords() {
     ];
     for path in refused {
         assert_eq!(ask_for(&path).err(), Some(401), "{path}");
+    }
+}
+
+#[test]
+fn sessions_and_tokens_grow_old() {
+    const HOUR_MS: u64 = 3_600_000;
+    let user = User { name: "ann".into(), password: "a+b c".into(), publish: Vec::new(), play: vec!["live/*".into()] };
+    let config = Config { auth: Auth { users: vec![user], ..Auth::default() }, ..Config::default() };
+    assert_eq!(config.hls.session_ms, 24 * HOUR_MS);
+    let ask_at = |ms: u64, path: &str| {
+        let (mut session, mut out) = (session_with(config.clone()), Vec::new());
+        session.handle(Stamp::from_millis(ms), Input::Bytes(get(path, "").as_bytes()), &mut out).unwrap();
+        match out.into_iter().next() {
+            Some(Output::Fetch(fetch)) => Ok(*fetch),
+            Some(Output::Send(bytes)) => Err(status(&[Output::Send(bytes)])),
+            other => panic!("{other:?}"),
+        }
+    };
+    let began = 30 * HOUR_MS;
+    let given = ask_at(began, "/live/a/index.m3u8?user=ann&pass=a%2Bb%20c").unwrap();
+    let path = format!("{PLAYLIST}?session={}", given.session);
+    // How long after it was given, and whether the owner must know the viewer.
+    for (ms, is_expired) in
+        [(0, false), (HOUR_MS, false), (24 * HOUR_MS, false), (24 * HOUR_MS + 1, true), (1_000 * HOUR_MS, true)]
+    {
+        let fetch = ask_at(began + ms, &path).unwrap();
+        assert_eq!((fetch.viewer, fetch.is_expired), (given.viewer, is_expired), "{ms}");
+    }
+    let late = began + 25 * HOUR_MS;
+    assert_eq!(ask_at(late, &path.replace("media.m3u8", "index.m3u8")).err(), Some(401));
+    let again = ask_at(late, &format!("{path}&user=ann&pass=a%2Bb+c")).unwrap();
+    assert!(!again.is_expired && again.session != given.session, "credentials make it young");
+    assert!(ask_at(late, &format!("{path}&user=ann&pass=a%2Bb%20c")).is_ok());
+    assert_eq!(ask_at(late, &format!("{path}&user=ann&pass=wrong")).err(), Some(401));
+    let mut other_time = given.session.to_string();
+    other_time.replace_range(16..32, &format!("{:016x}", Stamp::from_millis(late).as_nanos()));
+    assert_eq!(ask_at(late, &format!("{PLAYLIST}?session={other_time}")).err(), Some(401), "a time of one's own");
+    // Tokens of segments change with the day, and hold for that one and the next.
+    let segment = format!("{SEGMENT}{}", given.suffix);
+    for (hours, expected) in [(0, true), (17, true), (41, true), (42, false), (1_000, false)] {
+        assert_eq!(ask_at(began + hours * HOUR_MS, &segment).is_ok(), expected, "{hours} hours");
     }
 }
 
