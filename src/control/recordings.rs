@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{ApiError, App, Page, limit};
 use super::shards::silent;
+use super::words;
 use crate::config::RecordFormat;
 use crate::disk::{self, Entry, ExportError, KeepError, KeepOrder, RecordedTrack};
 use crate::format::mp4::file::FileError;
@@ -278,7 +279,7 @@ pub async fn recorders(
 }
 
 pub async fn start(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
-    let StartRequest { stream, format } = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let StartRequest { stream, format } = words::read(&body)?;
     let key = StreamKey::parse(&stream).map_err(RecordError::Key)?;
     let answers = app.shards.ask(|reply| Command::Record { key: key.clone(), format, reply }).await;
     let answer = answers.into_iter().flatten().find(|answer| *answer != RecordAnswer::NotHere);
