@@ -396,10 +396,12 @@ impl Calls {
 /// What a device has not done of which no media came, as far as that is known.
 fn has_not(context: &Context<'_>, call: &Call) -> &'static str {
     let may_connect = call.transport == MediaTransport::TcpPassive && context.settings.shared_port == 0;
-    match &call.reception {
-        Some(reception) if may_connect && reception.source.is_none() => " and not connected",
-        Some(_) if may_connect => ", connected and sent nothing",
-        _ => " and sent nothing",
+    // Whoever has connected is told of, as anything that changes.
+    let has_connected = call.reception.as_ref().is_some_and(|reception| reception.source.is_some());
+    match (may_connect, has_connected) {
+        (true, false) => " and not connected",
+        (true, true) => ", connected and sent nothing",
+        (false, _) => " and sent nothing",
     }
 }
 
