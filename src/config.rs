@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use budget::Budget;
 pub use load::{ConfigError, Override, load, parse};
-pub use record::{Record, RecordFormat, RecordRule, WhenFull};
+pub use record::{Record, RecordFormat, RecordPlan, RecordRule, RecordWish, WhenFull};
 pub use validate::Invalid;
+pub use validate::Problem;
 
 use crate::format::HevcForm;
 use crate::format::rtp::demux::OnLoss;

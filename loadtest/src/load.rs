@@ -16,6 +16,7 @@ use crate::publisher::Publisher;
 use crate::rtsp::datagrams::Receiver;
 use crate::rtsp::rtcp;
 use crate::schedule::Schedule;
+use crate::standstill::Standstill;
 use crate::tally::Tally;
 use crate::viewer::Viewer;
 
@@ -79,6 +80,7 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     load.join_first()?;
     let one_viewer = server("with one viewer")?;
     load.join()?;
+    let _held = hold(args)?;
     load.run_until(now() + SETTLE, |_| false)?;
 
     let (began, bytes_before) = (now(), load.tally.bytes);
@@ -105,6 +107,13 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     let Load { tally, expecting: viewers, closed, .. } = load;
     let own = (own_begin, own_end);
     Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, requests, bytes, seconds, own, server })
+}
+
+/// The thread that is to stand still, for as long as this is kept.
+fn hold(args: &LoadArgs) -> io::Result<Option<Standstill>> {
+    let (Some(thread), Some(pid)) = (&args.hold_thread, args.server_pid) else { return Ok(None) };
+    let held = Standstill::of(pid, thread).ok_or_else(|| io::Error::other(format!("the thread {thread} cannot be held")))?;
+    Ok(Some(held))
 }
 
 /// What is read goes here first.

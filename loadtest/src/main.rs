@@ -16,6 +16,8 @@ mod rtmp;
 mod rtsp;
 mod scan;
 mod schedule;
+#[path = "../../tests/e2e/harness/standstill.rs"]
+mod standstill;
 mod tally;
 mod viewer;
 

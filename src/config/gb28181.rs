@@ -162,6 +162,7 @@ impl Config {
         for upstream in section.upstream.iter().filter(|upstream| section.enabled && upstream.share.is_empty()) {
             warnings.push(format!("gb28181.upstream: {} is shown nothing; share: [\"live/*\"] shows it streams", upstream.id));
         }
+        warnings.extend(self.record_warnings());
         warnings
     }
 }

@@ -93,6 +93,8 @@ pub enum Problem {
     NoFolder,
     #[error("a rule must have a pattern of streams")]
     NoPattern,
+    #[error("rule {number}: {field}: {problem}")]
+    Rule { number: usize, field: &'static str, problem: Box<Problem> },
 }
 
 impl Config {

@@ -182,7 +182,11 @@ impl IntoResponse for ApiError {
             ApiError::BadQuery(rejection) => format!("the query is not what this route takes: {}", words::of_query(rejection)),
             other => other.to_string(),
         };
-        (self.status(), Json(json!({ "error": message }))).into_response()
+        let body = match &self {
+            ApiError::Record(error) if !error.ranges().is_empty() => json!({ "error": message, "ranges": error.ranges() }),
+            _ => json!({ "error": message }),
+        };
+        (self.status(), Json(body)).into_response()
     }
 }
 

@@ -661,7 +661,10 @@ async fn flush_loop(driver: Rc<Driver>) {
             Poll::Pending
         })
         .await;
-        if merge_ms > 0 {
+        if driver.core.borrow().in_rounds() {
+            // What has come during the last turn goes out with the rest of the round.
+            rt::look_around().await;
+        } else if merge_ms > 0 {
             rt::sleep(Duration::from_millis(merge_ms)).await;
         } else {
             // Whoever is ready now has its turn before the bytes go out.
@@ -672,9 +675,6 @@ async fn flush_loop(driver: Rc<Driver>) {
             core.flush(clock::now());
             driver.wake_timer(&core);
         });
-        if driver.core.borrow().wants_flush() {
-            futures_lite::future::yield_now().await;
-        }
     }
 }
 
