@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{ApiError, App, Page, limit};
 use super::shards::silent;
+use super::words;
 use crate::config::{Problem, RecordFormat, RecordWish};
 use crate::disk::{self, Entry, EntryState, ExportError, KeepError, KeepOrder, RecordedTrack};
 use crate::format::mp4::file::FileError;
@@ -334,8 +335,7 @@ pub async fn recorders(
 }
 
 pub async fn start(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
-    let StartRequest { stream, format, path, split_ms, split_bytes, keep_ms, pre_roll_ms } =
-        serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let StartRequest { stream, format, path, split_ms, split_bytes, keep_ms, pre_roll_ms } = words::read(&body)?;
     let key = StreamKey::parse(&stream).map_err(RecordError::Key)?;
     let wish = RecordWish { format, path, split_ms, split_bytes, keep_ms, pre_roll_ms };
     if let Some((field, problem)) = wish.problem() {
