@@ -6,7 +6,8 @@ use clap::{Parser, ValueEnum};
 
 use super::ps::{Lengths, Style};
 use super::xml::Charset;
-use crate::args::{LoadArgs, Rate};
+use crate::args::LoadArgs;
+use crate::units::Rate;
 
 /// Of the first device, and of its first channel.
 pub const DEVICE_ID: &str = "34020000001110000001";
