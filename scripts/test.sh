@@ -62,6 +62,7 @@ cargo test --workspace --locked --lib --bins --test tidy --test cli
 SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
 say "load generator"
 bash scripts/smoke.sh
+bash scripts/bench.sh --smoke
 
 say "fuzz"
 bash scripts/fuzz.sh "${SHARDCAST_FUZZ_SECONDS:-6}"

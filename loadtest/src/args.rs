@@ -1,11 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::gb28181::args::{CHANNEL_ID, DEVICE_ID, DeviceArgs, count_up};
+use crate::relay::Profile;
+use crate::units::{HttpUrl, Rate, RtmpUrl, RtspUrl};
 
 /// Publishes test streams to a live server, plays them with many viewers, and measures from outside what they get.
 ///
@@ -35,7 +36,56 @@ pub enum Action {
         #[arg(long, num_args = 1.., required = true)]
         right: Vec<PathBuf>,
     },
+    /// Find the most viewers that get everything in time.
+    Density(Box<DensityArgs>),
+    /// Write one page with the plots of runs.
+    Page {
+        /// The page
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// JSON files of runs
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
+    Ratios(RatiosArgs),
     Gb28181Device(Box<DeviceArgs>),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct DensityArgs {
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Where the search begins
+    #[arg(long, default_value_t = 500, value_parser = at_least_one)]
+    pub from: usize,
+    /// The search goes no further
+    #[arg(long, default_value_t = 20_000, value_parser = at_least_one)]
+    pub most: usize,
+    /// How long each number of viewers is tried; what is found is then tried for --seconds
+    #[arg(long, default_value_t = 10)]
+    pub probe_seconds: u64,
+    /// How near to the limit the search comes, in percent
+    #[arg(long, default_value_t = 5.0)]
+    pub resolution: f64,
+    /// Share of the frames, in percent, that must come within 100 ms: more than this. None may be lost
+    #[arg(long, default_value_t = 99.99)]
+    pub share: f64,
+}
+
+/// Print a table of ratios between runs of the same round, with their spread, in Markdown.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RatiosArgs {
+    /// A folder with one folder per round, each with JSON files of the same names
+    pub folder: PathBuf,
+    /// LABEL|FIGURE|RUN|BASE|BOUND: the figure of RUN.json divided by that of BASE.json; BOUND is `<=0.95`, `>=3`, or nothing. Without
+    /// a BASE the figure itself is judged
+    #[arg(long = "row", required = true)]
+    pub rows: Vec<crate::ratios::Row>,
+}
+
+/// As `usize::from_str`, without zero.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "a number above zero".to_owned())
 }
 
 #[derive(Clone, Debug, clap::Args)]
@@ -67,6 +117,9 @@ pub struct LoadArgs {
     /// Where to publish and play over RTSP: rtsp://HOST:PORT
     #[arg(long, default_value = "rtsp://127.0.0.1:8554")]
     pub rtsp: RtspUrl,
+    /// Where viewers connect instead of the address in their URL: HOST:PORT
+    #[arg(long, value_name = "HOST:PORT")]
+    pub play_at: Option<String>,
     /// Where devices register, for `--publish gb28181`: HOST:PORT. Streams are then called gb/DEVICE/CHANNEL
     #[arg(long, default_value = "127.0.0.1:5060")]
     pub sip: String,
@@ -82,6 +135,9 @@ pub struct LoadArgs {
     /// Also report the CPU time, memory and context switches of this process
     #[arg(long)]
     pub server_pid: Option<u32>,
+    /// Let this thread of the server stand still while measuring, as a disk that hangs does with `disk-writer`: a name as `top -H` shows it
+    #[arg(long, value_name = "NAME", requires = "server_pid")]
+    pub hold_thread: Option<String>,
     /// Time from keyframe to keyframe
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub gop_ms: u64,
@@ -91,9 +147,35 @@ pub struct LoadArgs {
     /// Further viewers that connect and never read
     #[arg(long, default_value_t = 0)]
     pub stalled: usize,
+    /// Further viewers that read as slowly as --slow-rate says, over TCP
+    #[arg(long, default_value_t = 0)]
+    pub slow: usize,
+    #[arg(long, default_value = "500k")]
+    pub slow_rate: Rate,
+    /// Further viewers that come per second; each stays for --stay seconds
+    #[arg(long, default_value_t = 0.0)]
+    pub churn: f64,
+    #[arg(long, default_value_t = 5)]
+    pub stay: u64,
+    /// Viewers that connect per second before the measuring begins
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub join_rate: u64,
+    /// Let viewers be behind an impaired link that they share: rate=100M,ping=10ms,jitter=0ms,loss=0%,reorder=0%,seed=1. Without a
+    /// value it is 100 Mbit/s and 10 ms; losses and reordering are for datagrams
+    #[arg(long, value_name = "PROFILE", num_args = 0..=1, default_missing_value = Profile::HOME)]
+    pub link: Option<Profile>,
+    /// Also count the server's system calls, which makes each a little slower; needs --server-pid, root, and tracefs
+    #[arg(long)]
+    pub syscalls: bool,
+    /// What this run is called in tables and plots
+    #[arg(long)]
+    pub name: Option<String>,
     /// Write the report to this file too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -161,6 +243,9 @@ impl LoadArgs {
 
     /// Where viewers connect: `HOST:PORT`.
     pub fn play_address(&self) -> &str {
+        if let Some(address) = &self.play_at {
+            return address;
+        }
         match self.play {
             Play::Hls | Play::HlsTs | Play::HttpFlv | Play::HttpFmp4 | Play::HttpTs | Play::LlHls | Play::WsFlv => {
                 &self.http.address
@@ -188,82 +273,6 @@ impl LoadArgs {
     }
 }
 
-/// Bits per second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(pub u64);
-
-impl FromStr for Rate {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (digits, factor) = match text.as_bytes().last() {
-            Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
-            Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
-            _ => (text, 1.0),
-        };
-        let rate = digits.parse::<f64>().map_err(|_| "a number, with k or M for thousands or millions")? * factor;
-        if (1e3..=1e9).contains(&rate) { Ok(Rate(rate as u64)) } else { Err("1k to 1000M") }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct RtmpUrl {
-    pub address: String,
-    pub app: String,
-    pub name: String,
-}
-
-impl RtmpUrl {
-    /// Of the stream with this number.
-    pub fn stream_name(&self, number: usize, publishers: u16) -> String {
-        if publishers == 1 { self.name.clone() } else { format!("{}-{number}", self.name) }
-    }
-}
-
-impl FromStr for RtmpUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const FORM: &str = "rtmp://HOST[:PORT]/APP/NAME";
-        let (host, path) = text.strip_prefix("rtmp://").and_then(|rest| rest.split_once('/')).ok_or(FORM)?;
-        let (app, name) = path.rsplit_once('/').filter(|(app, name)| !app.is_empty() && !name.is_empty()).ok_or(FORM)?;
-        Ok(RtmpUrl { address: with_port(host, 1935), app: app.to_owned(), name: name.to_owned() })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpUrl {
-    pub address: String,
-}
-
-impl FromStr for HttpUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).ok_or("http://HOST[:PORT]")?;
-        Ok(HttpUrl { address: with_port(host, 80) })
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct RtspUrl {
-    pub address: String,
-}
-
-impl FromStr for RtspUrl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let host = text.strip_prefix("rtsp://").map(|rest| rest.trim_end_matches('/')).ok_or("rtsp://HOST[:PORT]")?;
-        Ok(RtspUrl { address: with_port(host, 554) })
-    }
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if has_port { host.to_owned() } else { format!("{host}:{port}") }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -276,25 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_urls() {
-        assert_eq!("2M".parse(), Ok(Rate(2_000_000)));
-        assert_eq!("1.5m".parse(), Ok(Rate(1_500_000)));
-        assert_eq!("800k".parse(), Ok(Rate(800_000)));
-        assert!("0".parse::<Rate>().is_err() && "fast".parse::<Rate>().is_err());
-        let url: RtmpUrl = "rtmp://localhost/live/room/a".parse().unwrap();
-        assert_eq!((url.address.as_str(), url.app.as_str(), url.name.as_str()), ("localhost:1935", "live/room", "a"));
-        assert_eq!(url.stream_name(1, 2), "a-1");
-        assert!("rtmp://localhost/live".parse::<RtmpUrl>().is_err());
-        assert_eq!("http://127.0.0.1:8080/".parse(), Ok(HttpUrl { address: "127.0.0.1:8080".to_owned() }));
-        assert_eq!("rtsp://localhost".parse(), Ok(RtspUrl { address: "localhost:554".to_owned() }));
-    }
-
-    #[test]
     fn protocols_have_their_addresses_and_names() {
         let args = |options: &[&str]| Args::try_parse_from([&["loadtest"], options].concat()).unwrap().load;
         let rtsp = args(&["--publish", "rtsp-udp", "--play", "rtsp-tcp", "--publishers", "2", "--rtsp", "rtsp://h:1"]);
         assert_eq!((rtsp.publish_address(), rtsp.play_address()), ("h:1", "h:1"));
         assert_eq!(rtsp.rtsp_url(1), "rtsp://h:1/live/load-1");
+        assert_eq!(args(&["--play", "rtmp", "--play-at", "edge:2"]).play_address(), "edge:2");
         let other = args(&["--play", "ws-flv", "--viewers", "0"]);
         assert_eq!((other.publish_address(), other.play_address()), ("127.0.0.1:1935", "127.0.0.1:8080"));
         let devices = args(&["--publish", "gb28181", "--publishers", "2", "--url", "rtmp://h:1/live/a"]);

@@ -17,7 +17,7 @@ pub fn compare(names: &[String], left: &[PathBuf], right: &[PathBuf]) -> io::Res
     let mut text = format!("{} (medians of {} and {} runs)\n", first["settings"], left.len(), right.len());
     let _ = writeln!(text, "{:<28} {left_name:>12} {right_name:>12} {:>7}  unit", "", "ratio");
     for key in first["order"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let (Some(a), Some(b)) = (median(&left, key), median(&right, key)) else { continue };
+        let (Some(a), Some(b)) = (median_of(&left, key), median_of(&right, key)) else { continue };
         let ratio = if b == 0.0 { "-".to_owned() } else { format!("{:.3}", a / b) };
         let unit = first["units"][key].as_str().unwrap_or_default();
         let _ = writeln!(text, "{key:<28} {:>12} {:>12} {ratio:>7}  {unit}", number(a), number(b));
@@ -38,8 +38,13 @@ fn read(files: &[PathBuf]) -> io::Result<Vec<Value>> {
     files.iter().map(read).collect()
 }
 
-fn median(runs: &[Value], key: &str) -> Option<f64> {
-    let mut values: Vec<f64> = runs.iter().filter_map(|run| run["figures"][key].as_f64()).collect();
+fn median_of(runs: &[Value], key: &str) -> Option<f64> {
+    let values: Vec<f64> = runs.iter().filter_map(|run| run["figures"][key].as_f64()).collect();
+    median(&values)
+}
+
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -58,8 +63,8 @@ mod tests {
     #[test]
     fn medians_of_odd_and_even_counts() {
         let runs = |values: &[f64]| values.iter().map(|value| json!({ "figures": { "a": value } })).collect::<Vec<_>>();
-        assert_eq!(median(&runs(&[3.0, 1.0, 2.0]), "a"), Some(2.0));
-        assert_eq!(median(&runs(&[4.0, 1.0, 2.0, 3.0]), "a"), Some(2.5));
-        assert_eq!(median(&runs(&[1.0]), "b"), None);
+        assert_eq!(median_of(&runs(&[3.0, 1.0, 2.0]), "a"), Some(2.0));
+        assert_eq!(median_of(&runs(&[4.0, 1.0, 2.0, 3.0]), "a"), Some(2.5));
+        assert_eq!(median_of(&runs(&[1.0]), "b"), None);
     }
 }

@@ -26,8 +26,18 @@ pub enum Token {
     },
     /// This process is asked to end.
     Signal,
-    /// The standard input.
+    /// The standard input, or whatever else there is one of.
     Input,
+    /// A viewer that comes and goes.
+    Visitor {
+        at: usize,
+        socket: usize,
+    },
+    /// A connection over the impaired link: the viewer's side, the server's side.
+    Relay {
+        at: usize,
+        socket: usize,
+    },
 }
 
 /// Sockets that one publisher, viewer or device may have.
@@ -44,6 +54,8 @@ impl Token {
             Token::Device { at, socket } => (at, socket, 3),
             Token::Signal => (0, 0, 4),
             Token::Input => (0, 0, 5),
+            Token::Visitor { at, socket } => (at, socket, 6),
+            Token::Relay { at, socket } => (at, socket, 7),
         };
         ((at * SOCKETS_MAX + socket) as u64) << KIND_BITS | kind
     }
@@ -57,6 +69,8 @@ impl Token {
             3 => Token::Device { at, socket },
             4 => Token::Signal,
             5 => Token::Input,
+            6 => Token::Visitor { at, socket },
+            7 => Token::Relay { at, socket },
             _ => Token::Timer,
         }
     }

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::mark::Mark;
 use crate::scan::order::Arrival;
+use crate::timeline::Timeline;
 
 /// Latencies are kept with three digits, up to two minutes.
 const NANOS_MAX: u64 = 120_000_000_000;
@@ -36,12 +37,14 @@ pub struct Packets {
 
 pub struct Tally {
     /// Access units that were sent from the first time until before the second count, in nanoseconds.
-    pub window: (u64, u64),
+    window: (u64, u64),
     /// Per publisher: access units sent in the window.
     pub expected: Vec<u64>,
     /// From sending to the first byte and to the last byte of each access unit at each viewer.
     pub first: Histogram<u64>,
     pub last: Histogram<u64>,
+    /// That of the last byte, over time.
+    pub timeline: Timeline,
     /// How late publishers sent.
     pub lateness: Histogram<u64>,
     /// How long a viewer's bytes waited in this program while it read those of others.
@@ -65,6 +68,7 @@ impl Tally {
             expected: vec![0; publishers],
             first: histogram(),
             last: histogram(),
+            timeline: Timeline::new(0),
             lateness: histogram(),
             reading: histogram(),
             delivered: 0,
@@ -75,6 +79,12 @@ impl Tally {
             bytes: 0,
             audio: 0,
         }
+    }
+
+    /// What is sent from now on until the end counts.
+    pub fn measure(&mut self, begin: u64, end: u64) {
+        self.window = (begin, end);
+        self.timeline = Timeline::new(begin);
     }
 
     pub fn counts(&self, time: u64) -> bool {
@@ -105,7 +115,9 @@ impl Tally {
         }
         self.delivered += 1;
         self.out_of_order += u64::from(fate == Fate::Late);
-        self.last.saturating_record(now.saturating_sub(mark.sent));
+        let latency = now.saturating_sub(mark.sent);
+        self.last.saturating_record(latency);
+        self.timeline.record(now, latency);
     }
 
     /// A viewer has got an RTP packet.

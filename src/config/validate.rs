@@ -63,8 +63,14 @@ pub enum Problem {
     UtcOffset(i32),
     #[error("must be even, and leave two ports for each of the {0} shards; or 0")]
     SharedPort(u16),
-    #[error("must be outside rtsp.udp_ports ({0}), up to two ports for each shard")]
-    SharedPortTaken(PortRange),
+    #[error("must be outside {by} ({range}), up to two ports for each shard")]
+    SharedPortTaken { by: &'static str, range: PortRange },
+    #[error("must be outside {by} ({range}), or the same")]
+    RangeTaken { by: &'static str, range: PortRange },
+    #[error("{address} of {by} is in it")]
+    AddressInRange { by: &'static str, address: SocketAddr },
+    #[error("must hold a port for each of the {0} shards")]
+    FewerPortsThanShards(u16),
     #[error("must be 0, or 50 to half of hls.segment_ms ({0})")]
     PartLength(u64),
     #[error("{0:?} is no id of a device")]
@@ -87,6 +93,8 @@ pub enum Problem {
     NoFolder,
     #[error("a rule must have a pattern of streams")]
     NoPattern,
+    #[error("rule {number}: {field}: {problem}")]
+    Rule { number: usize, field: &'static str, problem: Box<Problem> },
 }
 
 impl Config {
@@ -197,17 +205,8 @@ impl Config {
         if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && !self.has_rtsp() {
             return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
         }
-        let nobody = Vec::new();
-        let sections = [
-            ("rtmp.listen", &self.rtmp.listen),
-            ("http.listen", &self.http.listen),
-            ("rtsp.listen", &self.rtsp.listen),
-            ("rtsp.tls_listen", &self.rtsp.tls_listen),
-            ("control.listen", &self.control.listen),
-            ("gb28181.listen", if self.gb28181.enabled { &self.gb28181.listen } else { &nobody }),
-        ];
         let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
-        for (key, addresses) in sections {
+        for (key, addresses) in self.listeners() {
             for &address in addresses {
                 if let Some(&(by, other)) = taken.iter().find(|(_, other)| collide(address, *other)) {
                     return Err(Invalid { key, problem: Problem::AddressTaken { address, other, by } });
@@ -220,6 +219,18 @@ impl Config {
 }
 
 impl Config {
+    /// The addresses of all TCP listeners, by key. Those of GB28181 are open over UDP as well.
+    pub(super) fn listeners(&self) -> [(&'static str, &[SocketAddr]); 6] {
+        [
+            ("rtmp.listen", &self.rtmp.listen),
+            ("http.listen", &self.http.listen),
+            ("rtsp.listen", &self.rtsp.listen),
+            ("rtsp.tls_listen", &self.rtsp.tls_listen),
+            ("control.listen", &self.control.listen),
+            ("gb28181.listen", if self.gb28181.enabled { &self.gb28181.listen } else { &[] }),
+        ]
+    }
+
     fn has_rtsp(&self) -> bool {
         !(self.rtsp.listen.is_empty() && self.rtsp.tls_listen.is_empty())
     }
@@ -232,8 +243,8 @@ impl Config {
     /// Each shard gives out ports of its own.
     fn check_udp_ports(&self) -> Result<(), Invalid> {
         let (range, shards) = (self.rtsp.udp_ports, self.server.shards.count());
-        let pairs = (range.first..range.last).filter(|port| port.is_multiple_of(2)).count();
-        if (self.has_rtsp() || self.gb28181.enabled) && pairs < usize::from(shards) {
+        let is_needed = self.has_rtsp() || self.gb28181.enabled && self.gb28181.udp_ports.is_none();
+        if is_needed && range.pairs() < u64::from(shards) {
             return Err(Invalid { key: "rtsp.udp_ports", problem: Problem::TooFewPorts(shards) });
         }
         Ok(())

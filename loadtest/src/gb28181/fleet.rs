@@ -43,7 +43,7 @@ pub struct Fleet {
     shared: bool,
     /// All numbers of devices and channels.
     owners: HashMap<String, usize>,
-    schedule: Schedule,
+    schedule: Schedule<usize>,
     /// Per device: the turn in the schedule that counts.
     scheduled: Vec<u64>,
     scratch: Scratch,

@@ -14,6 +14,7 @@ pub mod fleet;
 mod flv;
 mod media;
 mod notify;
+mod packs;
 mod ps;
 mod registration;
 mod rtp;
@@ -64,7 +65,7 @@ pub fn run(args: &DeviceArgs) -> io::Result<()> {
                         fleet.command(&line, &poll, &mut tally)?;
                     }
                 }
-                Token::Timer | Token::Publisher { .. } | Token::Viewer { .. } => {}
+                Token::Timer | Token::Publisher { .. } | Token::Viewer { .. } | Token::Visitor { .. } | Token::Relay { .. } => {}
             }
         }
         fleet.run_due(&poll, &mut tally)?;

@@ -66,7 +66,7 @@ impl RtspPublisher {
         out: &mut Vec<u8>,
     ) -> io::Result<RtspPublisher> {
         let joined = (args.publish == Publish::RtspUdp).then_some(false);
-        let link = Link::open(socket, joined, |server, carriage| {
+        let link = Link::open(socket, joined, None, |server, carriage| {
             RtspClient::publish(args.rtsp_url(number.into()), sdp::write(&clip.codecs), server, carriage, out)
         })?;
         let video = Track::new(number, 0, sdp::VIDEO_PAYLOAD_TYPE, VIDEO_CLOCK);
@@ -183,7 +183,9 @@ impl RtspPublisher {
                 track.timestamp((u128::from(elapsed) * u128::from(track.clock) / u128::from(NANOS_PER_SECOND)) as u64);
             let mut report = Vec::new();
             rtcp::write_sender_report(ssrc, ntp, timestamp, packets, octets, &mut report);
-            self.link.report(at, &report, out)?;
+            if let Some((_, path)) = self.link.client.tracks().nth(at) {
+                self.link.report(at, *path, &report, out)?;
+            }
         }
         Ok(())
     }

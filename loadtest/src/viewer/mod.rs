@@ -6,7 +6,7 @@ mod rtmp;
 mod rtsp;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -15,7 +15,7 @@ use self::hls::HlsViewer;
 use self::rtmp::RtmpViewer;
 use self::rtsp::RtspViewer;
 use crate::args::{LoadArgs, Play};
-use crate::load::Buffers;
+use crate::load::{Buffers, Route};
 use crate::mark::Mark;
 use crate::poll::now;
 use crate::scan::Found;
@@ -41,9 +41,12 @@ pub struct Viewer {
 struct Progress {
     /// From connecting to the end of the first keyframe, in nanoseconds.
     join: Option<u64>,
-    /// The highest number of an access unit, and which of the 64 up to it have come.
+    /// The number of the first access unit, the highest one, and which of the 64 up to that have come.
+    first: u32,
     sequence: Option<u32>,
     seen: u64,
+    /// Those between the first and the last that have not come.
+    missing: u64,
 }
 
 enum Wire {
@@ -58,13 +61,13 @@ enum Wire {
 
 impl Viewer {
     /// `stalled`: with as small a receive buffer as the kernel gives.
-    pub fn connect(args: &LoadArgs, address: SocketAddr, publisher: u16, stalled: bool) -> io::Result<Viewer> {
+    pub fn connect(args: &LoadArgs, route: &Route, publisher: u16, stalled: bool) -> io::Result<Viewer> {
         let connected = now();
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(route.address), Type::STREAM, Some(Protocol::TCP))?;
         if stalled {
             socket.set_recv_buffer_size(STALLED_BUFFER_BYTES)?;
         }
-        socket.connect(&address.into())?;
+        socket.connect(&route.address.into())?;
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true)?;
         let mut hello = Vec::new();
@@ -89,7 +92,7 @@ impl Viewer {
                 Wire::WsFlv(HttpScanner::default(), WebSocketScanner::default(), FlvScanner::default())
             }
             Play::Rtmp => Wire::Rtmp(Box::new(RtmpViewer::new(args, publisher, &mut hello)?)),
-            Play::RtspTcp | Play::RtspUdp => Wire::Rtsp(Box::new(RtspViewer::new(args, publisher, &socket, &mut hello)?)),
+            Play::RtspTcp | Play::RtspUdp => Wire::Rtsp(Box::new(RtspViewer::new(args, publisher, &socket, route, &mut hello)?)),
         };
         (&socket).write_all(&hello)?;
         socket.set_nonblocking(true)?;
@@ -108,6 +111,11 @@ impl Viewer {
     /// From connecting to the end of the first keyframe, in nanoseconds.
     pub fn join_time(&self) -> Option<u64> {
         self.progress.join
+    }
+
+    /// Access units between the first and the last that have not come.
+    pub fn missing(&self) -> u64 {
+        self.progress.missing
     }
 
     /// The server has been asked for the stream in full: one that never reads may stop now.
@@ -242,10 +250,15 @@ impl Progress {
                     return Fate::Duplicate;
                 }
                 self.seen |= bit;
+                self.missing -= u64::from(mark.sequence > self.first);
                 Fate::Late
             }
             highest => {
+                if highest.is_none() {
+                    self.first = mark.sequence;
+                }
                 let step = highest.map_or(0, |highest| mark.sequence - highest);
+                self.missing += u64::from(step.saturating_sub(1));
                 self.seen = self.seen.checked_shl(step).unwrap_or(0) | 1;
                 self.sequence = Some(mark.sequence);
                 Fate::InOrder
@@ -255,26 +268,4 @@ impl Progress {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn access_units_come_in_order_late_or_again() {
-        let mut progress = Progress::default();
-        let steps = [
-            (10, Fate::InOrder),
-            (10, Fate::Duplicate),
-            (12, Fate::InOrder),
-            (11, Fate::Late),
-            (11, Fate::Duplicate),
-            (10, Fate::Duplicate),
-            (9, Fate::Late),
-            (200, Fate::InOrder),
-            (137, Fate::Late),
-            (136, Fate::Duplicate),
-        ];
-        for (at, (sequence, expected)) in steps.into_iter().enumerate() {
-            assert_eq!(progress.fate(&Mark { sent: 0, sequence, publisher: 0 }), expected, "step {at}");
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::os::fd::RawFd;
 
 use crate::args::{LoadArgs, Play};
+use crate::load::Route;
 use crate::rtsp::client::{Path, RtspClient};
 use crate::rtsp::datagrams::{Pair, Receiver};
 use crate::rtsp::link::{Link, send};
@@ -35,9 +36,15 @@ struct Track {
 }
 
 impl RtspViewer {
-    pub fn new(args: &LoadArgs, publisher: u16, socket: &TcpStream, hello: &mut Vec<u8>) -> io::Result<RtspViewer> {
+    pub fn new(
+        args: &LoadArgs,
+        publisher: u16,
+        socket: &TcpStream,
+        route: &Route,
+        hello: &mut Vec<u8>,
+    ) -> io::Result<RtspViewer> {
         let joined = (args.play == Play::RtspUdp).then_some(args.gro);
-        let link = Link::open(socket, joined, |server, carriage| {
+        let link = Link::open(socket, joined, route.relay.as_ref(), |server, carriage| {
             RtspClient::play(args.rtsp_url(publisher.into()), server, carriage, hello)
         })?;
         Ok(RtspViewer { link, tracks: Vec::new(), ssrc: socket.local_addr()?.port().into() })
@@ -58,15 +65,15 @@ impl RtspViewer {
 
     /// Takes what the server says on the connection.
     pub fn feed(&mut self, now: u64, bytes: &[u8], found: &mut impl FnMut(Found<'_>), reply: &mut Vec<u8>) -> io::Result<()> {
-        let RtspViewer { link: Link { reader, client, pairs, .. }, tracks, .. } = self;
+        let RtspViewer { link: Link { reader, client, pairs, doors, .. }, tracks, .. } = self;
         reader.feed(bytes, &mut |item| match item {
             Item::Response(response) => {
                 client.handle(&response, reply)?;
                 if client.has_asked() && tracks.is_empty() {
-                    tracks.extend(client.tracks().map(|(media, path)| Track {
+                    tracks.extend(client.tracks().enumerate().map(|(at, (media, path))| Track {
                         scanner: RtpScanner::new(media.kind, media.payload_type),
                         reporter: Reporter::default(),
-                        path: *path,
+                        path: doors.get(at).copied().unwrap_or(*path),
                     }));
                     open_ways(pairs, tracks)?;
                 }
@@ -113,11 +120,11 @@ impl RtspViewer {
         if !self.link.client.is_running() {
             return Ok(());
         }
-        for (at, Track { scanner, reporter, .. }) in self.tracks.iter_mut().enumerate() {
+        for (at, Track { scanner, reporter, path }) in self.tracks.iter_mut().enumerate() {
             let (Some(source), Some(totals)) = (scanner.ssrc(), scanner.order().totals()) else { continue };
             let mut report = Vec::new();
             reporter.write(now, self.ssrc, source, totals, &mut report);
-            self.link.report(at, &report, out)?;
+            self.link.report(at, *path, &report, out)?;
         }
         self.link.keep_alive(now, out);
         Ok(())

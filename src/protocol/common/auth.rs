@@ -136,10 +136,12 @@ impl Account {
         }
     }
 
-    fn ha1(&self, algorithm: Algorithm) -> &Ha1 {
+    /// `None`: of a kind that is never offered here.
+    fn ha1(&self, algorithm: Algorithm) -> Option<&Ha1> {
         match algorithm {
-            Algorithm::Md5 => &self.md5,
-            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Md5 => Some(&self.md5),
+            Algorithm::Sha256 => Some(&self.sha256),
+            Algorithm::Sm3 => None,
         }
     }
 }
@@ -321,7 +323,8 @@ impl Authority {
             return Verdict::Denied { stale: false };
         }
         let (account, user, is_known) = self.find(&answer.username);
-        let is_right = answer.is_right(account.ha1(answer.algorithm), method);
+        let Some(ha1) = account.ha1(answer.algorithm) else { return Verdict::Denied { stale: false } };
+        let is_right = answer.is_right(ha1, method);
         if !bool::from(is_known & is_right) {
             return self.wrong(now, peer);
         }

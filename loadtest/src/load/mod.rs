@@ -1,10 +1,17 @@
 //! The run: publish, let the viewers join, measure, and wait for what is still on its way. One thread, one wait.
 
+mod crowd;
+mod slow;
+mod visitors;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 
+use self::slow::Slow;
+use self::visitors::Visitors;
+pub use self::visitors::Visits;
 use crate::args::{LoadArgs, Play, Publish};
 use crate::clip::{Clip, Shape};
 use crate::gb28181::args::DeviceArgs;
@@ -13,9 +20,12 @@ use crate::gb28181::start;
 use crate::poll::{NANOS_PER_SECOND, Poll, Ready, Token, now};
 use crate::process::Usage;
 use crate::publisher::Publisher;
+use crate::relay::Relay;
 use crate::rtsp::datagrams::Receiver;
 use crate::rtsp::rtcp;
 use crate::schedule::Schedule;
+use crate::standstill::Standstill;
+use crate::syscalls::Counter;
 use crate::tally::Tally;
 use crate::viewer::Viewer;
 
@@ -25,14 +35,13 @@ const READ_BYTES: usize = 256 * 1024;
 const PUBLISH_LIMIT: u64 = 5 * NANOS_PER_SECOND;
 /// How long viewers may take until all have a picture.
 const JOIN_LIMIT: u64 = 30 * NANOS_PER_SECOND;
-/// Viewers connect in groups, so that joining does not hold up publishing.
-const CONNECTS_AT_ONCE: usize = 10;
-const CONNECT_PAUSE: u64 = 10 * MILLIS;
 /// Between the last join and the first measured frame.
 const SETTLE: u64 = NANOS_PER_SECOND;
 /// How late a frame may be at most to be counted, and where it comes in segments.
 const DRAIN: u64 = 2 * NANOS_PER_SECOND;
 const DRAIN_SEGMENTS: u64 = 20 * NANOS_PER_SECOND;
+/// Samples of the server's process that a run takes at most.
+const SAMPLES_MAX: u64 = 720;
 
 /// What a run has shown.
 pub struct Outcome {
@@ -53,6 +62,10 @@ pub struct Outcome {
     /// Bytes received and time passed while measuring.
     pub bytes: u64,
     pub seconds: f64,
+    /// Those that came and went.
+    pub visits: Option<Visits>,
+    /// What viewers got that read slowly, and how many of them the server sent away.
+    pub slow: Option<(Tally, u64)>,
     /// At the beginning and at the end of measuring.
     pub own: (Usage, Usage),
     pub server: Option<ServerUsage>,
@@ -66,45 +79,25 @@ pub struct ServerUsage {
     /// At the beginning and at the end of measuring.
     pub begin: Usage,
     pub end: Usage,
+    /// While measuring: seconds since its beginning, and what was held then.
+    pub samples: Vec<(f64, Usage)>,
+    /// While measuring, or why they could not be counted; `None`: not asked for.
+    pub syscalls: Option<Result<u64, String>>,
 }
 
 pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
-    let server = |at: &str| {
-        let usage = args.server_pid.map(Usage::of).transpose();
-        usage.map_err(|error| io::Error::other(format!("the server's process {at}: {error}")))
-    };
-    let idle = server("before all")?;
-    let mut load = Load::new(args)?;
-    load.publish()?;
-    load.join_first()?;
-    let one_viewer = server("with one viewer")?;
-    load.join()?;
-    load.run_until(now() + SETTLE, |_| false)?;
+    let mut load = Load::open(args)?;
+    load.resize(args.viewers)?;
+    load.join_others()?;
+    let _held = hold(args)?;
+    load.measure(args.seconds)
+}
 
-    let (began, bytes_before) = (now(), load.tally.bytes);
-    load.tally.window = (began, began + args.seconds * NANOS_PER_SECOND);
-    let (own_begin, server_begin) = (Usage::of(std::process::id())?, server("at the beginning")?);
-    load.run_until(load.tally.window.1, |_| false)?;
-    let (own_end, server_end) = (Usage::of(std::process::id())?, server("at the end")?);
-    let (seconds, bytes) = ((now() - began) as f64 / NANOS_PER_SECOND as f64, load.tally.bytes - bytes_before);
-    let drain = if matches!(args.play, Play::Hls | Play::HlsTs | Play::LlHls) { DRAIN_SEGMENTS } else { DRAIN };
-    load.run_until(now() + drain, Load::all_delivered)?;
-
-    let server = match (idle, one_viewer, server_begin, server_end) {
-        (Some(idle), Some(one_viewer), Some(begin), Some(end)) => Some(ServerUsage { idle, one_viewer, begin, end }),
-        _ => None,
-    };
-    let joins = load.viewers.iter().flatten().filter_map(Viewer::join_time).collect();
-    let dropped = load.viewers.iter().flatten().map(Viewer::dropped).sum();
-    let add = |(all, failed): (u64, u64), (more, more_failed): (u64, u64)| (all + more, failed + more_failed);
-    let requests = load.viewers.iter().flatten().map(Viewer::requests).fold((0, 0), add);
-    let of_devices = load.fleet.iter().filter_map(Fleet::reported_lost);
-    let reported: Vec<i64> = load.publishers.iter().filter_map(Publisher::reported_lost).chain(of_devices).collect();
-    let reported_lost = (!reported.is_empty()).then(|| reported.iter().sum());
-    let unsent = load.publishers.iter().map(Publisher::unsent).chain(load.fleet.iter().map(Fleet::unsent)).sum();
-    let Load { tally, expecting: viewers, closed, .. } = load;
-    let own = (own_begin, own_end);
-    Ok(Outcome { tally, viewers, joins, closed, reported_lost, unsent, dropped, requests, bytes, seconds, own, server })
+/// The thread that is to stand still, for as long as this is kept.
+fn hold(args: &LoadArgs) -> io::Result<Option<Standstill>> {
+    let (Some(thread), Some(pid)) = (&args.hold_thread, args.server_pid) else { return Ok(None) };
+    let held = Standstill::of(pid, thread).ok_or_else(|| io::Error::other(format!("the thread {thread} cannot be held")))?;
+    Ok(Some(held))
 }
 
 /// What is read goes here first.
@@ -113,19 +106,34 @@ pub struct Buffers {
     pub datagrams: Receiver,
 }
 
-struct Load {
+impl Buffers {
+    /// `bytes`: what is read of a connection at a time.
+    pub fn new(bytes: usize) -> Buffers {
+        Buffers { stream: vec![0; bytes], datagrams: Receiver::new() }
+    }
+}
+
+/// Where viewers connect: the server, or what stands in front of it.
+pub struct Route {
+    pub address: SocketAddr,
+    pub relay: Option<Relay>,
+}
+
+pub struct Load {
     args: LoadArgs,
-    play_address: SocketAddr,
+    route: Route,
     poll: Poll,
     publishers: Vec<Publisher>,
     /// Devices that publish instead.
     fleet: Option<Fleet>,
     /// When each publisher sends its next frame, once it may.
-    schedule: Schedule,
+    schedule: Schedule<usize>,
     /// When each viewer does something by itself that does.
-    turns: Schedule,
+    turns: Schedule<usize>,
     /// `None`: gone.
     viewers: Vec<Option<Viewer>>,
+    visitors: Visitors,
+    slow: Slow,
     /// Connected, and never read.
     stalled: Vec<Viewer>,
     /// Viewers per publisher, be they gone or not.
@@ -136,9 +144,22 @@ struct Load {
     reporter: usize,
     tally: Tally,
     buffers: Buffers,
+    /// The server's process before anything was published, and with one viewer per stream.
+    baseline: (Usage, Usage),
 }
 
 impl Load {
+    /// Publishes, and lets one viewer join each stream.
+    pub fn open(args: &LoadArgs) -> io::Result<Load> {
+        let idle = server_usage(args)?.unwrap_or_default();
+        let mut load = Load::new(args)?;
+        load.publish()?;
+        load.resize(args.viewers.min(args.publishers.into()))?;
+        load.run_until(now() + SETTLE, |_| false)?;
+        load.baseline = (idle, server_usage(args)?.unwrap_or_default());
+        Ok(load)
+    }
+
     fn new(args: &LoadArgs) -> io::Result<Load> {
         let shape = Shape { frames_per_second: args.fps, gop_ms: args.gop_ms, bits_per_second: args.rate.0 };
         let clip = Rc::new(Clip::new(shape));
@@ -146,6 +167,8 @@ impl Load {
             address.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{address}: the host has no address")))
         };
         let (publish_address, play_address) = (resolve(args.publish_address())?, resolve(args.play_address())?);
+        let relay = args.link.map(|profile| Relay::start(profile, play_address)).transpose()?;
+        let route = Route { address: relay.as_ref().map_or(play_address, |relay| relay.address), relay };
         let poll = Poll::new()?;
         let mut publishers = Vec::new();
         let is_devices = args.publish == Publish::Gb28181;
@@ -159,10 +182,9 @@ impl Load {
             publishers.push(publisher);
         }
         let count = usize::from(args.publishers);
-        let tally = Tally::new(count);
         Ok(Load {
             args: args.clone(),
-            play_address,
+            route,
             poll,
             expecting: vec![0; count],
             publishers,
@@ -170,12 +192,15 @@ impl Load {
             schedule: Schedule::default(),
             turns: Schedule::default(),
             viewers: Vec::new(),
+            visitors: Visitors::new(args),
+            slow: Slow::new(args),
             stalled: Vec::new(),
             closed: BTreeMap::new(),
             next_report: 0,
             reporter: 0,
-            tally,
-            buffers: Buffers { stream: vec![0; READ_BYTES], datagrams: Receiver::new() },
+            tally: Tally::new(count),
+            buffers: Buffers::new(READ_BYTES),
+            baseline: Default::default(),
         })
     }
 
@@ -208,60 +233,66 @@ impl Load {
         starter.join().map_err(|_| io::Error::other("the request to play did not end"))?
     }
 
-    /// One viewer per stream.
-    fn join_first(&mut self) -> io::Result<()> {
-        for number in 0..self.args.viewers.min(self.args.publishers.into()) {
-            self.connect(number)?;
+    /// What those get that are here, from now on for so many seconds. May be called again, with other viewers.
+    pub fn measure(&mut self, seconds: u64) -> io::Result<Outcome> {
+        self.run_until(now() + SETTLE + self.visitors.stay(), |_| false)?;
+        let mut syscalls = self.args.server_pid.filter(|_| self.args.syscalls).map(Counter::open);
+        let own_begin = Usage::of(std::process::id())?;
+        let server_begin = server_usage(&self.args)?;
+        let began = now();
+        let end = began + seconds * NANOS_PER_SECOND;
+        for tally in [&mut self.tally, &mut self.slow.tally, &mut self.visitors.visits.tally] {
+            *tally = Tally::new(self.args.publishers.into());
+            tally.measure(began, end);
         }
-        self.run_until(now() + JOIN_LIMIT, Load::all_joined)?;
-        self.run_until(now() + SETTLE, |_| false)
+        let mut samples = Vec::new();
+        let interval = seconds.div_ceil(SAMPLES_MAX).max(1) * NANOS_PER_SECOND;
+        for at in (began..end).step_by(interval as usize) {
+            samples.extend(server_usage(&self.args)?.map(|usage| ((at - began) as f64 / NANOS_PER_SECOND as f64, usage)));
+            self.run_until(end.min(at + interval), |_| false)?;
+        }
+        let server_end = server_usage(&self.args)?;
+        let count = |counter: &mut io::Result<Counter>| match counter {
+            Ok(counter) => counter.count().map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let syscalls = syscalls.as_mut().map(count);
+        let own = (own_begin, Usage::of(std::process::id())?);
+        let (elapsed, bytes) = ((now() - began) as f64 / NANOS_PER_SECOND as f64, self.tally.bytes);
+        let drain = if matches!(self.args.play, Play::Hls | Play::HlsTs | Play::LlHls) { DRAIN_SEGMENTS } else { DRAIN };
+        self.run_until(now() + drain, Load::all_delivered)?;
+
+        let (idle, one_viewer) = self.baseline;
+        let server = server_begin.zip(server_end);
+        let server = server.map(|(begin, end)| ServerUsage { idle, one_viewer, begin, end, samples, syscalls });
+        Ok(self.outcome(bytes, elapsed, own, server))
     }
 
-    fn join(&mut self) -> io::Result<()> {
-        for number in 0..self.args.stalled {
-            self.connect_stalled(number)?;
+    fn outcome(&mut self, bytes: u64, seconds: f64, own: (Usage, Usage), server: Option<ServerUsage>) -> Outcome {
+        let viewers = || self.viewers.iter().flatten();
+        let add = |(all, failed): (u64, u64), (more, more_failed): (u64, u64)| (all + more, failed + more_failed);
+        let of_devices = self.fleet.iter().filter_map(Fleet::reported_lost);
+        let reported: Vec<i64> = self.publishers.iter().filter_map(Publisher::reported_lost).chain(of_devices).collect();
+        let unsent = self.publishers.iter().map(Publisher::unsent).chain(self.fleet.iter().map(Fleet::unsent)).sum();
+        let (joins, dropped) = (viewers().filter_map(Viewer::join_time).collect(), viewers().map(Viewer::dropped).sum());
+        let requests = viewers().map(Viewer::requests).fold((0, 0), add);
+        let tally = std::mem::replace(&mut self.tally, Tally::new(self.expecting.len()));
+        Outcome {
+            slow: self.slow.take(&tally.expected),
+            tally,
+            viewers: self.expecting.clone(),
+            joins,
+            closed: self.closed.clone(),
+            reported_lost: (!reported.is_empty()).then(|| reported.iter().sum()),
+            unsent,
+            dropped,
+            requests,
+            bytes,
+            seconds,
+            visits: self.visitors.take(),
+            own,
+            server,
         }
-        let limit = now() + JOIN_LIMIT;
-        for number in self.viewers.len()..self.args.viewers {
-            if number % CONNECTS_AT_ONCE == 0 {
-                self.run_until(now() + CONNECT_PAUSE, |_| false)?;
-            }
-            self.connect(number)?;
-        }
-        self.run_until(limit, Load::all_joined)
-    }
-
-    fn all_joined(&self) -> bool {
-        self.viewers.iter().flatten().all(|viewer| viewer.join_time().is_some())
-    }
-
-    fn publisher_for(&self, number: usize) -> u16 {
-        (number % usize::from(self.args.publishers)) as u16
-    }
-
-    fn connect(&mut self, number: usize) -> io::Result<()> {
-        let publisher = self.publisher_for(number);
-        self.expecting[usize::from(publisher)] += 1;
-        let viewer = Viewer::connect(&self.args, self.play_address, publisher, false)?;
-        for (socket, fd) in viewer.sockets().into_iter().enumerate() {
-            self.poll.add(fd, Token::Viewer { at: self.viewers.len(), socket }, false)?;
-        }
-        self.viewers.push(Some(viewer));
-        Ok(())
-    }
-
-    /// It only reads until the server has been asked in full.
-    fn connect_stalled(&mut self, number: usize) -> io::Result<()> {
-        let mut viewer = Viewer::connect(&self.args, self.play_address, self.publisher_for(number), true)?;
-        let limit = now() + PUBLISH_LIMIT;
-        // What it reads is not counted.
-        let mut ignored = Tally::new(self.args.publishers.into());
-        while !viewer.has_asked() && now() < limit {
-            viewer.readable(0, now(), &mut self.buffers, &mut ignored)?;
-            self.run_until(now() + MILLIS, |_| false)?;
-        }
-        self.stalled.push(viewer);
-        Ok(())
     }
 
     fn all_delivered(&self) -> bool {
@@ -273,11 +304,14 @@ impl Load {
         let mut ready = Vec::new();
         while now() < until && !done(self) {
             let due = self.next_due().min(self.next_report).min(self.turns.next());
+            let due = due.min(self.slow.next()).min(self.visitors.next());
             self.poll.wait(due.min(until), &mut ready)?;
             let woken = now();
             let mut next_due = self.send_due()?;
             self.report_due();
             self.turns_due();
+            self.slow.read_due(now());
+            self.visits_due()?;
             for event in ready.drain(..) {
                 self.handle(event, woken)?;
                 if now() >= next_due {
@@ -356,7 +390,7 @@ impl Load {
 
     fn handle(&mut self, event: Ready, woken: u64) -> io::Result<()> {
         match event.token {
-            Token::Timer | Token::Signal | Token::Input => Ok(()),
+            Token::Timer | Token::Signal | Token::Input | Token::Relay { .. } => Ok(()),
             Token::Device { at, socket } => match &mut self.fleet {
                 Some(fleet) => fleet.ready(at, socket, event.readable || event.writable, &self.poll, &mut self.tally),
                 None => Ok(()),
@@ -383,6 +417,16 @@ impl Load {
                 }
                 Ok(())
             }
+            Token::Visitor { at, socket } => {
+                self.visitors.readable(at, socket, woken, &mut self.buffers);
+                Ok(())
+            }
         }
     }
+}
+
+/// Now, if it is asked for.
+fn server_usage(args: &LoadArgs) -> io::Result<Option<Usage>> {
+    let usage = args.server_pid.map(Usage::of).transpose();
+    usage.map_err(|error| io::Error::other(format!("the server's process: {error}")))
 }
