@@ -335,7 +335,7 @@ impl Packager {
             return;
         }
         self.ts_rounds += 1;
-        let first = self.window.listed().rev().take(TS_SEGMENTS_FIRST).last();
+        let first = self.window.listed().rev().take(TS_SEGMENTS_FIRST).next_back();
         let next_msn = first.map_or(self.next_msn, |segment| segment.msn);
         self.ts = Some(Ts { writer: TsWriter::new(), tracks: Tracks::default(), asked: self.now, next_msn });
         self.write_ts();
