@@ -70,7 +70,7 @@ mod tests {
             (Resource::Multivariant(Packing::Ts), "ts.m3u8"),
             (playlist(Packing::Fmp4), "media.m3u8"),
             (playlist(Packing::Ts), "media-ts.m3u8"),
-            (Resource::Init { epoch: 0x18bc_fe56_800, number: 3 }, "init-18bcfe56800-3.mp4"),
+            (Resource::Init { epoch: 0x018b_cfe5_6800, number: 3 }, "init-18bcfe56800-3.mp4"),
             (Resource::Segment { epoch: 10, packing: Packing::Fmp4, msn: 1_700_000_000 }, "seg-a-1700000000.m4s"),
             (Resource::Segment { epoch: u64::MAX, packing: Packing::Ts, msn: 0 }, "seg-ffffffffffffffff-0.ts"),
             (Resource::Part { epoch: 1, msn: 12, part: 0 }, "part-1-12-0.m4s"),
