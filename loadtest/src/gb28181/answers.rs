@@ -237,11 +237,13 @@ mod tests {
             ("DeviceStatus", "<Online>ONLINE</Online>"),
             ("ConfigDownload", "<HeartBeatInterval>60</HeartBeatInterval>"),
             ("PresetQuery", "<PresetList Num=\"3\">"),
+            ("CruiseTrackListQuery", "<CruiseTrackList Num=\"1\">"),
+            ("CruiseTrackQuery", "<CruisePointList Num=\"2\">"),
             ("Catalog", "<Status>OFF</Status>"),
         ] {
             let answer = inventory().answer(&query(command, "")).unwrap().concat();
             assert!(answer.contains(expected), "{answer}");
         }
-        assert_eq!(inventory().answer(&query("CruiseTrackQuery", "")), None);
+        assert_eq!(inventory().answer(&query("SDCardStatus", "")), None);
     }
 }

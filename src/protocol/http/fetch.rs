@@ -297,5 +297,4 @@ impl Session {
 }
 
 #[cfg(test)]
-#[path = "fetch_tests.rs"]
 mod tests;
