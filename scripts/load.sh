@@ -10,14 +10,16 @@
 # START_WITH goes before both programs: `chrt -f 5` keeps other work on the machine out of the figures.
 #
 # COMPARE=segmentation compares datagrams with UDP_SEGMENT with those by sendmmsg, on RUNTIME (io_uring), instead of the runtimes.
+# COMPARE=recording compares streams that are not recorded with those that are, and with those whose disk stands still (the thread that
+# writes is held, its queue is full after a second or two): p99.99 of each run and the medians, on both runtimes or on RUNTIME.
 # OTHER=PROGRAM compares that build of shardcast with this one, on RUNTIME. The runs' reports stay in target/load.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 case ${COMPARE:-runtimes} in
-runtimes | segmentation) ;;
-*) echo "COMPARE is runtimes or segmentation" >&2 && exit 2 ;;
+runtimes | segmentation | recording) ;;
+*) echo "COMPARE is runtimes, segmentation or recording" >&2 && exit 2 ;;
 esac
 need_build_tools
 apt_need util-linux
@@ -71,11 +73,43 @@ run() {
     stop_server
 }
 
+# run_recording PROTOCOL ROUND RUNTIME: the three states, one after the other.
+run_recording() {
+    local recorded=('record.rules=[{streams: ["*"]}]' record.folder=target/load/recordings record.free_bytes_min=0
+        record.queue_bytes_max=4194304)
+    run "$1" "off-$3" "$2" "$3" "$this" 'record.rules=[]'
+    run "$1" "on-$3" "$2" "$3" "$this" "${recorded[@]}"
+    local load_options=(${load_options[@]+"${load_options[@]}"} --hold-thread disk-writer)
+    run "$1" "frozen-$3" "$2" "$3" "$this" "${recorded[@]}"
+    rm -rf target/load/recordings
+}
+
+# print_recording PROTOCOL RUNTIME…
+print_recording() {
+    local runtime state figures
+    printf '%-10s %-8s %8s  each run\n' runtime recording p99.99
+    for runtime in "${@:2}"; do
+        for state in off on frozen; do
+            figures=$(sed -n 's/.*"last_byte_p99_99": *\([0-9][0-9.]*\).*/\1/p' $(printf "$reports/$1-$state-$runtime-%s.json " $rounds))
+            printf '%-10s %-8s %8.2f  %s\n' "$runtime" "$state" \
+                "$(sort -g <<<"$figures" | awk '{v[NR]=$1} END {print (v[int((NR+1)/2)] + v[int((NR+2)/2)]) / 2}')" "$(echo $figures)"
+        done
+    done
+}
+
 this=target/release/shardcast
 runtime=${RUNTIME:-io_uring}
 rounds=$(seq "${ROUNDS:-3}")
 say "measuring; load average $(cut -d' ' -f1-3 /proc/loadavg)"
 for protocol in "$@"; do
+    if [ "${COMPARE:-runtimes}" = recording ]; then
+        runtimes=(${RUNTIME:-io_uring epoll})
+        for round in $rounds; do
+            for runtime in "${runtimes[@]}"; do run_recording "$protocol" "$round" "$runtime"; done
+        done
+        print_recording "$protocol" "${runtimes[@]}"
+        continue
+    fi
     left=() right=()
     for round in $rounds; do
         if [ -n "${OTHER:-}" ]; then

@@ -19,8 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use budget::Budget;
 pub use load::{ConfigError, Override, load, parse};
-pub use record::{Record, RecordFormat, RecordRule, WhenFull};
+pub use record::{Record, RecordFormat, RecordPlan, RecordRule, RecordWish, WhenFull};
 pub use validate::Invalid;
+pub use validate::Problem;
 
 use crate::format::HevcForm;
 use crate::format::rtp::demux::OnLoss;
@@ -174,6 +175,8 @@ pub struct Hls {
     pub segments: usize,
     /// A stream is cut no longer when nobody has asked for anything of it for this time.
     pub idle_ms: u64,
+    /// Where playing needs a password: how long an address holds that was given to a viewer who had it.
+    pub session_ms: u64,
     /// What the segments of one stream may hold; over it the oldest go early.
     pub bytes_max: usize,
 }
@@ -198,7 +201,7 @@ pub struct Rtsp {
     pub multicast: Multicast,
 }
 
-/// RTP that the operator has asked for through the API. Its ports are of `rtsp.udp_ports`, for UDP and TCP.
+/// RTP that the operator has asked for through the API. Its ports are those of calls (`gb28181.udp_ports`, `gb28181.tcp_ports`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rtp {
@@ -231,6 +234,10 @@ pub struct Gb28181 {
     /// More are refused.
     pub devices_max: usize,
     pub transport: MediaTransport,
+    /// Ports for media over UDP, of calls and of RTP through the API; each shard has an equal part. `None`: those of `rtsp.udp_ports`.
+    pub udp_ports: Option<PortRange>,
+    /// The same over TCP; `None`: those for UDP.
+    pub tcp_ports: Option<PortRange>,
     /// One port per shard for all calls, from this one on, instead of a port per call; 0: a port per call.
     pub shared_port: u16,
     /// Whether the sender of media is sent RTCP receiver reports.
@@ -377,6 +384,10 @@ pub struct Datagrams<'a> {
     /// Where sessions receive that have no connection of their own.
     pub address: IpAddr,
     pub ports: PortRange,
+    /// Of those sessions. `None`: they share `ports`.
+    pub own_udp_ports: Option<PortRange>,
+    /// `None`: they share those for UDP.
+    pub own_tcp_ports: Option<PortRange>,
     pub segmentation: UdpSegmentation,
     pub receive_buffer_bytes: u32,
     /// The first shard's port for many sessions; each shard has the one two behind. `None`: there is none.
@@ -391,11 +402,18 @@ impl Config {
         self.gb28181.enabled && key.starts_with(GB28181_FOLDER)
     }
 
-    /// All that use datagrams share the ports of one of them.
+    /// The ports for media over UDP that is not RTSP.
+    pub(crate) fn call_udp_ports(&self) -> PortRange {
+        self.gb28181.udp_ports.unwrap_or(self.rtsp.udp_ports)
+    }
+
+    /// What all that use datagrams share, whatever they speak.
     pub fn datagrams(&self) -> Datagrams<'_> {
         Datagrams {
             address: self.rtp.address,
             ports: self.rtsp.udp_ports,
+            own_udp_ports: self.gb28181.udp_ports.filter(|ports| *ports != self.rtsp.udp_ports),
+            own_tcp_ports: self.gb28181.tcp_ports.filter(|ports| *ports != self.call_udp_ports()),
             segmentation: self.rtsp.udp_segmentation,
             receive_buffer_bytes: self.rtsp.receive_buffer_bytes,
             shared_port: Some(self.gb28181.shared_port).filter(|port| *port != 0),
@@ -480,6 +498,11 @@ impl PortRange {
     pub fn pairs(self) -> u64 {
         let (first, end) = (u64::from(self.first).next_multiple_of(2), u64::from(self.last) + 1);
         end.saturating_sub(first) / 2
+    }
+
+    /// Whether both have a port.
+    fn meets(self, other: PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
     }
 }
 
@@ -647,6 +670,7 @@ impl Default for Hls {
             part_ms: 200,
             segments: 7,
             idle_ms: 30_000,
+            session_ms: 86_400_000,
             bytes_max: 64 * 1024 * 1024,
         }
     }
@@ -686,6 +710,8 @@ impl Default for Gb28181 {
             devices: Vec::new(),
             devices_max: 10_000,
             transport: MediaTransport::TcpPassive,
+            udp_ports: None,
+            tcp_ports: None,
             shared_port: 0,
             receiver_reports: false,
             keepalive_ms: 60_000,

@@ -66,6 +66,14 @@ fn check_warns_of_a_platform_that_nobody_can_register_with() {
 }
 
 #[test]
+fn check_warns_of_a_folder_that_recordings_cannot_go_to() {
+    let path = file("folder.yaml", "record:\n  folder: /dev/null/recordings\n  rules: [{streams: [\"*\"], split_ms: 60000}]\n");
+    let (code, out, err) = said(&["check", path.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("warning: record.folder: /dev/null/recordings cannot be a folder: /dev/null is none"), "{out}");
+}
+
+#[test]
 fn check_names_the_line_and_the_key() {
     let cases = [
         ("range", "viewer:\n  lag_ms_max: 0\n", ":2: viewer.lag_ms_max: must be 1 to 60000"),

@@ -104,6 +104,7 @@ impl World {
             Output::ExpectSource { call, .. } => assert!(self.receivers.contains_key(&call)),
             Output::Answer { ticket, .. } => assert!(self.waiting.remove(&ticket), "answered twice"),
             Output::Note { message, .. } => assert!(message.len() < 4_096),
+            Output::DeviceChanged(_) => {}
             Output::Save | Output::SaveLater | Output::Hangup(_) | Output::Reach { .. } | Output::ListStreams => {}
         }
         let begin = self.sent.len().saturating_sub(KEPT);

@@ -135,6 +135,9 @@ pub struct LoadArgs {
     /// Also report the CPU time, memory and context switches of this process
     #[arg(long)]
     pub server_pid: Option<u32>,
+    /// Let this thread of the server stand still while measuring, as a disk that hangs does with `disk-writer`: a name as `top -H` shows it
+    #[arg(long, value_name = "NAME", requires = "server_pid")]
+    pub hold_thread: Option<String>,
     /// Time from keyframe to keyframe
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub gop_ms: u64,

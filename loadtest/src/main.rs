@@ -20,6 +20,8 @@ mod rtmp;
 mod rtsp;
 mod scan;
 mod schedule;
+#[path = "../../tests/e2e/harness/standstill.rs"]
+mod standstill;
 mod syscalls;
 mod tally;
 mod timeline;

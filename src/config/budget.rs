@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{CONTROL_CONNECTIONS_MAX, Config, SIP_EVENTS_MAX, SIP_HELD_BYTES_MAX, SIP_RECEIVE_BUFFER_BYTES};
+use super::{CONTROL_CONNECTIONS_MAX, Config, PortRange, SIP_EVENTS_MAX, SIP_HELD_BYTES_MAX, SIP_RECEIVE_BUFFER_BYTES};
 
 /// What a connection costs in user space when nothing waits for it.
 const CONNECTION_BYTES: u64 = 8 * 1024;
@@ -53,7 +53,9 @@ impl Config {
         let lanes = shards.saturating_mul(shards - 1);
         let has_tls = !self.rtsp.tls_listen.is_empty();
         let has_rtsp = has_tls || !self.rtsp.listen.is_empty();
-        let pairs = if has_rtsp || self.has_rtp() { self.datagrams().ports.pairs() } else { 0 };
+        let own_pairs = self.datagrams().own_udp_ports.map_or(0, PortRange::pairs);
+        let rtsp_pairs = if has_rtsp || self.has_rtp() && own_pairs == 0 { self.rtsp.udp_ports.pairs() } else { 0 };
+        let pairs = rtsp_pairs.saturating_add(if self.has_rtp() { own_pairs } else { 0 });
         let sip_sockets = if self.gb28181.enabled { self.gb28181.listen.len() as u64 } else { 0 };
         let shared = self.datagrams().shared_port.map_or(0, |_| u64::from(self.datagrams().shared_receive_buffer_bytes));
         let datagrams =
@@ -148,6 +150,9 @@ mod tests {
             "memory that the limits allow, 2 shards: 905 MiB (media 384, held 256, connections 16, tls 196, lanes 1, control 4, \
              sip 48, record 0), in the kernel 344 MiB"
         );
+        config.gb28181.udp_ports = "20020-20039".parse().ok();
+        assert!(config.budget().to_string().ends_with("in the kernel 424 MiB"), "{}", config.budget());
+        config.gb28181.udp_ports = None;
         config.gb28181.shared_port = 40_000;
         assert!(config.budget().to_string().ends_with("in the kernel 472 MiB"), "{}", config.budget());
     }

@@ -57,11 +57,7 @@ impl Config {
         if section.shared_port != 0 && (!section.shared_port.is_multiple_of(2) || last > u32::from(u16::MAX)) {
             return wrong("gb28181.shared_port", Problem::SharedPort(shards));
         }
-        let ports = self.rtsp.udp_ports;
-        let is_within = u32::from(section.shared_port) <= u32::from(ports.last) && last >= u32::from(ports.first);
-        if section.shared_port != 0 && is_within {
-            return wrong("gb28181.shared_port", Problem::SharedPortTaken(ports));
-        }
+        self.check_call_ports()?;
         for (at, device) in section.devices.iter().enumerate() {
             let is_id =
                 (1..=DEVICE_ID_BYTES_MAX).contains(&device.id.len()) && device.id.bytes().all(|byte| byte.is_ascii_graphic());
@@ -74,6 +70,47 @@ impl Config {
             return wrong("gb28181.devices", problem);
         }
         self.check_upstream()
+    }
+
+    /// The ranges hold something for each shard, and nobody else's ports.
+    fn check_call_ports(&self) -> Result<(), Invalid> {
+        const UDP: &str = "gb28181.udp_ports";
+        const TCP: &str = "gb28181.tcp_ports";
+        let (section, rtsp, shards) = (&self.gb28181, self.rtsp.udp_ports, self.server.shards.count());
+        let wrong = |key, problem| Err(Invalid { key, problem });
+        if let Some(range) = section.udp_ports {
+            if range.pairs() < u64::from(shards) {
+                return wrong(UDP, Problem::TooFewPorts(shards));
+            }
+            if range != rtsp && range.meets(rtsp) {
+                return wrong(UDP, Problem::RangeTaken { by: "rtsp.udp_ports", range: rtsp });
+            }
+        }
+        if section.tcp_ports.is_some_and(|range| range.last - range.first < shards - 1) {
+            return wrong(TCP, Problem::FewerPortsThanShards(shards));
+        }
+        // Over UDP only SIP listens; over TCP the same ports serve, where there are no others.
+        let over_udp = section.udp_ports.map(|range| (UDP, range, false));
+        let over_tcp = section.tcp_ports.map(|range| (TCP, range, true)).or(section.udp_ports.map(|range| (UDP, range, true)));
+        for (key, range, tcp) in [over_udp, over_tcp].into_iter().flatten() {
+            let listeners = self.listeners().into_iter().filter(|(by, _)| tcp || *by == "gb28181.listen");
+            for (by, addresses) in listeners {
+                let is_within = |address: &&SocketAddr| (range.first..=range.last).contains(&address.port());
+                if let Some(&address) = addresses.iter().find(is_within) {
+                    return wrong(key, Problem::AddressInRange { by, address });
+                }
+            }
+        }
+        if section.shared_port != 0 {
+            let last = u32::from(section.shared_port) + 2 * u32::from(shards) - 1;
+            let ranges = [("rtsp.udp_ports", Some(rtsp)), (UDP, section.udp_ports), (TCP, section.tcp_ports)];
+            for (by, range) in ranges.into_iter().filter_map(|(by, range)| Some((by, range?))) {
+                if u32::from(section.shared_port) <= u32::from(range.last) && last >= u32::from(range.first) {
+                    return wrong("gb28181.shared_port", Problem::SharedPortTaken { by, range });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn check_upstream(&self) -> Result<(), Invalid> {
@@ -125,6 +162,7 @@ impl Config {
         for upstream in section.upstream.iter().filter(|upstream| section.enabled && upstream.share.is_empty()) {
             warnings.push(format!("gb28181.upstream: {} is shown nothing; share: [\"live/*\"] shows it streams", upstream.id));
         }
+        warnings.extend(self.record_warnings());
         warnings
     }
 }
@@ -158,8 +196,19 @@ mod tests {
 
     #[test]
     fn what_devices_can_live_with_is_valid() {
-        let cases: [Change; 8] = [
+        let cases: [Change; 12] = [
             |_| (),
+            |c| c.gb28181.udp_ports = "20000-29999".parse().ok(),
+            |c| (c.gb28181.udp_ports, c.gb28181.tcp_ports) = ("40000-40099".parse().ok(), "40000-40099".parse().ok()),
+            |c| {
+                c.server.shards = Shards::Fixed(2);
+                (c.gb28181.udp_ports, c.gb28181.tcp_ports) = ("40001-40005".parse().ok(), "40001-40002".parse().ok());
+            },
+            // Whoever has ports of their own needs none of RTSP.
+            |c| {
+                c.rtsp.listen.clear();
+                (c.rtsp.udp_ports, c.gb28181.udp_ports) = ("20001-20002".parse().unwrap(), "40000-40999".parse().ok());
+            },
             |c| c.gb28181.upstream = vec![upstream("34020000002000000009"), upstream("34020000002000000008")],
             |c| c.gb28181.id = "1".into(),
             |c| c.gb28181.domain = "34020000".into(),
@@ -181,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 23] = [
+        let cases: [(Change, &str); 31] = [
             (|c| c.gb28181.id.clear(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.id = "3402000000200000000x".into(), "gb28181.id: must be 1 to 20 digits"),
             (|c| c.gb28181.domain = "3402".into(), "gb28181.domain: must be 8 to 20 digits"),
@@ -213,6 +262,35 @@ mod tests {
                     c.gb28181.shared_port = 19_994;
                 },
                 "gb28181.shared_port: must be outside rtsp.udp_ports (20000-29999), up to two ports for each shard",
+            ),
+            (
+                |c| c.gb28181.udp_ports = "29998-30099".parse().ok(),
+                "gb28181.udp_ports: must be outside rtsp.udp_ports (20000-29999), or the same",
+            ),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(2);
+                    c.gb28181.udp_ports = "40001-40004".parse().ok();
+                },
+                "gb28181.udp_ports: must hold, for each of the 2 shards, an even port and the one behind it",
+            ),
+            (
+                |c| {
+                    c.server.shards = Shards::Fixed(3);
+                    c.gb28181.tcp_ports = "40001-40002".parse().ok();
+                },
+                "gb28181.tcp_ports: must hold a port for each of the 3 shards",
+            ),
+            (|c| c.gb28181.udp_ports = "5000-5099".parse().ok(), "gb28181.udp_ports: 0.0.0.0:5060 of gb28181.listen is in it"),
+            (|c| c.gb28181.udp_ports = "8000-8099".parse().ok(), "gb28181.udp_ports: 0.0.0.0:8080 of http.listen is in it"),
+            (|c| c.gb28181.tcp_ports = "1900-2000".parse().ok(), "gb28181.tcp_ports: 0.0.0.0:1935 of rtmp.listen is in it"),
+            (
+                |c| (c.gb28181.udp_ports, c.gb28181.shared_port) = ("40000-40099".parse().ok(), 40_000),
+                "gb28181.shared_port: must be outside gb28181.udp_ports (40000-40099), up to two ports for each shard",
+            ),
+            (
+                |c| (c.gb28181.tcp_ports, c.gb28181.shared_port) = ("40000-40099".parse().ok(), 40_000),
+                "gb28181.shared_port: must be outside gb28181.tcp_ports (40000-40099), up to two ports for each shard",
             ),
             (|c| c.gb28181.upstream = vec![upstream("1")], "gb28181.upstream: \"1\" must be 8 to 20 digits"),
             (

@@ -2,7 +2,10 @@
 //!
 //! Not here: what a name becomes as a path (`protocol/record/path.rs`), and the writing (`disk/`).
 
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +17,8 @@ const DAY_MS: u64 = 86_400_000;
 /// A hundred years.
 const KEEP_MS_MAX: u64 = 36_525 * DAY_MS;
 const BYTES_MAX: u64 = 1 << 60;
+const SPLIT_MS_MAX: u64 = 7 * DAY_MS;
+const PRE_ROLL_MS_MAX: u64 = 600_000;
 /// What may stand in braces in `record.path`.
 const PLACEHOLDERS: [&str; 6] = ["app", "name", "date", "time", "year", "month"];
 /// What a name must have so that those of one stream differ.
@@ -66,15 +71,44 @@ pub enum WhenFull {
     DeleteOldest,
 }
 
-/// Streams that are recorded whenever they are there.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Streams that are recorded whenever they are there. What is `None` is as the section has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RecordRule {
     /// Patterns of `app/name`.
     pub streams: Vec<String>,
-    /// `None`: that of the section.
-    #[serde(default)]
     pub format: Option<RecordFormat>,
+    pub path: Option<String>,
+    pub split_ms: Option<u64>,
+    pub split_bytes: Option<u64>,
+    pub keep_ms: Option<u64>,
+    /// Of the recordings of this rule; that of the section holds for all together.
+    pub total_bytes_max: Option<u64>,
+}
+
+/// How the operator wants one stream to be recorded. What is `None` is as the section has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecordWish {
+    pub format: Option<RecordFormat>,
+    pub path: Option<String>,
+    pub split_ms: Option<u64>,
+    pub split_bytes: Option<u64>,
+    pub keep_ms: Option<u64>,
+    pub pre_roll_ms: Option<u64>,
+}
+
+/// How one stream is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordPlan {
+    pub format: RecordFormat,
+    pub path: String,
+    pub fragment_ms: u64,
+    pub split_ms: u64,
+    pub split_bytes: u64,
+    pub retry_ms: u64,
+    /// `None`: as rules or section have it when the time has come.
+    pub keep_ms: Option<u64>,
+    pub pre_roll_ms: u64,
 }
 
 /// Recording.
@@ -95,6 +129,8 @@ pub struct Record {
     pub queue_bytes_max: usize,
     /// How long after an error recording is tried again.
     pub retry_ms: u64,
+    /// Of every stream so much is kept for a recording that the operator starts, whole GOPs; 0: the newest GOP.
+    pub pre_roll_ms: u64,
     /// Recordings that ended so long ago are deleted; 0: none.
     pub keep_ms: u64,
     /// Over it the oldest recordings are deleted; 0: no limit.
@@ -115,6 +151,7 @@ impl Default for Record {
             split_bytes: 0,
             queue_bytes_max: 64 * 1024 * 1024,
             retry_ms: 5_000,
+            pre_roll_ms: 0,
             keep_ms: 0,
             total_bytes_max: 0,
             free_bytes_min: 512 * 1024 * 1024,
@@ -125,18 +162,102 @@ impl Default for Record {
 
 impl Record {
     /// The ranges of its numbers.
-    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 8] {
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 9] {
         [
             ("record.fragment_ms", self.fragment_ms, 100, 60_000),
-            ("record.split_ms", self.split_ms, 0, 7 * DAY_MS),
+            ("record.split_ms", self.split_ms, 0, SPLIT_MS_MAX),
             ("record.split_bytes", self.split_bytes, 0, BYTES_MAX),
             ("record.queue_bytes_max", self.queue_bytes_max as u64, MIB, 64 * 1024 * MIB),
             ("record.retry_ms", self.retry_ms, 100, 3_600_000),
+            ("record.pre_roll_ms", self.pre_roll_ms, 0, PRE_ROLL_MS_MAX),
             ("record.keep_ms", self.keep_ms, 0, KEEP_MS_MAX),
             ("record.total_bytes_max", self.total_bytes_max, 0, BYTES_MAX),
             ("record.free_bytes_min", self.free_bytes_min, 0, BYTES_MAX),
         ]
     }
+
+    /// How a stream of a rule is recorded.
+    pub fn plan_of_rule(&self, rule: &RecordRule) -> RecordPlan {
+        self.plan(&RecordWish {
+            format: rule.format,
+            path: rule.path.clone(),
+            split_ms: rule.split_ms,
+            split_bytes: rule.split_bytes,
+            // What a rule keeps may change with the configuration.
+            keep_ms: None,
+            pre_roll_ms: None,
+        })
+    }
+
+    /// How a stream is recorded that the operator wants.
+    pub fn plan(&self, wish: &RecordWish) -> RecordPlan {
+        RecordPlan {
+            format: wish.format.unwrap_or(self.format),
+            path: wish.path.clone().unwrap_or_else(|| self.path.clone()),
+            fragment_ms: self.fragment_ms,
+            split_ms: wish.split_ms.unwrap_or(self.split_ms),
+            split_bytes: wish.split_bytes.unwrap_or(self.split_bytes),
+            retry_ms: self.retry_ms,
+            keep_ms: wish.keep_ms,
+            // Without a wish as much as there is.
+            pre_roll_ms: wish.pre_roll_ms.unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Whether the folder can be written to now, as far as that can be told without writing; else why not, for an operator.
+    fn folder_warning(&self) -> Option<String> {
+        let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+        let absolute = std::path::absolute(&self.folder).ok()?;
+        let nearest = absolute.ancestors().find(is_there)?;
+        let folder = self.folder.display();
+        if !nearest.is_dir() {
+            return Some(format!("record.folder: {folder} cannot be a folder: {} is none", nearest.display()));
+        }
+        let name = CString::new(nearest.as_os_str().as_bytes()).ok()?;
+        // SAFETY: the path ends with a zero.
+        if unsafe { libc::access(name.as_ptr(), libc::W_OK | libc::X_OK) } == 0 {
+            return None;
+        }
+        let error = io::Error::last_os_error();
+        let what = if nearest == absolute { "is not writable" } else { "cannot be made" };
+        Some(format!("record.folder: {folder} {what}, so nothing can be recorded: {}: {error}", nearest.display()))
+    }
+}
+
+impl RecordRule {
+    /// Its name and what is wrong with it.
+    fn problem(&self) -> Option<(&'static str, Problem)> {
+        if self.streams.is_empty() {
+            return Some(("streams", Problem::NoPattern));
+        }
+        let numbers = [
+            ("split_ms", self.split_ms, SPLIT_MS_MAX),
+            ("split_bytes", self.split_bytes, BYTES_MAX),
+            ("keep_ms", self.keep_ms, KEEP_MS_MAX),
+            ("total_bytes_max", self.total_bytes_max, BYTES_MAX),
+        ];
+        own_problem(self.path.as_deref(), &numbers)
+    }
+}
+
+impl RecordWish {
+    /// The name of a field that is not valid, and what is wrong with it.
+    pub fn problem(&self) -> Option<(&'static str, Problem)> {
+        let numbers = [
+            ("split_ms", self.split_ms, SPLIT_MS_MAX),
+            ("split_bytes", self.split_bytes, BYTES_MAX),
+            ("keep_ms", self.keep_ms, KEEP_MS_MAX),
+            ("pre_roll_ms", self.pre_roll_ms, PRE_ROLL_MS_MAX),
+        ];
+        own_problem(self.path.as_deref(), &numbers)
+    }
+}
+
+/// What is wrong with settings of one rule or one stream: names, values, and the most that they may be.
+fn own_problem(path: Option<&str>, numbers: &[(&'static str, Option<u64>, u64)]) -> Option<(&'static str, Problem)> {
+    let is_over = |(_, value, max): &&(&'static str, Option<u64>, u64)| value.is_some_and(|value| value > *max);
+    let over = numbers.iter().find(is_over).map(|(name, _, max)| (*name, Problem::OutOfRange { min: 0, max: *max }));
+    path.and_then(path_problem).map(|problem| ("path", problem)).or(over)
 }
 
 impl Config {
@@ -154,10 +275,20 @@ impl Config {
         if section.folder.as_os_str().is_empty() {
             return Err(Invalid { key: "record.folder", problem: Problem::NoFolder });
         }
-        if section.rules.iter().any(|rule| rule.streams.is_empty()) {
-            return Err(Invalid { key: "record.rules", problem: Problem::NoPattern });
+        for (number, rule) in (1..).zip(&section.rules) {
+            if let Some((field, problem)) = rule.problem() {
+                return Err(Invalid {
+                    key: "record.rules",
+                    problem: Problem::Rule { number, field, problem: Box::new(problem) },
+                });
+            }
         }
         Ok(())
+    }
+
+    /// What stands in the way of recording now. Only where rules want it: others may be asked for never.
+    pub(super) fn record_warnings(&self) -> Option<String> {
+        if self.record.rules.is_empty() { None } else { self.record.folder_warning() }
     }
 }
 
@@ -183,6 +314,55 @@ fn path_problem(path: &str) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_that_cannot_be_is_named_by_number_and_field() {
+        let good = RecordRule { streams: vec!["*".to_owned()], ..RecordRule::default() };
+        let cases = [
+            (good.clone(), None),
+            (RecordRule { streams: Vec::new(), ..good.clone() }, Some("rule 2: streams: a rule must have a pattern of streams")),
+            (RecordRule { split_ms: Some(604_800_001), ..good.clone() }, Some("rule 2: split_ms: must be 0 to 604800000")),
+            (RecordRule { keep_ms: Some(u64::MAX), ..good.clone() }, Some("rule 2: keep_ms: must be 0 to 3155760000000")),
+            (RecordRule { path: Some("{name}".to_owned()), ..good.clone() }, Some("rule 2: path: must have {time}")),
+        ];
+        for (rule, expected) in cases {
+            let mut config = Config::default();
+            config.record.rules = vec![good.clone(), rule.clone()];
+            let said = config.validate().err().map(|invalid| invalid.to_string());
+            let is_right = match expected {
+                Some(text) => said.as_ref().is_some_and(|said| said.starts_with(&format!("record.rules: {text}"))),
+                None => said.is_none(),
+            };
+            assert!(is_right, "{rule:?}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_rule_leaves_open_is_as_the_section_has_it() {
+        let section = Record { split_bytes: 7, ..Record::default() };
+        let rule = RecordRule { split_ms: Some(60_000), path: Some("vip/{time}".to_owned()), ..RecordRule::default() };
+        let plan = section.plan_of_rule(&rule);
+        assert_eq!((plan.split_ms, plan.split_bytes, plan.path.as_str()), (60_000, 7, "vip/{time}"));
+        assert_eq!(plan.format, section.format);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_told_beforehand() {
+        let file = std::env::temp_dir().join(format!("shardcast-no-folder-{}", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        let mut config = Config::default();
+        config.record.rules = vec![RecordRule { streams: vec!["*".to_owned()], ..RecordRule::default() }];
+        let cases = [(file.join("deep"), Some("cannot be a folder")), (std::env::temp_dir().join("not/there/yet"), None)];
+        for (folder, expected) in cases {
+            config.record.folder = folder;
+            let said = config.record_warnings();
+            assert_eq!(said.is_some(), expected.is_some(), "{said:?}");
+            assert!(said.unwrap_or_default().contains(expected.unwrap_or_default()));
+        }
+        config.record.rules.clear();
+        assert_eq!(config.record_warnings(), None);
+        std::fs::remove_file(file).unwrap();
+    }
 
     #[test]
     fn paths_lead_nowhere_else() {

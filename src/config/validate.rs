@@ -63,8 +63,14 @@ pub enum Problem {
     UtcOffset(i32),
     #[error("must be even, and leave two ports for each of the {0} shards; or 0")]
     SharedPort(u16),
-    #[error("must be outside rtsp.udp_ports ({0}), up to two ports for each shard")]
-    SharedPortTaken(PortRange),
+    #[error("must be outside {by} ({range}), up to two ports for each shard")]
+    SharedPortTaken { by: &'static str, range: PortRange },
+    #[error("must be outside {by} ({range}), or the same")]
+    RangeTaken { by: &'static str, range: PortRange },
+    #[error("{address} of {by} is in it")]
+    AddressInRange { by: &'static str, address: SocketAddr },
+    #[error("must hold a port for each of the {0} shards")]
+    FewerPortsThanShards(u16),
     #[error("must be 0, or 50 to half of hls.segment_ms ({0})")]
     PartLength(u64),
     #[error("{0:?} is no id of a device")]
@@ -87,6 +93,8 @@ pub enum Problem {
     NoFolder,
     #[error("a rule must have a pattern of streams")]
     NoPattern,
+    #[error("rule {number}: {field}: {problem}")]
+    Rule { number: usize, field: &'static str, problem: Box<Problem> },
 }
 
 impl Config {
@@ -107,7 +115,7 @@ impl Config {
             }
         }
         let origin = &self.http.allow_origin;
-        if !origin.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+        if !is_origin(origin) {
             return Err(Invalid { key: "http.allow_origin", problem: Problem::NoOrigin });
         }
         Ok(())
@@ -126,6 +134,7 @@ impl Config {
             ("hls.part_ms", hls.part_ms, 0, 2_000),
             ("hls.segments", hls.segments as u64, 3, 100),
             ("hls.idle_ms", hls.idle_ms, 1_000, DAY_MS),
+            ("hls.session_ms", hls.session_ms, 60_000, 30 * DAY_MS),
             ("hls.bytes_max", hls.bytes_max as u64, MIB, GIB),
             ("rtsp.receive_buffer_bytes", u64::from(rtsp.receive_buffer_bytes), 64 * KIB, 64 * MIB),
             ("rtsp.reorder_ms", rtsp.reorder_ms, 0, 1_000),
@@ -196,17 +205,8 @@ impl Config {
         if self.rtmp.listen.is_empty() && self.http.listen.is_empty() && !self.has_rtsp() {
             return Err(Invalid { key: "rtmp.listen", problem: Problem::NoListener });
         }
-        let nobody = Vec::new();
-        let sections = [
-            ("rtmp.listen", &self.rtmp.listen),
-            ("http.listen", &self.http.listen),
-            ("rtsp.listen", &self.rtsp.listen),
-            ("rtsp.tls_listen", &self.rtsp.tls_listen),
-            ("control.listen", &self.control.listen),
-            ("gb28181.listen", if self.gb28181.enabled { &self.gb28181.listen } else { &nobody }),
-        ];
         let mut taken: Vec<(&'static str, SocketAddr)> = Vec::new();
-        for (key, addresses) in sections {
+        for (key, addresses) in self.listeners() {
             for &address in addresses {
                 if let Some(&(by, other)) = taken.iter().find(|(_, other)| collide(address, *other)) {
                     return Err(Invalid { key, problem: Problem::AddressTaken { address, other, by } });
@@ -219,6 +219,18 @@ impl Config {
 }
 
 impl Config {
+    /// The addresses of all TCP listeners, by key. Those of GB28181 are open over UDP as well.
+    pub(super) fn listeners(&self) -> [(&'static str, &[SocketAddr]); 6] {
+        [
+            ("rtmp.listen", &self.rtmp.listen),
+            ("http.listen", &self.http.listen),
+            ("rtsp.listen", &self.rtsp.listen),
+            ("rtsp.tls_listen", &self.rtsp.tls_listen),
+            ("control.listen", &self.control.listen),
+            ("gb28181.listen", if self.gb28181.enabled { &self.gb28181.listen } else { &[] }),
+        ]
+    }
+
     fn has_rtsp(&self) -> bool {
         !(self.rtsp.listen.is_empty() && self.rtsp.tls_listen.is_empty())
     }
@@ -231,8 +243,8 @@ impl Config {
     /// Each shard gives out ports of its own.
     fn check_udp_ports(&self) -> Result<(), Invalid> {
         let (range, shards) = (self.rtsp.udp_ports, self.server.shards.count());
-        let pairs = (range.first..range.last).filter(|port| port.is_multiple_of(2)).count();
-        if (self.has_rtsp() || self.gb28181.enabled) && pairs < usize::from(shards) {
+        let is_needed = self.has_rtsp() || self.gb28181.enabled && self.gb28181.udp_ports.is_none();
+        if is_needed && range.pairs() < u64::from(shards) {
             return Err(Invalid { key: "rtsp.udp_ports", problem: Problem::TooFewPorts(shards) });
         }
         Ok(())
@@ -286,6 +298,31 @@ impl Config {
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let address = a.ip() == b.ip() || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified()));
     a.port() == b.port() && a.port() != 0 && address
+}
+
+/// What a browser may send as `Origin` (RFC 6454 §6.2), for which the answer has to be the same bytes; or `*`, or nothing. A path, a port that
+/// is the scheme's own, and capital letters are never sent.
+fn is_origin(text: &str) -> bool {
+    if matches!(text, "" | "*" | "null") {
+        return true;
+    }
+    let Some((scheme, authority)) = text.split_once("://") else { return false };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+    // Of an IPv6 address the brackets belong to the host.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match inner {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address),
+        None => !host.is_empty() && host.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_')),
+    };
+    let is_own_port = |port: u16| matches!((scheme, port), ("http", 80) | ("https", 443));
+    let is_port =
+        port.is_none_or(|port| port.parse().is_ok_and(|number: u16| number.to_string() == port && !is_own_port(number)));
+    is_scheme && is_host && is_port
 }
 
 #[cfg(test)]
@@ -351,13 +388,14 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        let cases: [(Change, &str); 37] = [
+        let cases: [(Change, &str); 38] = [
             (|c| c.server.shards = Shards::Fixed(0), "server.shards: must be 1 to 256"),
             (|c| c.server.drain_ms = 600_001, "server.drain_ms: must be 0 to 600000"),
             (|c| c.viewer.lag_ms_max = 60_001, "viewer.lag_ms_max: must be 1 to 60000"),
             (|c| c.viewer.stall_ms_max = 499, "viewer.stall_ms_max: must be at least viewer.lag_ms_max (500)"),
             (|c| c.hls.segment_ms = 999, "hls.segment_ms: must be 1000 to 20000"),
             (|c| c.hls.bytes_max = (GIB + 1) as usize, "hls.bytes_max: must be 1048576 to 1073741824"),
+            (|c| c.hls.session_ms = 59_999, "hls.session_ms: must be 60000 to 2592000000"),
             (|c| c.hls.segments = 2, "hls.segments: must be 3 to 100"),
             (|c| c.hls.part_ms = 49, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),
             (|c| c.hls.part_ms = 1_001, "hls.part_ms: must be 0, or 50 to half of hls.segment_ms (1000)"),
@@ -437,6 +475,52 @@ mod tests {
             let mut config = Config::default();
             change(&mut config);
             assert_eq!(config.validate().unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn origins_are_written_as_browsers_send_them() {
+        let sent = [
+            "",
+            "*",
+            "null",
+            "https://example.org",
+            "http://example.org:8080",
+            "http://127.0.0.1:3000",
+            "http://[::1]:3000",
+            "http://[2001:db8::1]",
+            "https://a-b.example.org:80",
+            "capacitor://localhost",
+            "http://localhost:443",
+        ];
+        for origin in sent {
+            assert!(is_origin(origin), "{origin:?}");
+        }
+        let never = [
+            "example.org",
+            "https://",
+            "https://example.org/",
+            "https://example.org/page",
+            "https://example.org:443",
+            "http://example.org:80",
+            "https://Example.org",
+            "HTTPS://example.org",
+            "https://user@example.org",
+            "https://*.example.org",
+            "https://example.org:",
+            "https://example.org:080",
+            "https://example.org:70000",
+            "https://a.org https://b.org",
+            "https://a.org,https://b.org",
+            "https://bücher.example",
+            "http://[::1",
+            "http://[0:0::1]",
+            "://example.org",
+            "https://example.org?x",
+            "https://example.org ",
+        ];
+        for origin in never {
+            assert!(!is_origin(origin), "{origin:?}");
         }
     }
 }

@@ -31,6 +31,7 @@ use super::senders;
 use super::sessions::{Role, SessionView};
 use super::shards::{Shards, Unanswered, silent};
 use super::streams::{Stream, StreamView, group};
+use super::words;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::protocol::gb28181::receiver;
@@ -139,7 +140,7 @@ pub(super) enum ApiError {
     #[error("no sender {0}")]
     NoSender(SessionId),
     #[error("the body is not what this route takes: {0}")]
-    BadJson(serde_json::Error),
+    BadJson(String),
     #[error(transparent)]
     BadRequest(#[from] BadRequest),
     #[error(transparent)]
@@ -178,10 +179,14 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let message = match &self {
-            ApiError::BadQuery(rejection) => rejection.body_text(),
+            ApiError::BadQuery(rejection) => format!("the query is not what this route takes: {}", words::of_query(rejection)),
             other => other.to_string(),
         };
-        (self.status(), Json(json!({ "error": message }))).into_response()
+        let body = match &self {
+            ApiError::Record(error) if !error.ranges().is_empty() => json!({ "error": message, "ranges": error.ranges() }),
+            _ => json!({ "error": message }),
+        };
+        (self.status(), Json(body)).into_response()
     }
 }
 
@@ -359,7 +364,7 @@ async fn list_receivers(
 
 /// Opens a port for RTP, on the shard of the stream if it has one.
 async fn open_receiver(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
-    let request: OpenRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let request: OpenRequest = words::read(&body)?;
     let request = receiver::Request::try_from(request)?;
     let started = receivers::start(&app.shards, &app.config, &request).await?;
     Ok((StatusCode::CREATED, Json(ReceiverView::from(started))).into_response())

@@ -16,11 +16,11 @@ use futures_lite::stream;
 use serde::Deserialize;
 
 use super::api::{ApiError, App};
-use super::recordings::{DISK_MS_MAX, RecordError, answer_of, find, moment};
+use super::recordings::{DISK_MS_MAX, EXPORT_MS_MAX, RecordError, answer_within, find, moment};
 use crate::config::RecordFormat;
-use crate::disk::{self, EXPORT_FILES_MAX, Entry, EntryState, READ_BYTES_MAX, ReadOrder, Span, playlist};
+use crate::disk::{self, EXPORT_FILES_MAX, Entry, EntryState, ExportOrder, READ_BYTES_MAX, ReadOrder, Span, playlist};
 use crate::protocol::common::ranges::{Wanted, lists, parse_range};
-use crate::protocol::common::utc::rfc3339;
+use crate::protocol::common::utc::{Moment, rfc3339};
 use crate::session::StreamKey;
 
 type Reads = flume::Sender<ReadOrder>;
@@ -77,12 +77,21 @@ enum Piece {
     Read(Vec<Span>),
 }
 
-/// Asks the reader; a queue that stays full is a disk that does not answer.
+/// Asks the reader.
 async fn ask<T>(reads: &Reads, order: impl FnOnce(flume::Sender<T>) -> ReadOrder) -> Result<T, RecordError> {
+    ask_within(DISK_MS_MAX, reads, order).await
+}
+
+/// Asks a thread of the disk; a queue that stays full is a disk that does not answer.
+async fn ask_within<O, T>(
+    limit_ms: u64,
+    orders: &flume::Sender<O>,
+    order: impl FnOnce(flume::Sender<T>) -> O,
+) -> Result<T, RecordError> {
     let (reply, answer) = flume::bounded(1);
-    let sending = tokio::time::timeout(Duration::from_millis(DISK_MS_MAX), reads.send_async(order(reply))).await;
+    let sending = tokio::time::timeout(Duration::from_millis(limit_ms), orders.send_async(order(reply))).await;
     sending.ok().and_then(Result::ok).ok_or(RecordError::DiskSilent)?;
-    answer_of(answer).await
+    answer_within(limit_ms, answer).await
 }
 
 /// The answer to a request for `content`.
@@ -117,9 +126,35 @@ fn respond(reads: Reads, content: Content, headers: &HeaderMap) -> Response {
     };
     set(&mut response, header::CONTENT_TYPE, content.media_type.to_owned());
     set(&mut response, header::CONTENT_LENGTH, (to - from).to_string());
-    set(&mut response, header::CONTENT_DISPOSITION, format!("inline; filename=\"{}\"", content.name));
+    set(&mut response, header::CONTENT_DISPOSITION, disposition(&content.name));
     *response.body_mut() = body(reads, content, from, to);
     response
+}
+
+/// What a recording is called when it is saved: its stream, and when it begins.
+fn file_name(stream: &str, start_micros: i64, extension: &str) -> String {
+    let moment = Moment::from_micros(start_micros);
+    let time = moment.time().replace(':', "-");
+    let stream: String = stream.chars().map(|c| if c.is_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' }).collect();
+    format!("{stream}_{}T{}Z.{extension}", moment.date(), time)
+}
+
+/// RFC 6266: a name for those who know ASCII only, and as it is (RFC 8187) where that is not the same.
+fn disposition(name: &str) -> String {
+    use std::fmt::Write;
+    let plain: String = name.chars().map(|c| if c.is_ascii() { c } else { '_' }).collect();
+    let mut text = format!("inline; filename=\"{plain}\"");
+    if plain != name {
+        text.push_str("; filename*=UTF-8''");
+        for byte in name.bytes() {
+            // Writing into a string cannot fail.
+            let _ = match byte {
+                byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') => write!(text, "{}", byte as char),
+                byte => write!(text, "%{byte:02X}"),
+            };
+        }
+    }
+    text
 }
 
 /// The bytes from `from` to below `to`, read as they are taken.
@@ -166,7 +201,7 @@ pub async fn file(
     // What is being written is whole up to here.
     let len = if entry.state == EntryState::Recording { entry.recording.bytes.min(opened.bytes) } else { opened.bytes };
     let format = entry.recording.format;
-    let name = format!("{}.{}", entry.id, format.extension());
+    let name = file_name(&entry.recording.stream, entry.recording.start_micros, format.extension());
     let etag = format!("\"{}-{len:x}\"", entry.id);
     let content = Content::new(Bytes::new(), vec![Span { file: opened.file, offset: 0, len }], media_type(format), name, etag);
     Ok(respond(reads, content, &headers))
@@ -202,15 +237,16 @@ pub async fn export(
     if from >= to {
         return Err(RecordError::EmptyRange.into());
     }
-    let wanted = disk::Query { stream: Some(key.to_string()), from: Some(from), to: Some(to) };
+    let wanted = disk::Query { stream: Some(key.to_string()), from: Some(from), to: Some(to), ..disk::Query::default() };
     // Some more, because a stream may be recorded in several formats.
     let (_, entries) = app.disk.index.find(&wanted, 0, 4 * EXPORT_FILES_MAX);
     let etag = export_etag(&entries, from, to);
     let reads = app.disk.reads.clone();
-    let exported = ask(&reads, |reply| ReadOrder::Export { entries, from, to, reply }).await?;
+    let exported = ask_within(EXPORT_MS_MAX, &app.disk.exports, |reply| ExportOrder { entries, from, to, reply }).await?;
     let exported = exported.map_err(RecordError::Export)?;
     let (begin, duration) = (rfc3339(exported.begin_micros), exported.duration_micros / 1000);
-    let content = Content::new(exported.head, exported.spans, "video/mp4", "export.mp4".to_owned(), etag);
+    let name = file_name(key.as_str(), exported.begin_micros, "mp4");
+    let content = Content::new(exported.head, exported.spans, "video/mp4", name, etag);
     let mut response = respond(reads, content, &headers);
     // Where it really begins: at the key frame before.
     for (name, value) in [("x-recording-start", begin), ("x-recording-duration-ms", duration.to_string())] {
@@ -233,4 +269,24 @@ fn export_etag(entries: &[Arc<Entry>], from: i64, to: i64) -> String {
     add(&from.to_be_bytes());
     add(&to.to_be_bytes());
     format!("\"e-{hash:016x}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_called_as_their_stream_and_time() {
+        let cases = [
+            ("live/a", "inline; filename=\"live_a_1970-01-01T00-00-01.500Z.mp4\""),
+            ("live/\"; x=\r\n", "inline; filename=\"live____x____1970-01-01T00-00-01.500Z.mp4\""),
+            (
+                "live/門",
+                "inline; filename=\"live___1970-01-01T00-00-01.500Z.mp4\"; filename*=UTF-8''live_%E9%96%80_1970-01-01T00-00-01.500Z.mp4",
+            ),
+        ];
+        for (stream, expected) in cases {
+            assert_eq!(disposition(&file_name(stream, 1_500_000, "mp4")), expected);
+        }
+    }
 }

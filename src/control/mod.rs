@@ -22,6 +22,7 @@ mod shards;
 mod streams;
 #[cfg(test)]
 mod testing;
+mod words;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -16,16 +16,18 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{ApiError, App, Page, limit};
 use super::shards::silent;
-use crate::config::RecordFormat;
-use crate::disk::{self, Entry, ExportError, KeepError, KeepOrder, RecordedTrack};
+use super::words;
+use crate::config::{Problem, RecordFormat, RecordWish};
+use crate::disk::{self, Entry, EntryState, ExportError, KeepError, KeepOrder, RecordedTrack};
 use crate::format::mp4::file::FileError;
 use crate::protocol::common::utc::{parse_rfc3339, rfc3339};
 use crate::protocol::record::RecorderStatus;
 use crate::session::{StreamKey, StreamKeyError};
 use crate::shard::message::{Command, RecordAnswer, RecorderSnapshot, ShardId};
 
-/// How long the disk is waited for.
+/// How long the disk is waited for, and how long for an export, which may have to write first.
 pub const DISK_MS_MAX: u64 = 5_000;
+pub const EXPORT_MS_MAX: u64 = 120_000;
 
 /// Why a request about recordings is not granted.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,12 @@ pub enum RecordError {
     Read(String, io::Error),
     #[error("the recording {0} has no playlist")]
     NoPlaylist(String),
+    #[error("{0:?} is no state of a recording: recording, finishing, whole or failed")]
+    State(String),
+    #[error("stream: a pattern of app/name has no control characters and at most 512 bytes")]
+    Pattern,
+    #[error("{0}: {1}")]
+    Wish(&'static str, Problem),
     #[error("from must be before to")]
     EmptyRange,
     #[error(transparent)]
@@ -65,7 +73,11 @@ impl RecordError {
             }
             RecordError::Read(_, error) if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
             RecordError::Read(..) | RecordError::Export(ExportError::Read(..)) => StatusCode::INTERNAL_SERVER_ERROR,
-            RecordError::Export(ExportError::TooLong(_) | ExportError::TooMany) => StatusCode::BAD_REQUEST,
+            RecordError::Export(ExportError::TooLong(_) | ExportError::TooMany | ExportError::TooLarge) => {
+                StatusCode::BAD_REQUEST
+            }
+            RecordError::Export(ExportError::NoRoom) => StatusCode::INSUFFICIENT_STORAGE,
+            RecordError::State(_) | RecordError::Pattern | RecordError::Wish(..) => StatusCode::BAD_REQUEST,
             RecordError::Export(_) => StatusCode::CONFLICT,
             RecordError::Moment(_) | RecordError::Key(_) | RecordError::EmptyRange => StatusCode::BAD_REQUEST,
             RecordError::Already(..) | RecordError::Keep(_, KeepError::Busy) => StatusCode::CONFLICT,
@@ -76,9 +88,28 @@ impl RecordError {
     }
 }
 
+/// From one moment to another, as a question of theirs has them.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct RangeView {
+    from: String,
+    to: String,
+}
+
+impl RecordError {
+    /// What can be had instead of an export that cannot.
+    pub fn ranges(&self) -> Vec<RangeView> {
+        let RecordError::Export(ExportError::Changes(ranges)) = self else { return Vec::new() };
+        ranges.iter().map(|(from, to)| RangeView { from: rfc3339(*from), to: rfc3339(*to) }).collect()
+    }
+}
+
 /// Waits for what one of the disk's threads answers.
-pub async fn answer_of<T>(answer: flume::Receiver<T>) -> Result<T, RecordError> {
-    let waited = tokio::time::timeout(Duration::from_millis(DISK_MS_MAX), answer.recv_async()).await;
+async fn answer_of<T>(answer: flume::Receiver<T>) -> Result<T, RecordError> {
+    answer_within(DISK_MS_MAX, answer).await
+}
+
+pub async fn answer_within<T>(limit_ms: u64, answer: flume::Receiver<T>) -> Result<T, RecordError> {
+    let waited = tokio::time::timeout(Duration::from_millis(limit_ms), answer.recv_async()).await;
     waited.ok().and_then(Result::ok).ok_or(RecordError::DiskSilent)
 }
 
@@ -88,6 +119,8 @@ pub async fn answer_of<T>(answer: flume::Receiver<T>) -> Result<T, RecordError> 
 #[serde(deny_unknown_fields)]
 pub struct RecordingsQuery {
     stream: Option<String>,
+    format: Option<RecordFormat>,
+    state: Option<String>,
     from: Option<String>,
     to: Option<String>,
     limit: Option<usize>,
@@ -106,6 +139,7 @@ pub struct RecordingView {
     id: String,
     stream: String,
     state: &'static str,
+    error: Option<String>,
     format: &'static str,
     path: String,
     start: String,
@@ -125,6 +159,7 @@ impl From<&Entry> for RecordingView {
             id: entry.id.clone(),
             stream: recording.stream.clone(),
             state: entry.state.name(),
+            error: (!entry.error.is_empty()).then(|| entry.error.clone()),
             format: recording.format.name(),
             path: entry.path.clone(),
             start: rfc3339(recording.start_micros),
@@ -146,7 +181,9 @@ pub async fn recordings(
     let Query(query) = query?;
     let limit = limit(query.limit)?;
     let wanted = disk::Query {
-        stream: query.stream.as_deref().map(StreamKey::parse).transpose()?.map(|key| key.to_string()),
+        stream: query.stream.as_deref().map(pattern).transpose()?,
+        format: query.format,
+        state: query.state.as_deref().map(state).transpose()?,
         from: query.from.as_deref().map(moment).transpose()?,
         to: query.to.as_deref().map(moment).transpose()?,
     };
@@ -154,6 +191,21 @@ pub async fn recordings(
     let recordings = found.iter().map(|entry| RecordingView::from(&**entry)).collect();
     let entries = RecordingsPage { recordings };
     Ok(Json(Page { total, offset: query.offset, limit, silent_shards: Vec::new(), entries }))
+}
+
+/// The name of a stream, or a pattern of such.
+fn pattern(text: &str) -> Result<String, ApiError> {
+    const PATTERN_BYTES_MAX: usize = 512;
+    if !text.contains('*') {
+        return Ok(StreamKey::parse(text)?.to_string());
+    }
+    let is_pattern = text.len() <= PATTERN_BYTES_MAX && !text.contains(char::is_control);
+    if is_pattern { Ok(text.to_owned()) } else { Err(RecordError::Pattern.into()) }
+}
+
+fn state(name: &str) -> Result<EntryState, RecordError> {
+    let found = EntryState::ALL.into_iter().find(|state| state.name() == name);
+    found.ok_or_else(|| RecordError::State(name.chars().take(40).collect()))
 }
 
 /// A moment in microseconds since 1970: milliseconds, or as RFC 3339 writes it.
@@ -198,6 +250,11 @@ pub async fn delete(State(app): State<Arc<App>>, id: Result<Path<String>, PathRe
 pub struct StartRequest {
     stream: String,
     format: Option<RecordFormat>,
+    path: Option<String>,
+    split_ms: Option<u64>,
+    split_bytes: Option<u64>,
+    keep_ms: Option<u64>,
+    pre_roll_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -278,9 +335,14 @@ pub async fn recorders(
 }
 
 pub async fn start(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
-    let StartRequest { stream, format } = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let StartRequest { stream, format, path, split_ms, split_bytes, keep_ms, pre_roll_ms } = words::read(&body)?;
     let key = StreamKey::parse(&stream).map_err(RecordError::Key)?;
-    let answers = app.shards.ask(|reply| Command::Record { key: key.clone(), format, reply }).await;
+    let wish = RecordWish { format, path, split_ms, split_bytes, keep_ms, pre_roll_ms };
+    if let Some((field, problem)) = wish.problem() {
+        return Err(RecordError::Wish(field, problem).into());
+    }
+    let wish = Box::new(wish);
+    let answers = app.shards.ask(|reply| Command::Record { key: key.clone(), wish: wish.clone(), reply }).await;
     let answer = answers.into_iter().flatten().find(|answer| *answer != RecordAnswer::NotHere);
     match answer.unwrap_or(RecordAnswer::NotHere) {
         RecordAnswer::Started(format) => {

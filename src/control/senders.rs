@@ -15,6 +15,7 @@ use super::media_socket;
 use super::receivers::{Ssrc, StartError};
 use super::sessions::as_text;
 use super::shards::{Shards, Unanswered, silent};
+use super::words;
 use crate::format::rtp::SourceContent;
 use crate::protocol::gb28181::sender::{self, G711A_PAYLOAD_TYPE, PS_PAYLOAD_TYPE, Request, Sender, Transport};
 use crate::session::{CloseReason, Sending, SendingState, StreamKey, StreamKeyError};
@@ -194,7 +195,7 @@ pub async fn senders(
 }
 
 pub async fn start(State(app): State<Arc<App>>, body: axum::body::Bytes) -> Result<Response, ApiError> {
-    let request: StartRequest = serde_json::from_slice(&body).map_err(ApiError::BadJson)?;
+    let request: StartRequest = words::read(&body)?;
     let request = Request::try_from(request)?;
     let started = begin(&app.shards, &request).await?;
     Ok((StatusCode::CREATED, Json(SenderView::from(started))).into_response())

@@ -69,9 +69,9 @@ pub fn spawn_shard(script: Script, closed: Closed) -> flume::Sender<Command> {
                 Command::Sendings(reply) => reply.send(script.sendings.clone()).unwrap(),
                 Command::Receptions(reply) => reply.send(script.receptions.clone()).unwrap(),
                 Command::Expect { done, .. } => done.send(true).unwrap(),
-                Command::Record { key, format, reply } => {
+                Command::Record { key, wish, reply } => {
                     let is_there = script.streams.iter().any(|stream| stream.key == key);
-                    let answer = RecordAnswer::Started(format.unwrap_or_default());
+                    let answer = RecordAnswer::Started(wish.format.unwrap_or_default());
                     reply.send(if is_there { answer } else { RecordAnswer::NotHere }).unwrap();
                 }
                 Command::StopRecording { key, reply, .. } => {

@@ -3,9 +3,12 @@
 //! Grows with the files in the folder, by some hundred bytes each; retention bounds those.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sidecar::Recording;
+use crate::config::RecordFormat;
+use crate::protocol::common::auth::matches;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryState {
@@ -14,14 +17,19 @@ pub enum EntryState {
     /// Has ended, and is being put in order.
     Finishing,
     Whole,
+    /// Has ended, and could not be put in order: it lies under its other name, and the next start tries again.
+    Failed,
 }
 
 impl EntryState {
+    pub const ALL: [EntryState; 4] = [EntryState::Recording, EntryState::Finishing, EntryState::Whole, EntryState::Failed];
+
     pub const fn name(self) -> &'static str {
         match self {
             EntryState::Recording => "recording",
             EntryState::Finishing => "finishing",
             EntryState::Whole => "whole",
+            EntryState::Failed => "failed",
         }
     }
 }
@@ -34,11 +42,17 @@ pub struct Entry {
     pub path: String,
     pub state: EntryState,
     pub recording: Recording,
+    /// What went wrong, where it failed.
+    pub error: String,
 }
 
 impl Entry {
     pub fn new(path: String, state: EntryState, recording: Recording) -> Self {
-        Entry { id: id_of(&path), path, state, recording }
+        Entry { id: id_of(&path), path, state, recording, error: String::new() }
+    }
+
+    pub fn failed(path: String, recording: Recording, error: String) -> Self {
+        Entry { error, ..Entry::new(path, EntryState::Failed, recording) }
     }
 }
 
@@ -51,15 +65,20 @@ fn id_of(path: &str) -> String {
 /// Which recordings are looked for.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
+    /// A pattern of `app/name`.
     pub stream: Option<String>,
+    pub format: Option<RecordFormat>,
+    pub state: Option<EntryState>,
     /// Those that have something behind this moment, and before that one; in microseconds since 1970.
     pub from: Option<i64>,
     pub to: Option<i64>,
 }
 
 impl Query {
-    fn fits(&self, recording: &Recording) -> bool {
-        self.stream.as_ref().is_none_or(|stream| *stream == recording.stream)
+    fn fits(&self, Entry { state, recording, .. }: &Entry) -> bool {
+        self.stream.as_ref().is_none_or(|pattern| matches(pattern, &recording.stream))
+            && self.format.is_none_or(|format| format == recording.format)
+            && self.state.is_none_or(|wanted| wanted == *state)
             && self.from.is_none_or(|from| recording.end_micros() > from)
             && self.to.is_none_or(|to| recording.start_micros < to)
     }
@@ -77,6 +96,7 @@ struct Entries {
 #[derive(Debug, Default)]
 pub struct Index {
     entries: Mutex<Entries>,
+    finish_failures: AtomicU64,
 }
 
 impl Index {
@@ -109,7 +129,7 @@ impl Index {
         let entries = self.lock();
         let mut total = 0;
         let mut page = Vec::new();
-        for entry in entries.by_start.values().filter(|entry| query.fits(&entry.recording)) {
+        for entry in entries.by_start.values().filter(|entry| query.fits(entry)) {
             if total >= offset && page.len() < limit {
                 page.push(entry.clone());
             }
@@ -124,6 +144,17 @@ impl Index {
         let mut whole: Vec<Arc<Entry>> = self.lock().by_start.values().filter(is_whole).cloned().collect();
         whole.sort_by_key(|entry| entry.recording.end_micros());
         whole
+    }
+
+    /// One could not be put in order.
+    pub(super) fn finish_failed(&self, entry: Entry) {
+        self.finish_failures.fetch_add(1, Ordering::Relaxed);
+        self.put(entry);
+    }
+
+    /// How many could not be put in order since the start.
+    pub fn finish_failures(&self) -> u64 {
+        self.finish_failures.load(Ordering::Relaxed)
     }
 
     /// How many there are, and how large they are together.
@@ -145,7 +176,6 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RecordFormat;
 
     fn entry(stream: &str, path: &str, start: i64, duration: i64) -> Entry {
         let recording = Recording {
@@ -157,6 +187,7 @@ mod tests {
             frames: 1,
             tracks: Vec::new(),
             parts: Vec::new(),
+            keep_ms: None,
             cut_short: false,
         };
         Entry::new(path.to_owned(), EntryState::Whole, recording)
@@ -169,7 +200,7 @@ mod tests {
         index.put(entry("live/a", "1", 100, 100));
         index.put(entry("live/b", "2", 200, 100));
         let find = |stream: Option<&str>, from, to| {
-            let query = Query { stream: stream.map(str::to_owned), from, to };
+            let query = Query { stream: stream.map(str::to_owned), from, to, ..Query::default() };
             index.find(&query, 0, 10).1.iter().map(|entry| entry.path.clone()).collect::<String>()
         };
         let cases = [
@@ -180,10 +211,15 @@ mod tests {
             (None, None, Some(200), "1"),
             (None, Some(250), Some(301), "23"),
             (Some("live/c"), None, None, ""),
+            (Some("live/*"), Some(250), None, "23"),
         ];
         for (stream, from, to, found) in cases {
             assert_eq!(find(stream, from, to), found, "{stream:?} {from:?} {to:?}");
         }
+        let count = |query: Query| index.find(&query, 0, 0).0;
+        assert_eq!(count(Query { format: Some(RecordFormat::Flv), ..Query::default() }), 0);
+        assert_eq!(count(Query { format: Some(RecordFormat::Fmp4), state: Some(EntryState::Whole), ..Query::default() }), 3);
+        assert_eq!(count(Query { state: Some(EntryState::Failed), ..Query::default() }), 0);
         let (total, page) = index.find(&Query::default(), 1, 1);
         assert_eq!((total, page[0].path.as_str()), (3, "2"));
     }

@@ -15,6 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::files::{self, named_by, part_of, sidecar_of, start_of};
 use super::index::{Entry, EntryState, Index};
+use super::retention::Retention;
 use super::sidecar::{self, Recording};
 use super::writer::Finished;
 use super::{measure, order};
@@ -56,15 +57,16 @@ pub(super) struct Keeper {
     record: Arc<Record>,
     index: Arc<Index>,
     tended: Option<Stamp>,
-    /// Left over by earlier runs.
+    /// Left over by earlier runs; and files of which not even the beginning is known.
     unfinished: Vec<PathBuf>,
+    orphans: Vec<PathBuf>,
     /// Recordings of which it was said that they cannot be deleted.
     kept: HashSet<String>,
 }
 
 impl Keeper {
     pub fn new(record: Arc<Record>, index: Arc<Index>) -> Self {
-        Keeper { record, index, tended: None, unfinished: Vec::new(), kept: HashSet::new() }
+        Keeper { record, index, tended: None, unfinished: Vec::new(), orphans: Vec::new(), kept: HashSet::new() }
     }
 
     /// Until the writer has ended.
@@ -72,13 +74,15 @@ impl Keeper {
         contained("the folder's search", || self.search());
         loop {
             contained("retention", || self.tend());
-            let limit = if self.unfinished.is_empty() { TEND_MS } else { 0 };
+            let limit = if self.unfinished.is_empty() && self.orphans.is_empty() { TEND_MS } else { 0 };
             match orders.recv_timeout(Duration::from_millis(limit)) {
                 Ok(KeepOrder::End) | Err(flume::RecvTimeoutError::Disconnected) => return,
                 Ok(order) => self.carry_out(order),
                 Err(flume::RecvTimeoutError::Timeout) => {
                     if let Some(whole) = self.unfinished.pop() {
                         contained(&whole.display().to_string(), || self.go_on(&whole));
+                    } else if let Some(whole) = self.orphans.pop() {
+                        contained(&whole.display().to_string(), || self.adopt(&whole));
                     }
                 }
             }
@@ -91,9 +95,9 @@ impl Keeper {
                 contained(&path, || self.sync_start(&path));
             }
             KeepOrder::Finish(finished) => {
-                let path = finished.path.clone();
+                let (path, recording) = (finished.path.clone(), finished.recording.clone());
                 if !contained(&path, || self.finish(finished)) {
-                    self.forget(path);
+                    self.failed(path, recording, "the server failed to finish it: this is a fault in it".to_owned());
                 }
             }
             KeepOrder::Delete { id, reply } => {
@@ -114,6 +118,11 @@ impl Keeper {
     /// What is not on the disk under its name is no recording.
     fn forget(&self, path: String) {
         self.index.remove(&Entry::new(path, EntryState::Whole, no_recording()).id);
+    }
+
+    /// It stays under its other name, in the list with what is wrong: the next start tries again.
+    fn failed(&self, path: String, recording: Recording, error: String) {
+        self.index.finish_failed(Entry::failed(path, recording, error));
     }
 
     // ---- finishing
@@ -139,9 +148,8 @@ impl Keeper {
             }
             Ok(false) => self.forget(path),
             Err(error) => {
-                // It stays under its other name: the next start tries again.
                 log::error!("{path}: cannot be finished: {error}");
-                self.forget(path);
+                self.failed(path, recording, format!("it cannot be finished: {error}"));
             }
         }
     }
@@ -200,6 +208,10 @@ impl Keeper {
                     Ok(kind) if kind.is_file() => {
                         if let Some(whole) = named_by(&path, ".start") {
                             self.unfinished.push(whole);
+                        } else if let Some(whole) = named_by(&path, ".part") {
+                            if is_old(&path) && !files::is_file(&start_of(&whole)) {
+                                self.orphans.push(whole);
+                            }
                         } else if named_by(&path, ".new").is_some() {
                             // This run may be writing one.
                             if is_old(&path) {
@@ -248,8 +260,43 @@ impl Keeper {
         if self.index.get(&id).is_some() || !files::is_file(&start_of(whole)) {
             return;
         }
-        if let Err(error) = self.recover(whole, path) {
+        if let Err(error) = self.recover(whole, path.clone()) {
             log::error!("{}: cannot be recovered: {error}", whole.display());
+            let recording = sidecar::read(&start_of(whole)).unwrap_or_else(|_| no_recording());
+            self.failed(path, recording, format!("it cannot be recovered: {error}"));
+        }
+    }
+
+    /// A file of an earlier run of which nothing is known. What has no media goes; the rest is listed, so that somebody may look into it.
+    fn adopt(&mut self, whole: &Path) {
+        let (Some(path), part) = (self.relative(whole), part_of(whole)) else { return };
+        let id = Entry::new(path.clone(), EntryState::Whole, no_recording()).id;
+        let found = files::open(&part).and_then(|file| {
+            let measured = measure::measure(format_of(whole), &file)?;
+            let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Ok((measured, modified, file.metadata()?.len()))
+        });
+        let has_started = files::is_file(&start_of(whole)) || self.index.get(&id).is_some();
+        match found {
+            _ if has_started => {}
+            Ok((measured, ..)) if measured.bytes == 0 => {
+                log::info!("{}: deleted, nothing was recorded in it", part.display());
+                drop(fs::remove_file(&part));
+            }
+            Ok((measured, modified, bytes)) => {
+                let end_micros = i64::try_from(modified.as_micros()).unwrap_or(i64::MAX);
+                let start_micros = end_micros.saturating_sub(measured.progress.duration_micros);
+                let cut = Recording { format: format_of(whole), start_micros, bytes, cut_short: true, ..no_recording() };
+                let mut recording = cut;
+                recording.set_progress(measured.progress);
+                log::warn!("{}: nothing says of which stream it is; it is left as it is", part.display());
+                self.failed(
+                    path,
+                    recording,
+                    "nothing says of which stream it is; its time is that of its last change".to_owned(),
+                );
+            }
+            Err(error) => log::warn!("{}: cannot be read: {error}", part.display()),
         }
     }
 
@@ -291,10 +338,14 @@ impl Keeper {
 
     fn delete(&self, id: &str) -> Result<(), KeepError> {
         let entry = self.index.get(id).ok_or(KeepError::NotFound)?;
-        if entry.state != EntryState::Whole {
+        if matches!(entry.state, EntryState::Recording | EntryState::Finishing) {
             return Err(KeepError::Busy);
         }
         let whole = self.whole(&entry.path);
+        if entry.state == EntryState::Failed {
+            files::remove(&part_of(&whole))?;
+            files::remove(&start_of(&whole))?;
+        }
         files::remove(&whole)?;
         if entry.recording.format == RecordFormat::Hls {
             drop(fs::remove_file(whole.with_extension("m3u8")));
@@ -318,11 +369,14 @@ impl Keeper {
             return;
         }
         self.tended = Some(now);
-        for oldest in self.index.whole() {
-            let Some(why) = self.too_much(&oldest) else { return };
+        let whole = self.index.whole();
+        let mut retention = Retention::new(&self.record, &whole);
+        for oldest in &whole {
+            let Some(why) = self.too_much(oldest, &retention) else { continue };
             match self.delete(&oldest.id) {
                 Ok(()) => {
                     self.kept.remove(&oldest.id);
+                    retention.deleted(oldest);
                     log::info!("{}: deleted, {why}", oldest.path);
                 }
                 // Others may go.
@@ -334,12 +388,16 @@ impl Keeper {
         }
     }
 
-    fn too_much(&self, oldest: &Entry) -> Option<&'static str> {
-        let Record { keep_ms, total_bytes_max, free_bytes_min, when_full, .. } = *self.record;
+    fn too_much(&self, oldest: &Entry, retention: &Retention<'_>) -> Option<&'static str> {
+        let Record { total_bytes_max, free_bytes_min, when_full, .. } = *self.record;
+        let keep_ms = retention.keep_ms(oldest);
         let now = i64::try_from((clock::epoch_nanos() + clock::now().as_nanos()) / 1_000).unwrap_or(i64::MAX);
         let age_ms = now.saturating_sub(oldest.recording.end_micros()) / 1_000;
         if keep_ms > 0 && age_ms > i64::try_from(keep_ms).unwrap_or(i64::MAX) {
-            return Some("record.keep_ms is over");
+            return Some("its keep_ms is over");
+        }
+        if retention.is_over(oldest) {
+            return Some("total_bytes_max of its rule is reached");
         }
         if total_bytes_max > 0 && self.index.size().1 > total_bytes_max {
             return Some("record.total_bytes_max is reached");
@@ -360,6 +418,15 @@ fn contained(what: &str, step: impl FnOnce()) -> bool {
     is_done
 }
 
+/// The format of a file whose name alone is known.
+fn format_of(whole: &Path) -> RecordFormat {
+    match whole.extension().and_then(|extension| extension.to_str()) {
+        Some("flv") => RecordFormat::Flv,
+        Some("ts") => RecordFormat::Ts,
+        _ => RecordFormat::Fmp4,
+    }
+}
+
 /// For an id alone.
 fn no_recording() -> Recording {
     Recording {
@@ -371,6 +438,7 @@ fn no_recording() -> Recording {
         frames: 0,
         tracks: Vec::new(),
         parts: Vec::new(),
+        keep_ms: None,
         cut_short: false,
     }
 }

@@ -27,6 +27,9 @@ pub struct Recording {
     /// Of HLS: the parts that the playlist names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Part>,
+    /// How long after its end it is deleted, where the operator wished so; 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_ms: Option<u64>,
     /// Its end is missing: the process was killed, or the disk failed.
     #[serde(default)]
     pub cut_short: bool,
@@ -70,6 +73,7 @@ impl Recording {
             frames: 0,
             tracks: media.map(RecordedTrack::from).collect(),
             parts: Vec::new(),
+            keep_ms: start.keep_ms,
             cut_short: false,
         }
     }

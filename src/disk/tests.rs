@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::*;
-use crate::config::{RecordFormat, WhenFull};
+use crate::config::{RecordFormat, RecordRule, RecordWish, WhenFull};
 use crate::media::{Codec, Frame, MediaEvent, MediaTime, Stamp, Track, TrackId, TrackShape, Tracks};
-use crate::protocol::record::{Action, DiskOrder, FileStart, FileTag, Recorder, Settings};
+use crate::protocol::record::{Action, Append, DiskOrder, FileStart, FileTag, Progress, Recorder, Settings};
 use crate::session::StreamKey;
 
 /// A folder that goes away.
@@ -66,9 +66,13 @@ impl Setup {
 
     /// Records so many seconds of a stream from a moment on.
     pub fn record(&self, format: RecordFormat, number: u64, start_ms: u64, seconds: i64) -> FileTag {
+        self.record_as("live/a", RecordWish { format: Some(format), ..RecordWish::default() }, number, start_ms, seconds)
+    }
+
+    fn record_as(&self, stream: &str, wish: RecordWish, number: u64, start_ms: u64, seconds: i64) -> FileTag {
         let record = Record { path: "{name}-{time}".to_owned(), ..Record::default() };
-        let settings = Settings { record: Arc::new(record), shard: 0, epoch_micros: 0 };
-        let mut recorder = Recorder::new(settings, StreamKey::parse("live/a").unwrap(), format, number);
+        let settings = Settings { plan: Arc::new(record.plan(&wish)), shard: 0, epoch_micros: 0 };
+        let mut recorder = Recorder::new(settings, StreamKey::parse(stream).unwrap(), number);
         let orders = self.orders.as_ref().unwrap();
         recorder.push(Stamp::ZERO, &events(start_ms, seconds), &mut |order| orders.give(order));
         recorder.finish(&mut |order| orders.give(order));
@@ -257,6 +261,104 @@ fn old_recordings_and_too_many_go_the_oldest_first() {
 }
 
 #[test]
+fn what_a_rule_or_the_operator_keeps_goes_by_its_own_bounds() {
+    type Change = fn(&mut Record, u64);
+    fn rule(record: &mut Record) -> &mut RecordRule {
+        let rule = RecordRule { streams: vec!["vip/*".to_owned()], format: Some(RecordFormat::Flv), ..RecordRule::default() };
+        record.rules = vec![rule];
+        &mut record.rules[0]
+    }
+    // All of them are of 1970.
+    let cases: [(&str, Change, &[&str]); 4] = [
+        ("the operator's wish", |_, _| (), &["a-00-00-10.000.flv", "a-00-00-20.000.flv", "b-00-00-40.000.flv"]),
+        (
+            "a rule that keeps for ever",
+            |record, _| {
+                record.keep_ms = 1_000;
+                rule(record).keep_ms = Some(0);
+            },
+            &["a-00-00-10.000.flv", "a-00-00-20.000.flv"],
+        ),
+        ("a rule that keeps a second", |record, _| rule(record).keep_ms = Some(1_000), &["b-00-00-40.000.flv"]),
+        (
+            "a rule with a limit",
+            |record, one| rule(record).total_bytes_max = Some(one + 1),
+            &["a-00-00-20.000.flv", "b-00-00-40.000.flv"],
+        ),
+    ];
+    for (name, change, kept) in cases {
+        let folder = Folder::new("rules");
+        let setup = Setup::new(&folder.0, |_| ());
+        for (number, stream, keep_ms) in [(1, "vip/a", None), (2, "vip/a", None), (3, "live/b", Some(1_000)), (4, "live/b", None)]
+        {
+            let wish = RecordWish { format: Some(RecordFormat::Flv), keep_ms, ..RecordWish::default() };
+            setup.record_as(stream, wish, number, number * 10_000, 1);
+        }
+        let one = setup.end()[0].recording.bytes;
+        let setup = Setup::new(&folder.0, |record| change(record, one));
+        wait(name, || (setup.disk.index.size().0 == kept.len()).then_some(()));
+        let left: Vec<String> = setup.end().iter().map(|entry| entry.path.clone()).collect();
+        assert_eq!(left, kept, "{name}");
+    }
+}
+
+#[test]
+fn files_of_which_nothing_is_known_go_or_are_listed() {
+    let made = Folder::new("made");
+    let setup = Setup::new(&made.0, |_| ());
+    setup.record(RecordFormat::Flv, 1, 1_000, 2);
+    let bytes = fs::read(made.0.join(&setup.end()[0].path)).unwrap();
+    let folder = Folder::new("orphans");
+    for (name, bytes) in [("empty.flv", &[][..]), ("head.mp4", b"\0\0\0\x08ftyp"), ("media.flv", &bytes)] {
+        let part = files::part_of(&folder.0.join(name));
+        fs::write(&part, bytes).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&part)
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000))
+            .unwrap();
+    }
+    let setup = Setup::new(&folder.0, |_| ());
+    wait("all were looked at", || (folder.files() == [".media.flv.part"] && setup.disk.index.size().0 == 1).then_some(()));
+    let entry = setup.disk.index.find(&Query { state: Some(EntryState::Failed), ..Query::default() }, 0, 9).1.remove(0);
+    assert_eq!((entry.recording.frames, entry.recording.start_micros), (50, 998_000_000));
+    assert!(entry.error.contains("which stream"), "{}", entry.error);
+    setup.delete(&entry.id).unwrap();
+    assert!(setup.end().is_empty() && folder.files().is_empty());
+}
+
+#[test]
+fn what_cannot_be_finished_is_counted_and_listed_and_can_be_deleted() {
+    let folder = Folder::new("unfinished");
+    let setup = Setup::new(&folder.0, |_| ());
+    let start = FileStart {
+        stream: StreamKey::parse("live/a").unwrap(),
+        format: RecordFormat::Flv,
+        path: "b".to_owned(),
+        start_micros: 0,
+        keep_ms: None,
+        tracks: Tracks::default(),
+    };
+    let tag = FileTag { shard: 0, recorder: 5, file: 0 };
+    let give = |action| assert!(setup.orders.as_ref().unwrap().give(DiskOrder { tag, action }));
+    give(Action::Create(Box::new(start)));
+    wait("it is begun", || (setup.disk.index.size().0 == 1).then_some(()));
+    let in_the_way = folder.0.join("b.flv");
+    fs::create_dir_all(in_the_way.join("deep")).unwrap();
+    let append = Append { parts: vec![Bytes::from_static(b"FLV")], len: 3, begins: true, progress: Progress::default() };
+    give(Action::Append(append));
+    give(Action::Finish);
+    let failed = Query { state: Some(EntryState::Failed), ..Query::default() };
+    let entry = wait("it has failed", || setup.disk.index.find(&failed, 0, 1).1.first().cloned());
+    assert_eq!(setup.disk.index.finish_failures(), 1);
+    assert!(entry.error.starts_with("it cannot be finished"), "{}", entry.error);
+    fs::remove_dir_all(in_the_way).unwrap();
+    setup.delete(&entry.id).unwrap();
+    assert!(setup.end().is_empty() && folder.files().is_empty(), "{:?}", folder.files());
+}
+
+#[test]
 fn without_room_it_says_so_and_goes_on_later_or_deletes() {
     let folder = Folder::new("room");
     let setup = Setup::new(&folder.0, |record| record.free_bytes_min = 1 << 59);
@@ -293,6 +395,7 @@ fn a_recording_is_deleted_when_it_is_whole() {
         format: RecordFormat::Flv,
         path: "deep/er/b".to_owned(),
         start_micros: 0,
+        keep_ms: None,
         tracks: Tracks::default(),
     };
     let tag = FileTag { shard: 0, recorder: 5, file: 0 };

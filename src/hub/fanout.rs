@@ -1,5 +1,7 @@
 //! One format of one stream on one shard: muxes each event once, for all its viewers.
 
+use smallvec::SmallVec;
+
 use super::ring::Ring;
 use super::stats::Latency;
 use crate::format::{Format, Muxer, MuxerContext, Packet};
@@ -8,12 +10,34 @@ use crate::media::{MediaEvent, Stamp, TrackKind, Tracks};
 /// Index of a connection in the shard's table.
 pub type ConnIndex = usize;
 
+/// Where a round over the viewers stands: each is served once, and whoever got less than there is now is served again.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Viewers at places below this have been served.
+    next: usize,
+    due: bool,
+    /// Something came after the round had begun.
+    again: bool,
+}
+
+impl Round {
+    pub fn is_due(&self) -> bool {
+        self.due
+    }
+
+    fn want(&mut self) {
+        self.again |= self.next > 0;
+        self.due = true;
+    }
+}
+
 pub struct Fanout {
     pub format: Format,
     /// The label under which these viewers are counted.
     pub protocol: &'static str,
     pub ring: Ring,
     pub viewers: Vec<ConnIndex>,
+    pub round: Round,
     pub latency: Latency,
     muxer: Box<dyn Muxer>,
     scratch: Vec<Packet>,
@@ -22,13 +46,41 @@ pub struct Fanout {
 impl Fanout {
     pub fn new(format: Format, protocol: &'static str, ring: Ring, context: MuxerContext) -> Self {
         let muxer = format.muxer(context);
-        Fanout { format, protocol, ring, viewers: Vec::new(), latency: Latency::default(), muxer, scratch: Vec::new() }
+        let (round, latency) = (Round::default(), Latency::default());
+        Fanout { format, protocol, ring, viewers: Vec::new(), round, latency, muxer, scratch: Vec::new() }
+    }
+
+    /// The viewer whose turn it is; `None`: the round is over.
+    pub fn next_in_round(&mut self) -> Option<ConnIndex> {
+        let next = self.viewers.get(self.round.next).copied();
+        match next {
+            Some(_) => self.round.next += 1,
+            None => self.round = Round { due: self.round.again, ..Round::default() },
+        }
+        next
+    }
+
+    /// Takes the viewer at `place` out. Others take its place, so that all served ones stand before all others: who, and where.
+    pub fn remove_viewer(&mut self, place: usize) -> SmallVec<[(ConnIndex, usize); 2]> {
+        let mut gap = place;
+        let mut moved: SmallVec<[usize; 2]> = SmallVec::new();
+        if place < self.round.next {
+            self.round.next -= 1;
+            gap = self.round.next;
+            self.viewers.swap(place, gap);
+            moved.push(place);
+        }
+        self.viewers.swap_remove(gap);
+        moved.push(gap);
+        moved.dedup();
+        moved.into_iter().filter_map(|place| Some((*self.viewers.get(place)?, place))).collect()
     }
 
     pub fn push(&mut self, event: &MediaEvent) {
         if let MediaEvent::Tracks(tracks) = event {
             self.ring.set_has_video(self.format.carried(tracks).has(TrackKind::Video));
         }
+        self.round.want();
         self.muxer.push(event, &mut self.scratch);
         for packet in self.scratch.drain(..) {
             self.ring.push(packet);

@@ -38,6 +38,10 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
+pub async fn look_around() {
+    tokio::task::yield_now().await;
+}
+
 pub fn listener(socket: OwnedFd) -> io::Result<Listener> {
     let listener = std::net::TcpListener::from(socket);
     listener.set_nonblocking(true)?;

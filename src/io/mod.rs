@@ -71,6 +71,14 @@ pub async fn sleep(duration: Duration) {
     }
 }
 
+/// Goes on after the kernel has been asked what has come, and the tasks for which something has had their turn.
+pub async fn look_around() {
+    match BACKEND.get() {
+        Backend::IoUring => uring::look_around().await,
+        Backend::Epoll => epoll::look_around().await,
+    }
+}
+
 /// A listening TCP socket on this shard.
 pub enum Listener {
     IoUring(uring::Listener),

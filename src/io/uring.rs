@@ -47,6 +47,11 @@ pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
+/// The executor looks by itself, once per [`PREEMPT_TIMER`].
+pub async fn look_around() {
+    glommio::executor().yield_now().await;
+}
+
 pub fn listener(socket: OwnedFd) -> Listener {
     // SAFETY: the descriptor is owned and given away.
     unsafe { Listener::from_raw_fd(socket.into_raw_fd()) }

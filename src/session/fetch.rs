@@ -33,6 +33,7 @@ pub struct Place {
     pub part: Option<u32>,
 }
 
+/// `epoch`: when the stream began to be cut, in milliseconds since 1970. Nothing that is cut later has the same addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// The playlist that names the media playlist.
@@ -45,12 +46,17 @@ pub enum Resource {
         skip: bool,
     },
     /// What a decoder needs before the segments that name it.
-    Init(u32),
+    Init {
+        epoch: u64,
+        number: u32,
+    },
     Segment {
+        epoch: u64,
         packing: Packing,
         msn: u64,
     },
     Part {
+        epoch: u64,
         msn: u64,
         part: u32,
     },
@@ -61,7 +67,15 @@ impl Resource {
     pub const fn playlist(self) -> Option<Packing> {
         match self {
             Resource::Multivariant(packing) | Resource::Playlist { packing, .. } => Some(packing),
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => None,
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => None,
+        }
+    }
+
+    /// Of a playlist there is none.
+    pub const fn epoch(self) -> Option<u64> {
+        match self {
+            Resource::Multivariant(_) | Resource::Playlist { .. } => None,
+            Resource::Init { epoch, .. } | Resource::Segment { epoch, .. } | Resource::Part { epoch, .. } => Some(epoch),
         }
     }
 }
@@ -74,6 +88,8 @@ pub struct FetchRequest {
     pub viewer: u64,
     /// The name of the viewer's session, for the address of the media playlist.
     pub session: Arc<str>,
+    /// The session is older than it may be, unless its viewer has been watching all the time.
+    pub is_expired: bool,
     /// What stands behind the address of every segment; the same for all viewers of the stream.
     pub suffix: Arc<str>,
     /// Text may come compressed.
@@ -83,6 +99,8 @@ pub struct FetchRequest {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fetched {
     Body(Body),
+    /// Whose session is too old must say again who it is.
+    Expired,
     /// There is no such stream, or not that of it.
     NotFound,
     /// It is asked for what comes long after the end of the playlist.

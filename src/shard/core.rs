@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::format::MuxerContext;
 use crate::format::rtp::RtpStart;
 use crate::hub::Directory;
-use crate::hub::fanout::ConnIndex;
+use crate::hub::fanout::{ConnIndex, SentLog};
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
@@ -175,8 +175,12 @@ pub struct Core<P: Ports> {
     pub(super) by_key: HashMap<StreamKey, StreamIndex>,
     /// Viewers of streams that are not there yet.
     pub(super) waiting: HashMap<StreamKey, VecDeque<ConnIndex>>,
-    pub(super) dirty_streams: Vec<StreamIndex>,
-    pub(super) dirty_conns: Vec<ConnIndex>,
+    pub(super) dirty_streams: VecDeque<StreamIndex>,
+    /// Streams whose viewers are being served, each once.
+    pub(super) rounds: VecDeque<StreamIndex>,
+    pub(super) dirty_conns: VecDeque<ConnIndex>,
+    /// Empty between calls.
+    pub(super) sent_log: SentLog,
     /// Viewers who have more to send, at the stamp.
     pub(super) paced: VecDeque<(Stamp, ConnIndex)>,
     /// Connections that have opened a tunnel.
@@ -216,8 +220,10 @@ impl<P: Ports> Core<P> {
             streams: Slab::new(),
             by_key: HashMap::new(),
             waiting: HashMap::new(),
-            dirty_streams: Vec::new(),
-            dirty_conns: Vec::new(),
+            dirty_streams: VecDeque::new(),
+            rounds: VecDeque::new(),
+            dirty_conns: VecDeque::new(),
+            sent_log: SentLog::default(),
             paced: VecDeque::new(),
             tunnels: HashMap::new(),
             counters: Counters::default(),
@@ -266,7 +272,12 @@ impl<P: Ports> Core<P> {
 
     /// Something waits for [`Core::flush`].
     pub fn wants_flush(&self) -> bool {
-        !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty()
+        !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty() || self.in_rounds()
+    }
+
+    /// The last turn left viewers of the same packets for the next.
+    pub fn in_rounds(&self) -> bool {
+        !self.rounds.is_empty()
     }
 
     /// Takes a new connection, or refuses it at the limit.
@@ -504,8 +515,8 @@ impl<P: Ports> Core<P> {
             Command::Sendings(reply) => {
                 let _ = reply.try_send(self.sendings());
             }
-            Command::Record { key, format, reply } => {
-                let _ = reply.try_send(self.record(now, &key, format));
+            Command::Record { key, wish, reply } => {
+                let _ = reply.try_send(self.record(now, &key, &wish));
             }
             Command::StopRecording { key, format, reply } => {
                 let _ = reply.try_send(self.stop_recording(&key, format));
@@ -688,7 +699,7 @@ impl<P: Ports> Core<P> {
         if let Some(conn) = self.conns.get_mut(index)
             && !std::mem::replace(&mut conn.dirty, true)
         {
-            self.dirty_conns.push(index);
+            self.dirty_conns.push_back(index);
         }
     }
 

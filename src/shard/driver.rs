@@ -24,7 +24,7 @@ use super::core::{Core, OpenedGroup, OpenedPair, OpenedPort, OpenedShared, Ports
 use super::message::{Batch, Command, Handoff, Message, Receiving, Report, ShardId, ShardSnapshot};
 use super::ports::TcpPorts;
 use super::shared_ports::{self, SharedPorts};
-use super::udp::{GroupPorts, UdpPorts};
+use super::udp::{GroupPorts, UdpPorts, tcp_pool};
 use crate::config::Config;
 use crate::disk::Orders;
 use crate::format::MuxerContext;
@@ -154,7 +154,7 @@ impl Ports for NetPorts {
 
     fn open_pair(&mut self, socket: Option<Socket>, index: ConnIndex, pair: PairId) -> Option<OpenedPair> {
         let Some(socket) = socket else {
-            return self.udp.open(self.config.datagrams().address, index, pair);
+            return self.udp.open_own(self.config.datagrams().address, index, pair);
         };
         match socket::local_address(socket) {
             Ok(local) => self.udp.open(local.ip(), index, pair),
@@ -279,8 +279,10 @@ pub fn run(parts: Parts) -> io::Result<()> {
     let (inboxes, lanes, reports, disk) = (parts.inboxes, parts.lanes_out, parts.reports, parts.disk);
     let (config, directory) = (parts.config, parts.directory);
     let driver = Rc::new_cyclic(|driver: &Weak<Driver>| {
-        let udp = UdpPorts::new(driver.clone(), config.datagrams(), parts.send_way, (parts.id, shards), &mut random);
-        let tcp = TcpPorts::new(driver.clone(), udp.pool(), config.datagrams().address);
+        let (datagrams, shard) = (config.datagrams(), (parts.id, shards));
+        let udp = UdpPorts::new(driver.clone(), datagrams, parts.send_way, shard, &mut random);
+        let tcp_pool = datagrams.own_tcp_ports.map_or_else(|| udp.own_pool(), |range| tcp_pool(range, shard, &mut random));
+        let tcp = TcpPorts::new(driver.clone(), tcp_pool, datagrams.address);
         let groups = GroupPorts::new(config.datagrams().multicast, (parts.id, shards));
         let ports = NetPorts {
             inboxes,
@@ -659,7 +661,10 @@ async fn flush_loop(driver: Rc<Driver>) {
             Poll::Pending
         })
         .await;
-        if merge_ms > 0 {
+        if driver.core.borrow().in_rounds() {
+            // What has come during the last turn goes out with the rest of the round.
+            rt::look_around().await;
+        } else if merge_ms > 0 {
             rt::sleep(Duration::from_millis(merge_ms)).await;
         } else {
             // Whoever is ready now has its turn before the bytes go out.
@@ -670,9 +675,6 @@ async fn flush_loop(driver: Rc<Driver>) {
             core.flush(clock::now());
             driver.wake_timer(&core);
         });
-        if driver.core.borrow().wants_flush() {
-            futures_lite::future::yield_now().await;
-        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The end of a turn: everything that has something to send sends it.
 //!
-//! One pass over the viewers of each stream that got something new, one `sendmsg` each. A viewer whose kernel buffer is full is left
+//! A round over the viewers of each stream that got something new, one `sendmsg` each. A viewer whose kernel buffer is full is left
 //! to its own task, which waits until it is writable; the others are not held up. The clock is read once for
 //! [`SENDS_PER_CLOCK`] viewers, after their bytes went out, so that latency is never understated.
+//!
+//! A turn is bounded by [`TURN`]: what it leaves of a round goes on in the next, after whoever has come in between. Under load
+//! a round over many viewers takes longer than packets need to come, so each viewer gets more of them at once, in fewer system calls:
+//! nothing waits while there is time, and there is no clock to tune.
 
 use std::io;
 use std::time::Duration;
@@ -23,88 +27,149 @@ const PACE_BYTES: usize = 64 * 1024;
 const PACE: Duration = Duration::from_millis(2);
 /// Viewers served per reading of the clock: 16 system calls take about a tenth of a millisecond.
 const SENDS_PER_CLOCK: usize = 16;
+/// How long a turn serves rounds, and how long single connections: whoever wants to be read or accepted waits for twice that at most.
+const TURN: Duration = Duration::from_millis(1);
 /// How long a peer may take to close its side.
 const LINGER_MS: u64 = 1_000;
 
 impl<P: Ports> Core<P> {
+    /// One turn's worth of sending; [`Core::wants_flush`] says whether something is left.
     pub fn flush(&mut self, now: Stamp) {
-        for at in std::mem::take(&mut self.dirty_streams) {
-            if self.streams.contains(at) {
-                self.streams[at].dirty = false;
+        while let Some(at) = self.dirty_streams.pop_front() {
+            if let Some(slot) = self.streams.get_mut(at) {
+                slot.dirty = false;
+                if !std::mem::replace(&mut slot.in_round, true) {
+                    self.rounds.push_back(at);
+                }
                 self.forward(at);
-                self.flush_stream(at, now);
             }
         }
-        for index in std::mem::take(&mut self.dirty_conns) {
-            if let Some(conn) = self.conns.get_mut(index) {
-                conn.dirty = false;
-                self.flush_conn(index, now);
-            }
-        }
-        self.settle_answers(now);
+        let reached = self.serve_rounds(now);
+        self.serve_conns(reached);
+        self.settle_answers(reached);
     }
 
-    fn flush_stream(&mut self, at: StreamIndex, now: Stamp) {
-        // A viewer that fails may take its fan-out along: not before all have been walked.
-        let mut failed = Vec::new();
-        for fanout_at in 0..self.streams[at].stream.fanouts.len() {
-            self.flush_fanout(at, fanout_at, now, &mut failed);
-        }
-        for (index, error) in failed {
-            self.failed(now, index, &error);
-        }
-        if self.streams[at].ended {
-            self.finish_viewers(at, now);
-        }
-    }
-
-    fn flush_fanout(&mut self, at: StreamIndex, fanout_at: usize, now: Stamp, failed: &mut Vec<(ConnIndex, io::Error)>) {
-        let lag_ms_max = self.config.viewer.lag_ms_max;
-        let mut sent = SentLog::default();
-        let stream = &mut self.streams[at].stream;
-        let viewers = stream.fanouts[fanout_at].viewers.len();
-        for viewer_at in 0..viewers {
-            let fanout = &stream.fanouts[fanout_at];
-            let index = fanout.viewers[viewer_at];
-            let conn = &mut self.conns[index];
-            stream.counters.skips += u64::from(conn.out.skip_if_late(&fanout.ring, now, lag_ms_max));
-            if conn.state != State::Open || (conn.datagrams.is_none() && conn.out.blocked) {
+    /// Serves the streams in turn until [`TURN`] is over; says when that was.
+    fn serve_rounds(&mut self, now: Stamp) -> Stamp {
+        let (mut reached, until) = (now, now.after(TURN));
+        while let Some(at) = self.rounds.pop_front() {
+            let Some(fanout_at) = self.streams[at].stream.fanouts.iter().position(|fanout| fanout.round.is_due()) else {
+                self.streams[at].in_round = false;
+                if self.streams[at].ended {
+                    self.finish_viewers(at, reached);
+                }
                 continue;
-            }
-            // The session has been told `Playing` by the end of the turn in which the viewer was attached, so its own bytes lead.
-            let bytes_before = conn.out.bytes_sent;
-            let ports = &mut self.ports;
-            let result = match (&mut conn.datagrams, conn.socket) {
-                (None, None) => Pump::Idle,
-                (None, Some(socket)) => conn.out.pump(Some(fanout), now, &mut sent, |slices| ports.send(socket, slices)),
-                // Its own bytes (the reply that announces the media) lead.
-                (Some(_), _) if !conn.out.is_empty() => Pump::More,
-                (Some(datagrams), _) => pump_datagrams(&mut conn.out, datagrams, fanout, now, &mut sent, ports),
             };
-            match result {
-                Pump::Idle => {}
-                // A socket for datagrams that is full for a moment is tried again with the next frame.
-                Pump::Blocked if conn.datagrams.is_some() => {}
-                Pump::Blocked => conn.wake(),
-                // Its datagrams are paced from now on.
-                Pump::More if conn.datagrams.is_some() && conn.out.is_empty() => {
-                    self.paced.push_back((now.after(PACE), index));
-                }
-                Pump::More => {
-                    if !std::mem::replace(&mut conn.dirty, true) {
-                        self.dirty_conns.push(index);
-                    }
-                }
-                Pump::Failed(error) => failed.push((index, error)),
+            // A viewer that fails may take its fan-out along: not before the round is left.
+            let mut failed = Vec::new();
+            reached = self.serve_round(at, fanout_at, reached, until, &mut failed);
+            self.rounds.push_back(at);
+            for (index, error) in failed {
+                self.failed(reached, index, &error);
             }
-            stream.counters.bytes_out += conn.out.bytes_sent - bytes_before;
-            take_drops(&mut conn.out, &mut stream.counters);
-            if viewer_at % SENDS_PER_CLOCK == SENDS_PER_CLOCK - 1 {
-                stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
+            if reached >= until {
+                break;
+            }
+        }
+        reached
+    }
+
+    /// Serves the viewers of a fan-out from where its round stands, until it is done or the time is over; says when that was.
+    fn serve_round(
+        &mut self,
+        at: StreamIndex,
+        fanout_at: usize,
+        now: Stamp,
+        until: Stamp,
+        failed: &mut Vec<(ConnIndex, io::Error)>,
+    ) -> Stamp {
+        let mut sent = std::mem::take(&mut self.sent_log);
+        let mut reached = now;
+        let mut served = 0;
+        while reached < until
+            && let Some(index) = self.streams[at].stream.fanouts[fanout_at].next_in_round()
+        {
+            if let Some(error) = self.serve_viewer(at, fanout_at, index, reached, &mut sent) {
+                failed.push((index, error));
+            }
+            served += 1;
+            if served % SENDS_PER_CLOCK == 0 {
+                reached = self.ports.now();
+                self.record_sent(at, fanout_at, reached, &mut sent);
             }
         }
         if !sent.is_empty() {
-            stream.counters.packets_out += sent.record(self.ports.now(), &mut stream.fanouts[fanout_at].latency);
+            reached = self.ports.now();
+            self.record_sent(at, fanout_at, reached, &mut sent);
+        }
+        self.sent_log = sent;
+        reached
+    }
+
+    fn record_sent(&mut self, at: StreamIndex, fanout_at: usize, now: Stamp, sent: &mut SentLog) {
+        let stream = &mut self.streams[at].stream;
+        stream.counters.packets_out += sent.record(now, &mut stream.fanouts[fanout_at].latency);
+    }
+
+    fn serve_viewer(
+        &mut self,
+        at: StreamIndex,
+        fanout_at: usize,
+        index: ConnIndex,
+        now: Stamp,
+        sent: &mut SentLog,
+    ) -> Option<io::Error> {
+        let stream = &mut self.streams[at].stream;
+        let fanout = &stream.fanouts[fanout_at];
+        let conn = &mut self.conns[index];
+        stream.counters.skips += u64::from(conn.out.skip_if_late(&fanout.ring, now, self.config.viewer.lag_ms_max));
+        if conn.state != State::Open || (conn.datagrams.is_none() && conn.out.blocked) {
+            return None;
+        }
+        // The session has been told `Playing` by the end of the turn in which the viewer was attached, so its own bytes lead.
+        let bytes_before = conn.out.bytes_sent;
+        let ports = &mut self.ports;
+        let result = match (&mut conn.datagrams, conn.socket) {
+            (None, None) => Pump::Idle,
+            (None, Some(socket)) => conn.out.pump(Some(fanout), now, sent, |slices| ports.send(socket, slices)),
+            // Its own bytes (the reply that announces the media) lead.
+            (Some(_), _) if !conn.out.is_empty() => Pump::More,
+            (Some(datagrams), _) => pump_datagrams(&mut conn.out, datagrams, fanout, now, sent, ports),
+        };
+        stream.counters.bytes_out += conn.out.bytes_sent - bytes_before;
+        take_drops(&mut conn.out, &mut stream.counters);
+        match result {
+            Pump::Idle => {}
+            // A socket for datagrams that is full for a moment is tried again with the next frame.
+            Pump::Blocked if conn.datagrams.is_some() => {}
+            Pump::Blocked => conn.wake(),
+            // Its datagrams are paced from now on.
+            Pump::More if conn.datagrams.is_some() && conn.out.is_empty() => {
+                self.paced.push_back((now.after(PACE), index));
+            }
+            Pump::More => self.mark_conn(index),
+            Pump::Failed(error) => return Some(error),
+        }
+        None
+    }
+
+    /// Lets connections that have something of their own send it, until [`TURN`] is over.
+    fn serve_conns(&mut self, now: Stamp) {
+        let until = now.after(TURN);
+        let mut reached = now;
+        // Who has more to send after its turn stands behind the others, in the next turn.
+        for served in 1..=self.dirty_conns.len() {
+            let Some(index) = self.dirty_conns.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(index) {
+                conn.dirty = false;
+                self.flush_conn(index, reached);
+            }
+            if served % SENDS_PER_CLOCK == 0 {
+                reached = self.ports.now();
+                if reached >= until {
+                    return;
+                }
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::core::Answer;
 pub use super::recorders::RecordTotals;
-use crate::config::RecordFormat;
+use crate::config::{RecordFormat, RecordWish};
 use crate::hub::directory::Tunnel;
 use crate::hub::fanout::ConnIndex;
 use crate::hub::stats::{DropReason, Latency, StreamCounters};
@@ -85,10 +85,10 @@ pub enum Command {
     Receptions(flume::Sender<Vec<(SessionId, Reception)>>),
     /// The same of those that send.
     Sendings(flume::Sender<Vec<(SessionId, Sending)>>),
-    /// Records a stream that the shard owns; `None`: in the format of the configuration.
+    /// Records a stream that the shard owns.
     Record {
         key: StreamKey,
-        format: Option<RecordFormat>,
+        wish: Box<RecordWish>,
         reply: flume::Sender<RecordAnswer>,
     },
     /// Ends a stream's recorders, or the one of a format; answers how many.

@@ -19,6 +19,7 @@ pub mod message;
 mod move_tests;
 mod pairs;
 mod ports;
+mod pre_roll;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
@@ -27,6 +28,8 @@ mod receptions;
 #[cfg(test)]
 mod recorder_tests;
 mod recorders;
+#[cfg(test)]
+mod round_tests;
 #[cfg(test)]
 mod segment_tests;
 mod segments;
@@ -40,6 +43,8 @@ mod shared_tests;
 #[cfg(test)]
 mod sim;
 mod snapshot;
+#[cfg(test)]
+mod steady_tests;
 pub mod streams;
 mod taps;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The TCP ports of a shard that sessions open: out of the same pool as the pairs of UDP ports, one connection at a time.
+//! The TCP ports of a shard that sessions open: out of a pool of their own or that of the pairs of UDP ports, one
+//! connection at a time.
 //!
 //! Whoever connects while another is connected waits until that one ends or has been silent for [`REBIND_SILENCE_MS`]: nobody takes a
 //! running connection over, and nobody blocks the port by saying nothing. One waits at most, the last. Nothing is ever sent. Of a session

@@ -3,6 +3,8 @@
 //!
 //! A failure names its seed; `run(seed)` repeats it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::sim::World;
@@ -124,6 +126,10 @@ fn run(seed: u64) -> (u64, u64) {
     config.stream.gop_bytes_max = 60_000;
     let lag_ms_max = config.viewer.lag_ms_max;
     let mut world = World::new(SHARDS, config);
+    if random.one_in(2) {
+        // Rounds do not fit into turns.
+        world.set_send_takes(Duration::from_micros(random.below(400)));
+    }
     let mut source = publish(&mut world, &mut random, 0);
     let mut viewers: Vec<Watching> = Vec::new();
     let mut totals = (0, 0);

@@ -3,7 +3,7 @@
 use super::message::{Command, Message, RecordAnswer, RecorderSnapshot};
 use super::sim::World;
 use super::tests::{Actor, key, run, tracks};
-use crate::config::{Config, RecordFormat, RecordRule};
+use crate::config::{Config, RecordFormat, RecordRule, RecordWish};
 use crate::protocol::record::{Action, DiskNews, DiskOrder, FileTag, RecorderState};
 use crate::session::Output;
 
@@ -11,7 +11,7 @@ fn config(format: Option<RecordFormat>) -> Config {
     let mut config = Config::default();
     config.record.fragment_ms = 200;
     config.record.format = RecordFormat::Flv;
-    config.record.rules = vec![RecordRule { streams: vec!["*".to_owned()], format }];
+    config.record.rules = vec![RecordRule { streams: vec!["*".to_owned()], format, ..RecordRule::default() }];
     config
 }
 
@@ -22,8 +22,12 @@ fn recorders(world: &mut World, shard: usize) -> Vec<RecorderSnapshot> {
 }
 
 fn record(world: &mut World, shard: usize, format: Option<RecordFormat>) -> RecordAnswer {
+    wish(world, shard, RecordWish { format, ..RecordWish::default() })
+}
+
+fn wish(world: &mut World, shard: usize, wish: RecordWish) -> RecordAnswer {
     let (reply, answer) = flume::bounded(1);
-    world.command(shard, Command::Record { key: key(), format, reply });
+    world.command(shard, Command::Record { key: key(), wish: Box::new(wish), reply });
     answer.try_recv().unwrap()
 }
 
@@ -94,6 +98,33 @@ fn the_operator_starts_and_stops_a_recording_with_what_is_kept() {
     run(&mut world, &publisher, 2_000, 3_000);
     assert!(world.take_orders().is_empty(), "nothing is recorded any more");
     assert_eq!(stop(&mut world, 0), 0);
+}
+
+#[test]
+fn a_recording_begins_as_far_back_as_is_wished_and_kept() {
+    // What is kept, what is wished, and how many frames of 40 ms are recorded at 5.52 s; a key frame stands at each second.
+    let cases = [
+        (0, None, 14),
+        (0, Some(0), 0),
+        (0, Some(9_000), 14),
+        (3_000, None, 14 + 75),
+        (3_000, Some(0), 0),
+        (3_000, Some(1_000), 14 + 25),
+        (3_000, Some(9_000), 14 + 75),
+    ];
+    for (kept, pre_roll_ms, frames) in cases {
+        let mut config = config(None);
+        config.record.rules.clear();
+        config.record.pre_roll_ms = kept;
+        let mut world = World::new(1, config);
+        let publisher = Actor::publisher(&mut world, 0);
+        publisher.act(&mut world, [tracks()]);
+        run(&mut world, &publisher, 0, 5_560);
+        let answer = wish(&mut world, 0, RecordWish { pre_roll_ms, ..RecordWish::default() });
+        assert_eq!(answer, RecordAnswer::Started(RecordFormat::Flv));
+        assert_eq!(stop(&mut world, 0), 1);
+        assert_eq!(frames_of(&world.take_orders()), frames, "{kept} ms are kept, {pre_roll_ms:?} wished");
+    }
 }
 
 #[test]

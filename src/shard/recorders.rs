@@ -8,7 +8,8 @@ use rustc_hash::FxHashMap;
 use super::conn::StreamIndex;
 use super::core::{Core, Ports};
 use super::message::{RecordAnswer, RecorderSnapshot};
-use crate::config::{Record, RecordFormat};
+use super::pre_roll::PreRoll;
+use crate::config::{Record, RecordFormat, RecordPlan, RecordWish};
 use crate::hub::Stream;
 use crate::media::timeline::Repair;
 use crate::media::{MediaEvent, Stamp};
@@ -89,24 +90,44 @@ impl<P: Ports> Core<P> {
         let record = self.recorders.record.clone();
         for rule in &record.rules {
             if rule.streams.iter().any(|pattern| matches(pattern, key.as_str())) {
-                self.start_recorder(at, now, rule.format.unwrap_or(record.format));
+                self.start_recorder(at, now, record.plan_of_rule(rule));
             }
+        }
+        if record.pre_roll_ms > 0 {
+            let (kept, slot) = (self.begin_tap(at), &mut self.streams[at]);
+            let mut pre_roll = Box::new(PreRoll::new(record.pre_roll_ms));
+            // The tracks that come first are known.
+            pre_roll.push(slot.stream.tracks(), kept.get(1..).unwrap_or_default());
+            slot.taps.pre_roll = Some(pre_roll);
+            slot.collect_events();
         }
     }
 
+    /// What a recording of a stream that runs begins with.
+    fn pre_roll(&mut self, at: StreamIndex, ms: u64) -> Vec<MediaEvent> {
+        let events = self.begin_tap(at);
+        let taps = &self.streams[at].taps;
+        if ms == 0 {
+            // The tracks alone: it begins with the next key frame.
+            return events.into_iter().take(1).collect();
+        }
+        taps.pre_roll.as_ref().and_then(|pre_roll| pre_roll.events(ms)).unwrap_or(events)
+    }
+
     /// `false`: there is one of that format.
-    fn start_recorder(&mut self, at: StreamIndex, now: Stamp, format: RecordFormat) -> bool {
+    fn start_recorder(&mut self, at: StreamIndex, now: Stamp, plan: RecordPlan) -> bool {
+        let format = plan.format;
         if self.streams[at].taps.recorders.all.iter().any(|recorder| recorder.format() == format) {
             return false;
         }
-        let events = self.begin_tap(at);
+        let events = self.pre_roll(at, plan.pre_roll_ms);
         let epoch_micros = i64::try_from(self.ports.muxer_context().epoch_nanos / 1_000).unwrap_or(i64::MAX);
-        let settings = Settings { record: self.recorders.record.clone(), shard: self.id, epoch_micros };
+        let settings = Settings { plan: Arc::new(plan), shard: self.id, epoch_micros };
         self.recorders.next_number += 1;
         let number = self.recorders.next_number;
         self.recorders.streams.insert(number, at);
         let slot = &mut self.streams[at];
-        let mut recorder = Recorder::new(settings, slot.stream.key.clone(), format, number);
+        let mut recorder = Recorder::new(settings, slot.stream.key.clone(), number);
         recorder.push(now, &events, &mut |order| self.ports.disk(order));
         if slot.taps.recorders.all.is_empty() {
             slot.taps.recorders.jumps = jumps_of(&slot.stream);
@@ -118,10 +139,11 @@ impl<P: Ports> Core<P> {
     }
 
     /// The operator wants a stream to be recorded.
-    pub(super) fn record(&mut self, now: Stamp, key: &StreamKey, format: Option<RecordFormat>) -> RecordAnswer {
+    pub(super) fn record(&mut self, now: Stamp, key: &StreamKey, wish: &RecordWish) -> RecordAnswer {
         let Some(at) = self.owned_here(key).filter(|at| self.streams[*at].stream.settled()) else { return RecordAnswer::NotHere };
-        let format = format.unwrap_or(self.recorders.record.format);
-        if self.start_recorder(at, now, format) { RecordAnswer::Started(format) } else { RecordAnswer::Already(format) }
+        let plan = self.recorders.record.plan(wish);
+        let format = plan.format;
+        if self.start_recorder(at, now, plan) { RecordAnswer::Started(format) } else { RecordAnswer::Already(format) }
     }
 
     /// Ends a stream's recorders, or the one of a format; says how many.

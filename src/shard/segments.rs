@@ -147,7 +147,7 @@ impl Segmented {
         match request.resource {
             Resource::Multivariant(_) => false,
             Resource::Playlist { .. } => self.viewers.contains_key(&request.viewer) || self.viewers.len() >= VIEWERS_MAX,
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => true,
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => true,
         }
     }
 
@@ -166,6 +166,9 @@ impl Segmented {
         // Sent again, because the answer is slow.
         if self.parked.contains_key(&ticket) {
             return None;
+        }
+        if request.is_expired && !self.viewers.contains_key(&request.viewer) {
+            return Some(Fetched::Expired);
         }
         self.note(&request, now);
         match self.shelf.fetch(&request, now) {
@@ -361,10 +364,11 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn serve_fetch(&mut self, ticket: Ticket, request: Box<FetchRequest>, now: Stamp) {
         let wait_ms = self.config.viewer.wait_ms;
-        let mut answer = Some(Fetched::NotFound);
+        let nothing = if request.is_expired { Fetched::Expired } else { Fetched::NotFound };
+        let mut answer = Some(nothing.clone());
         if let Some(at) = self.owned_here(&request.key) {
             // Who asks for a piece has seen a playlist, or guesses.
-            if request.resource.playlist().is_some() {
+            if request.resource.playlist().is_some() && !request.is_expired {
                 self.begin_segments(at, now);
             }
             if let Some(segmented) = &mut self.streams[at].taps.segmented {
@@ -372,7 +376,7 @@ impl<P: Ports> Core<P> {
             }
         }
         // Also what the stream before of that name has left.
-        if answer == Some(Fetched::NotFound)
+        if answer.as_ref() == Some(&nothing)
             && let Some(kept) = self.segments.kept.iter_mut().rev().find(|kept| kept.key == request.key)
             && kept.segmented.is_for(&request)
         {
@@ -432,6 +436,7 @@ impl<P: Ports> Core<P> {
         let now = self.ports.now();
         let version = segmented.shelf.version();
         events.iter().for_each(|event| segmented.shelf.push(event, now));
+        segmented.shelf.work();
         let ready = if segmented.shelf.version() == version { Vec::new() } else { segmented.settle(now) };
         self.answer_fetches(ready);
         if events.contains(&MediaEvent::End) {
@@ -473,9 +478,11 @@ impl<P: Ports> Core<P> {
         let mut ready = Vec::new();
         for (_, slot) in &mut self.streams {
             let Some(segmented) = &mut slot.taps.segmented else { continue };
+            let version = segmented.shelf.version();
             segmented.shelf.tick(now);
             segmented.forget_viewers(now);
-            if segmented.parked.values().any(|parked| parked.until <= now) {
+            let is_new = segmented.shelf.version() != version;
+            if is_new || segmented.parked.values().any(|parked| parked.until <= now) {
                 ready.append(&mut segmented.settle(now));
             }
             // Who plays asks once in a target duration.

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::conn::Socket;
 use super::core::{Core, Datagram, OpenedGroup, OpenedPair, OpenedPort, OpenedShared, Ports};
@@ -69,6 +70,10 @@ struct Net {
     disk_stands: bool,
     /// Connections to shared ports that the server has closed.
     shared_closed: Vec<usize>,
+    /// How long each send on a connection takes, and how many there were.
+    send_takes: Duration,
+    sends: usize,
+    clock_reads: usize,
 }
 
 pub struct SimPorts {
@@ -80,11 +85,14 @@ pub struct SimPorts {
 
 impl Ports for SimPorts {
     fn now(&self) -> Stamp {
+        self.net.borrow_mut().clock_reads += 1;
         self.now.get()
     }
 
     fn send(&mut self, socket: Socket, slices: &[IoSlice<'_>]) -> io::Result<Sent> {
         let mut net = self.net.borrow_mut();
+        self.now.set(self.now.get().after(net.send_takes));
+        net.sends += 1;
         let wire = net.wires.get_mut(&socket).expect("a socket is known while its connection lives");
         if wire.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
@@ -343,6 +351,35 @@ impl World {
     /// How many reports the control plane takes.
     pub fn set_reports_max(&mut self, reports_max: usize) {
         self.net.borrow_mut().reports_max = reports_max;
+    }
+
+    /// From now on each send on a connection takes so long.
+    pub fn set_send_takes(&mut self, duration: Duration) {
+        self.net.borrow_mut().send_takes = duration;
+    }
+
+    /// How often the shards have sent on connections since the last call.
+    pub fn take_sends(&mut self) -> usize {
+        std::mem::take(&mut self.net.borrow_mut().sends)
+    }
+
+    /// How often the shards have read the clock since the last call.
+    pub fn take_clock_reads(&mut self) -> usize {
+        std::mem::take(&mut self.net.borrow_mut().clock_reads)
+    }
+
+    /// What the peer has received is forgotten, and there is room for so much more.
+    pub fn make_room(&mut self, peer: Peer, bytes: usize) {
+        let mut net = self.net.borrow_mut();
+        let received = &mut net.wires.get_mut(&peer.socket).expect("a known socket").received;
+        received.clear();
+        received.reserve(bytes);
+    }
+
+    /// Bytes from the peer, and nothing else yet.
+    pub fn receive(&mut self, peer: Peer, bytes: &[u8]) {
+        let peer = self.find(peer.socket).expect("the connection lives");
+        self.shards[peer.shard].received(self.now.get(), peer.index, bytes);
     }
 
     /// Bytes from the peer, then everything that follows from them.

@@ -32,6 +32,8 @@ pub struct Slot {
     pub source: Source,
     pub group: Option<StreamGroup>,
     pub dirty: bool,
+    /// Its viewers are being served.
+    pub in_round: bool,
     pub began: Stamp,
     /// Nothing comes any more; goes when the last viewer has got what there was.
     pub ended: bool,
@@ -244,6 +246,7 @@ impl<P: Ports> Core<P> {
             source,
             group: None,
             dirty: false,
+            in_round: false,
             began: now,
             ended: false,
             idle_since: Some(now),
@@ -258,7 +261,7 @@ impl<P: Ports> Core<P> {
     pub(super) fn mark_stream(&mut self, at: StreamIndex) {
         let slot = &mut self.streams[at];
         if !std::mem::replace(&mut slot.dirty, true) {
-            self.dirty_streams.push(at);
+            self.dirty_streams.push_back(at);
         }
     }
 
@@ -319,7 +322,7 @@ impl<P: Ports> Core<P> {
     /// Keeps this shard within its part of `limits.media_bytes_max`: the largest stream gives up what it keeps.
     fn bound_media(&mut self) {
         let part = self.config.limits.media_bytes_max / usize::from(self.shards);
-        let media_bytes = |slot: &Slot| slot.stream.media_bytes() + slot.segment_bytes();
+        let media_bytes = |slot: &Slot| slot.stream.media_bytes() + slot.segment_bytes() + slot.taps.kept_bytes();
         let mut kept: usize = self.streams.iter().map(|(_, slot)| media_bytes(slot)).sum::<usize>() + self.segments.bytes();
         if kept > part {
             kept -= self.segments.bytes();
@@ -354,6 +357,10 @@ impl<P: Ports> Core<P> {
                 return shed;
             }
         }
+        if let Some(given) = slot.taps.pre_roll.as_mut().map(|pre_roll| pre_roll.drop_oldest()).filter(|given| *given > 0) {
+            log::warn!("{}: gives up {} KiB of pre-roll, limits.media_bytes_max is reached", stream.key, given / 1024);
+            return given;
+        }
         let before = stream.media_bytes();
         if before == 0 {
             return 0;
@@ -373,6 +380,7 @@ impl<P: Ports> Core<P> {
             *sum += dropped;
         }
         self.dirty_streams.retain(|dirty| *dirty != at);
+        self.rounds.retain(|served| *served != at);
     }
 
     // ---- playing
@@ -538,15 +546,14 @@ impl<P: Ports> Core<P> {
         conn.out.unsubscribe(fanout_at.map(|at| &stream.fanouts[at].ring));
         take_drops(&mut conn.out, &mut stream.counters);
         if let Some(fanout_at) = fanout_at {
-            let viewers = &mut stream.fanouts[fanout_at].viewers;
-            let removed = viewers.swap_remove(left);
-            debug_assert_eq!(removed, index, "every viewer knows its place");
-            if let Some(moved) = viewers.get(left).copied()
-                && let Playing::Viewing { place, .. } = &mut self.conns[moved].playing
-            {
-                *place = left;
+            let fanout = &mut stream.fanouts[fanout_at];
+            debug_assert_eq!(fanout.viewers[left], index, "every viewer knows its place");
+            for (moved, to) in fanout.remove_viewer(left) {
+                if let Playing::Viewing { place, .. } = &mut self.conns[moved].playing {
+                    *place = to;
+                }
             }
-            if viewers.is_empty() {
+            if fanout.viewers.is_empty() {
                 stream.retire_fanout(fanout_at);
             }
         }

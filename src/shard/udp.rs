@@ -36,6 +36,8 @@ pub struct UdpPorts {
     driver: Weak<Driver>,
     /// Even ports whose pair is free, the longest free one first.
     pool: Pool,
+    /// The same for sessions without a connection of their own.
+    own: Pool,
     pairs: Slab<Rc<OpenPair>>,
     sender: Sender,
     receive_buffer_bytes: u32,
@@ -65,12 +67,21 @@ impl Drop for OpenPair {
     }
 }
 
-/// The even ports of a shard's part of the range, shuffled, so that servers that share a range seldom try the same.
-fn pool(range: PortRange, id: ShardId, shards: ShardId, random: &mut fastrand::Rng) -> VecDeque<u16> {
-    let mut ports: Vec<u16> = (range.first..range.last).filter(|port| port % 2 == 0).collect();
-    ports = ports.into_iter().skip(usize::from(id)).step_by(usize::from(shards)).collect();
+/// The even ports of a shard's part of the range that have a next one.
+fn pairs(range: PortRange, shard: (ShardId, ShardId), random: &mut fastrand::Rng) -> VecDeque<u16> {
+    part((range.first..range.last).filter(|port| port % 2 == 0), shard, random)
+}
+
+/// A shard's part of the ports, shuffled, so that servers that share a range seldom try the same.
+fn part(ports: impl Iterator<Item = u16>, (id, shards): (ShardId, ShardId), random: &mut fastrand::Rng) -> VecDeque<u16> {
+    let mut ports: Vec<u16> = ports.skip(usize::from(id)).step_by(usize::from(shards)).collect();
     random.shuffle(&mut ports);
     ports.into()
+}
+
+/// A shard's part of a range of TCP ports.
+pub(super) fn tcp_pool(range: PortRange, shard: (ShardId, ShardId), random: &mut fastrand::Rng) -> Pool {
+    Rc::new(RefCell::new(part(range.first..=range.last, shard, random)))
 }
 
 impl UdpPorts {
@@ -78,31 +89,43 @@ impl UdpPorts {
         driver: Weak<Driver>,
         config: Datagrams<'_>,
         way: SendWay,
-        (id, shards): (ShardId, ShardId),
+        shard: (ShardId, ShardId),
         random: &mut fastrand::Rng,
     ) -> Self {
-        let pool = Rc::new(RefCell::new(pool(config.ports, id, shards, random)));
+        let mut pool_of = |range| Rc::new(RefCell::new(pairs(range, shard, random)));
+        let pool: Pool = pool_of(config.ports);
+        let own = config.own_udp_ports.map_or_else(|| pool.clone(), pool_of);
         let receive_buffer_bytes = config.receive_buffer_bytes;
-        UdpPorts { driver, pool, pairs: Slab::new(), sender: Sender::with(way), receive_buffer_bytes }
+        UdpPorts { driver, pool, own, pairs: Slab::new(), sender: Sender::with(way), receive_buffer_bytes }
     }
 
-    /// The ports that are free, for whoever else takes of them.
-    pub fn pool(&self) -> Pool {
-        self.pool.clone()
+    /// The ports for sessions without a connection of their own that are free, for whoever else takes of them.
+    pub fn own_pool(&self) -> Pool {
+        self.own.clone()
     }
 
+    /// For a session whose connection has the address `local`.
     pub fn open(&mut self, local: IpAddr, index: ConnIndex, id: PairId) -> Option<OpenedPair> {
-        let tries = self.pool.borrow().len().min(TRIES_MAX);
+        self.open_of(self.pool.clone(), local, index, id)
+    }
+
+    /// For a session without a connection of its own.
+    pub fn open_own(&mut self, local: IpAddr, index: ConnIndex, id: PairId) -> Option<OpenedPair> {
+        self.open_of(self.own.clone(), local, index, id)
+    }
+
+    fn open_of(&mut self, pool: Pool, local: IpAddr, index: ConnIndex, id: PairId) -> Option<OpenedPair> {
+        let tries = pool.borrow().len().min(TRIES_MAX);
         for _ in 0..tries {
-            let port = self.pool.borrow_mut().pop_front()?;
-            match self.bind(local, port, index, id) {
+            let port = pool.borrow_mut().pop_front()?;
+            match self.bind(&pool, local, port, index, id) {
                 Ok(pair) => {
                     let (rtp, rtcp) = (pair.rtp.udp.as_raw_fd(), pair.rtcp.udp.as_raw_fd());
                     self.read(&pair);
                     return Some(OpenedPair { port, handle: self.pairs.insert(pair), rtp, rtcp });
                 }
                 Err(error) => {
-                    self.pool.borrow_mut().push_back(port);
+                    pool.borrow_mut().push_back(port);
                     if error.kind() != io::ErrorKind::AddrInUse {
                         log::warn!("UDP port {port} at {local}: {error}");
                         return None;
@@ -113,12 +136,12 @@ impl UdpPorts {
         None
     }
 
-    fn bind(&self, local: IpAddr, port: u16, index: ConnIndex, id: PairId) -> io::Result<Rc<OpenPair>> {
+    fn bind(&self, pool: &Pool, local: IpAddr, port: u16, index: ConnIndex, id: PairId) -> io::Result<Rc<OpenPair>> {
         let pair = udp::bind_pair(local, port, self.receive_buffer_bytes)?;
         udp::warn_if_capped(self.receive_buffer_bytes, pair.receive_buffer_bytes_granted);
         let socket = |fd| Udp::new(fd).map(|udp| Socket { udp, waker: RefCell::new(None), kernel_drops: Cell::new(0) });
         let (rtp, rtcp) = (socket(pair.rtp)?, socket(pair.rtcp)?);
-        Ok(Rc::new(OpenPair { index, id, port, rtp, rtcp, closed: Cell::new(false), pool: self.pool.clone() }))
+        Ok(Rc::new(OpenPair { index, id, port, rtp, rtcp, closed: Cell::new(false), pool: pool.clone() }))
     }
 
     fn read(&self, pair: &Rc<OpenPair>) {
@@ -236,9 +259,12 @@ mod tests {
     fn shards_have_even_ports_of_their_own() {
         let mut random = fastrand::Rng::with_seed(1);
         let range = PortRange { first: 20_001, last: 20_101 };
-        let mut all: Vec<u16> = (0..4).flat_map(|id| pool(range, id, 4, &mut random)).collect();
+        let mut all: Vec<u16> = (0..4).flat_map(|id| pairs(range, (id, 4), &mut random)).collect();
         all.sort_unstable();
         let even: Vec<u16> = (20_002..20_101).step_by(2).collect();
         assert_eq!(all, even, "each once, and the port behind the last is in the range");
+        let mut all: Vec<u16> = (0..4).flat_map(|id| tcp_pool(range, (id, 4), &mut random).take()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (20_001..=20_101).collect::<Vec<u16>>(), "over TCP each port is one");
     }
 }

@@ -1,11 +1,11 @@
-//! Two servers, one a platform above the other: what is published to the lower one by RTMP is called for and played from the upper one, bit for
+//! Two servers, one a platform above the other: what is published to the lower one by RTMP or RTSP is called for and played from the upper one, bit for
 //! bit, over each transport of media and of SIP.
 //!
-//! | media | SIP | codecs |
-//! |---|---|---|
-//! | UDP | UDP | H.264 with B-frames + AAC |
-//! | TCP, the lower one connecting | TCP | H.264 + G.711A |
-//! | TCP, the upper one connecting | UDP | H.265 + AAC |
+//! | media | SIP | codecs | published by |
+//! |---|---|---|---|
+//! | UDP | UDP | H.264 with B-frames + AAC, H.265 + AAC | RTMP, RTSP |
+//! | TCP, the lower one connecting | TCP | H.264 + G.711A, H.265 + AAC | RTMP, RTSP |
+//! | TCP, the upper one connecting | UDP | H.265 + AAC | RTMP, RTSP |
 
 use serde_json::{Value, json};
 
@@ -70,15 +70,23 @@ fn live_streams(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
         return;
     }
-    let rows = [("udp", "udp", H264_AAC), ("tcp_passive", "tcp", H264_ALAW), ("tcp_active", "udp", HEVC_AAC)];
-    for (transport, sip, recipe) in rows {
+    let rows = [
+        ("udp", "udp", H264_AAC, Push::Rtmp),
+        ("tcp_passive", "tcp", H264_ALAW, Push::Rtmp),
+        ("tcp_active", "udp", HEVC_AAC, Push::Rtmp),
+        ("udp", "udp", HEVC_AAC, Push::FfmpegTcp),
+        ("tcp_passive", "tcp", HEVC_AAC, Push::FfmpegTcp),
+        ("tcp_active", "udp", HEVC_AAC, Push::FfmpegTcp),
+    ];
+    for (transport, sip, recipe, push) in rows {
         if let (Some(_), Some(_)) = (recipe.file(), recipe.ffmpeg()) {
-            live_stream(runtime, transport, sip, recipe);
+            println!("-- {recipe:?} by {push:?}, {transport}, SIP over {sip}");
+            live_stream(runtime, (transport, sip), recipe, push);
         }
     }
 }
 
-fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
+fn live_stream(runtime: Runtime, (transport, sip): (&str, &str), recipe: Recipe, push: Push) {
     let sent = hashes(&recipe, &recipe.file().unwrap());
     let upper = upper(runtime, transport);
     let mut lower = lower(runtime, &upper, sip, PASSWORD);
@@ -86,14 +94,14 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     let device = upper.api(&format!("gb28181/devices/{LOWER}"));
     assert_eq!((&device["online"], &device["transport"]), (&true.into(), &sip.into()), "{device}");
     let stream = upper.wait_channel();
-    let publisher = recipe.push(&lower.rtmp_url("live/cam")).unwrap();
+    let publisher = recipe.publish(push, &lower, "live/cam").unwrap();
     lower.wait_upstream("the stream is shown", |upstream| upstream["channels_online"] == 1);
     let start = |play: &Play| Some((*play, Player::start(*play, &recipe, &upper, &stream)?));
     let players: Vec<(Play, Player)> = PLAYERS.iter().filter_map(start).collect();
     let called = lower.wait_upstream("it is called for", |upstream| upstream["calls"][0]["to"].is_string());
     let call = &called["calls"][0];
     assert_eq!((&call["stream"], &call["kind"]), (&"live/cam".into(), &"play".into()), "{call}");
-    publisher.succeed();
+    push.finish(publisher, &lower, "live/cam");
     let over = lower.wait_upstream("the call is over", |upstream| upstream["calls"][0]["state"] == "ended");
     // Over TCP the platform above sees the closed connection and hangs up, maybe before the news of the end has come to the cascade.
     let why = over["calls"][0]["detail"].as_str().unwrap();
@@ -105,7 +113,7 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
     assert_eq!(calls.iter().filter(|call| !is_early(call)).count(), 1, "one call for all viewers there: {over}");
     for (play, player) in players {
         // It came when the stream was known above.
-        assert_run(&player.finish(), &recipe, &sent, Expected::of(Push::Rtmp, play).late());
+        assert_run(&player.finish(), &recipe, &sent, Expected::of(push, play).late());
     }
     // In order it gives its registration back.
     lower.signal(libc::SIGTERM);
@@ -116,7 +124,7 @@ fn live_stream(runtime: Runtime, transport: &str, sip: &str, recipe: Recipe) {
 /// The simulator of a device, a server with which it is registered, and one above that: everything goes through both.
 fn a_camera_of_the_lower_one(runtime: Runtime) {
     let above = options(runtime).set("gb28181.id", format!("\"{UPPER}\"")).set("gb28181.domain", "\"3401000000\"");
-    let above = above.set("gb28181.password", PASSWORD).set("gb28181.subscribe", "[catalog]").set("gb28181.idle_ms", 1_000);
+    let above = above.set("gb28181.password", PASSWORD).set("gb28181.subscribe", "[catalog]").set("gb28181.idle_ms", 4_000);
     let upper = Server::start_platform(above);
     let upstream = format!(
         "[{{ address: \"{}\", id: \"{UPPER}\", password: {PASSWORD}, share: [\"gb/*\"] }}]",

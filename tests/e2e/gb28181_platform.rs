@@ -3,15 +3,19 @@
 //!
 //! | sent as | codecs | played by |
 //! |---|---|---|
-//! | program stream over UDP, TCP by the device, TCP by the server | H.264 + G.711A, H.264 + AAC, H.265 + AAC | ffmpeg over RTSP, RTMP and HTTP-FLV |
+//! | program stream over UDP, TCP by the device, TCP by the server | H.264 + G.711A, H.264 + AAC, H.265 + AAC; H.264 + G.711µ over UDP | ffmpeg over RTSP, RTMP and HTTP-FLV |
+//! | program streams of ffmpeg's muxers `vob` and `mpeg` | H.264 + MP3, H.265 | the same |
 //! | the same to one port for all calls, over UDP and TCP | H.264 + AAC | the same |
+
+use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::gb28181::program_stream;
 use crate::harness::api::request;
 use crate::harness::device::{CHANNEL, DEVICE, PASSWORD, STREAM, platform};
 use crate::harness::flv::{self, VIDEO};
-use crate::harness::media::{H264_ALAW, H264_PLAIN_AAC, HEVC_AAC, Recipe};
+use crate::harness::media::{CLOCK, H264_ALAW, H264_MP3, H264_PLAIN_AAC, H264_ULAW, H265_ONLY, HEVC_AAC, Recipe};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Device, Over, Runtime, SOON, Server, Viewer, free_ports, fresh_folder, missing, wait_for};
 
@@ -21,6 +25,9 @@ on_both_runtimes!(
     devices_and_what_they_have,
     what_devices_tell,
     played_bit_for_bit,
+    streams_of_other_muxers,
+    a_seek_goes_to_its_place,
+    reports_in_calls,
     one_port_for_all,
     on_demand_for_all_viewers,
     commands_arrive,
@@ -65,6 +72,16 @@ fn devices_and_what_they_have(runtime: Runtime) {
     assert_eq!(server.gb(&format!("devices/{DEVICE}/config"))["sections"]["BasicParam"]["HeartBeatCount"], "3");
     let presets = server.gb(&format!("devices/{DEVICE}/presets?channel={CHANNEL}"));
     assert_eq!(presets["presets"][0], json!({ "number": 1, "name": "大门" }));
+    let of = |path: &str| server.gb(&format!("devices/{DEVICE}/{path}?channel={CHANNEL}"));
+    assert_eq!(of("cruises")["cruises"], json!([{ "number": 1, "name": "夜间1" }]));
+    let cruise = of("cruises/1");
+    assert_eq!(cruise["points"][1], json!({ "preset": 7, "stay_s": 20, "speed": 8 }), "{cruise}");
+    let position = of("ptz_position");
+    assert_eq!(
+        (&position["pan"], &position["tilt"], &position["zoom"]),
+        (&json!(120.5), &json!(-3.0), &json!(2.0)),
+        "{position}"
+    );
     device.leave();
     server.wait_device(DEVICE, false);
 }
@@ -97,8 +114,24 @@ fn played_bit_for_bit(runtime: Runtime) {
     let server = Server::start_platform(platform(runtime).shards(2).set("gb28181.media_ms", 40_000));
     for recipe in [H264_ALAW, H264_PLAIN_AAC, HEVC_AAC] {
         if recipe.file().is_some() && recipe.ffmpeg().is_some() {
-            play(&server, &recipe, &TRANSPORTS);
+            play(&server, &recipe, &recipe.file().unwrap(), &TRANSPORTS);
         }
+    }
+    play(&server, &H264_ULAW, &H264_ULAW.file().unwrap(), &["udp"]);
+}
+
+/// Devices whose program streams ffmpeg has made: no map, padding, or headers of MPEG-1.
+fn streams_of_other_muxers(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let server = Server::start_platform(platform(runtime).shards(2).set("gb28181.media_ms", 40_000));
+    for (recipe, format, transport) in
+        [(H264_MP3, "vob", "udp"), (H264_MP3, "mpeg", "tcp_passive"), (H265_ONLY, "vob", "tcp_active")]
+    {
+        let Some(path) = program_stream(&recipe, format) else { continue };
+        play(&server, &recipe, &path, &[transport]);
+        let _ = std::fs::remove_dir_all(path.parent().unwrap());
     }
 }
 
@@ -109,18 +142,17 @@ fn one_port_for_all(runtime: Runtime) {
     let port = free_ports(4);
     let options = platform(runtime).set("gb28181.shared_port", port).set("gb28181.media_ms", 40_000);
     let server = Server::start_platform(options);
-    play(&server, &H264_PLAIN_AAC, &["udp", "tcp_passive", "udp"]);
+    play(&server, &H264_PLAIN_AAC, &H264_PLAIN_AAC.file().unwrap(), &["udp", "tcp_passive", "udp"]);
     for call in server.calls() {
         assert_eq!(call["port"], port, "{call}");
     }
 }
 
-/// One device for each of `transports`.
-fn play(server: &Server, recipe: &Recipe, transports: &[&str]) {
-    let clip = recipe.file().unwrap();
-    let sent = hashes(recipe, &clip);
+/// One device for each of `transports`, which sends `clip`: the file of the recipe, or what was made of it.
+fn play(server: &Server, recipe: &Recipe, clip: &Path, transports: &[&str]) {
+    let sent = hashes(recipe, &recipe.file().unwrap());
     let count = transports.len();
-    let mut device = Device::start_with(server, &format!("--devices {count} --hold --once"), Some(&clip));
+    let mut device = Device::start_with(server, &format!("--devices {count} --hold --once"), Some(clip));
     device.wait_times("registered", count);
     let before = server.sessions("waiting").len();
     let mut players = Vec::new();
@@ -189,6 +221,8 @@ fn commands_arrive(runtime: Runtime) {
         ("ptz", json!({ "tilt": 64 }), "ptz", "A50F0108004000FD"),
         ("ptz", json!({ "zoom": 8 }), "ptz", "A50F011000008045"),
         ("ptz", json!({ "pan": 0, "tilt": 0, "zoom": 0 }), "ptz", "A50F0100000000B5"),
+        ("ptz", json!({ "iris": 16 }), "ptz", "A50F014400100009"),
+        ("ptz_position", json!({ "pan": 120.5, "zoom": 2 }), "look", "<Pan>120.5</Pan><Zoom>2</Zoom>"),
         ("preset", json!({ "action": "call", "number": 1 }), "ptz", "A50F018200010038"),
         ("record", json!({ "on": true }), "record", "Record"),
         ("guard", json!({ "on": false }), "guard", "ResetGuard"),
@@ -256,6 +290,62 @@ fn recording(runtime: Runtime, transport: &str) {
     assert_eq!(refused.status, 409, "{}", refused.text());
 }
 
+/// The picture behind a seek is the one that stands in the recording at that time, forwards and back again.
+fn a_seek_goes_to_its_place(runtime: Runtime) {
+    if missing(&["ffmpeg"]) {
+        return;
+    }
+    let Some(clip) = CLOCK.file() else { return };
+    let tags = CLOCK.tags().unwrap();
+    let pictures: Vec<&flv::Tag> = flv::of_kind(&tags, VIDEO).collect();
+    // Each second begins with a keyframe, behind whose head no picture is like another.
+    let picture = |second: usize| pictures[25 * second].body[pictures[25 * second].body.len() / 4..].to_vec();
+    let server = Server::start_platform(platform(runtime));
+    let device = Device::start_with(&server, "", Some(&clip));
+    server.wait_channels(DEVICE, 1);
+    let span = json!({ "device": DEVICE, "channel": CHANNEL, "start": "2026-01-02T00:00:00", "end": "2026-01-02T01:00:00" });
+    let call = server.ask_gb("playback", &span);
+    let viewer = Viewer::open(&server, Over::HttpFlv, call["stream"].as_str().unwrap());
+    viewer.wait_frames(VIDEO, 2);
+    let seek = |seconds: u32| {
+        let body = json!({ "action": "seek", "value": seconds });
+        assert_eq!(server.post_gb(&format!("calls/{}/control", call["id"]), &body).status, 204);
+    };
+    let seen = |tags: &[flv::Tag], second: usize| {
+        let wanted = picture(second);
+        flv::of_kind(tags, VIDEO).filter(|tag| tag.body.ends_with(&wanted)).count()
+    };
+    // A device begins at the last keyframe up to that time.
+    let place = |second: usize| (0..=second).rev().find(|at| pictures[25 * at].timestamp as usize <= 1_000 * second).unwrap();
+    seek(13);
+    let there = viewer.wait("the picture of second 13", |all| seen(&all.tags, place(13)) > 0);
+    // It has jumped: unless the machine stood still for seconds, those in between were not sent.
+    assert_eq!((place(13) - 4..place(13)).map(|second| seen(&there.tags, second)).sum::<usize>(), 0);
+    let before = seen(&there.tags, place(2));
+    seek(2);
+    viewer.wait("the picture of second 2 once more", |all| seen(&all.tags, place(2)) > before);
+    let back = viewer.wait("and the one behind it", |all| seen(&all.tags, place(2) + 1) > 0);
+    flv::assert_monotonic(&back.tags, VIDEO);
+    assert_eq!(device.wait_times("info", 2)["range"], "npt=2-");
+}
+
+/// A camera that is called over UDP hears what came of it, where the configuration says so.
+fn reports_in_calls(runtime: Runtime) {
+    let server = Server::start_platform(platform(runtime).set("gb28181.transport", "udp").set("gb28181.receiver_reports", true));
+    let mut device = Device::start(&server, "--rate 500k");
+    server.wait_channels(DEVICE, 1);
+    let call = server.ask_gb("play", &json!({ "device": DEVICE, "channel": CHANNEL }));
+    let viewer = Viewer::open(&server, Over::HttpFlv, STREAM);
+    viewer.wait_frames(VIDEO, 5);
+    wait_for("reports have come", SOON, || {
+        device.command("sent");
+        device.events("sent").last().filter(|sent| sent["sent"]["reports"].as_u64() >= Some(2)).map(|_| ())
+    });
+    assert_eq!(server.delete_gb(&format!("calls/{}", call["id"])), 204);
+    let bye = device.wait("bye");
+    assert_eq!(bye["sent"]["lost"], 0, "{bye}");
+}
+
 fn a_restart_keeps_devices(runtime: Runtime) {
     let folder = fresh_folder("restart");
     let options = || platform(runtime).set("server.data", folder.display());
@@ -286,7 +376,7 @@ fn a_restart_keeps_devices(runtime: Runtime) {
 fn passwords_and_goodbyes(runtime: Runtime) {
     let own = format!("[{{id: \"{}\", password: its own}}]", nth(DEVICE, 1));
     let options = platform(runtime).set("gb28181.devices", own);
-    let server = Server::start_platform(options.set("gb28181.keepalive_ms", 1_000).set("gb28181.keepalive_count", 2));
+    let server = Server::start_platform(options.set("gb28181.keepalive_ms", 1_000).set("gb28181.keepalive_count", 5));
     let wrong = Device::start(&server, "--password wrong");
     assert_eq!(wrong.wait("refused")["status"].as_u64().map(|status| status / 100), Some(4));
     assert_eq!(server.gb("devices")["total"], 0);

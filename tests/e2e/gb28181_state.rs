@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use md5::{Digest, Md5};
 use serde_json::json;
+use sm3::Sm3;
 
 use crate::harness::api::request;
 use crate::harness::{Options, Runtime, SOON, Server, fresh_folder, wait_for};
@@ -16,6 +17,7 @@ on_both_runtimes!(
     a_device_is_known_after_a_restart,
     a_broken_file_stops_nobody,
     nobody_registers_without_a_password,
+    a_device_of_2022_registers_with_sm3,
     a_stopped_platform_says_so
 );
 
@@ -96,18 +98,26 @@ impl Way {
 
     /// Registers, and returns the status of the last answer.
     fn register(&mut self, password: &str) -> u16 {
-        let challenge = self.ask("");
+        self.register_with(password, "MD5", md5, "")
+    }
+
+    /// `headers`: what stands in each request beside the rest.
+    fn register_with(&mut self, password: &str, algorithm: &str, hash: fn(&str) -> String, headers: &str) -> u16 {
+        let challenge = self.ask(headers);
         if status(&challenge) != 401 {
             return status(&challenge);
         }
-        let line = challenge.lines().find(|line| line.starts_with("WWW-Authenticate: Digest ")).expect("a challenge");
+        let is_known =
+            |line: &&str| line.starts_with("WWW-Authenticate: Digest ") && line.contains(&format!("algorithm={algorithm}"));
+        let line = challenge.lines().find(is_known).expect("a challenge");
         let field = |name: &str| line.split(&format!("{name}=\"")).nth(1).map(|rest| rest.split('"').next().unwrap().to_owned());
         let (realm, nonce) = (field("realm").unwrap(), field("nonce").unwrap());
         let uri = "sip:34020000002000000001@3402000000";
-        let inner = md5(&format!("{}:{nonce}:{}", md5(&format!("{DEVICE}:{realm}:{password}")), md5(&format!("REGISTER:{uri}"))));
+        let (ha1, ha2) = (hash(&format!("{DEVICE}:{realm}:{password}")), hash(&format!("REGISTER:{uri}")));
+        let inner = hash(&format!("{ha1}:{nonce}:{ha2}"));
         let authorization = format!(
             "Authorization: Digest username=\"{DEVICE}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{inner}\", \
-             algorithm=MD5\r\n"
+             algorithm={algorithm}\r\n{headers}"
         );
         status(&self.ask(&authorization))
     }
@@ -136,6 +146,24 @@ fn md5(text: &str) -> String {
         write!(hex, "{byte:02x}").unwrap();
         hex
     })
+}
+
+fn sm3(text: &str) -> String {
+    Sm3::digest(text).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
+}
+
+/// It says its version, and is offered what that version has.
+fn a_device_of_2022_registers_with_sm3(runtime: Runtime) {
+    let server = Server::start(options(runtime));
+    let version = "X-GB-Ver: 3.0\r\n";
+    for mut way in [Way::udp(&server), Way::tcp(&server)] {
+        assert_eq!(way.register_with("wrong", "SM3", sm3, version), 403);
+        assert_eq!(way.register_with(PASSWORD, "SM3", sm3, version), 200);
+    }
+    assert_eq!(server.api(&format!("gb28181/devices/{DEVICE}"))["version"], "3.0");
 }
 
 fn a_device_is_known_after_a_restart(runtime: Runtime) {

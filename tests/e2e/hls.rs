@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use crate::harness::compare;
 use crate::harness::device::{CHANNEL, DEVICE, STREAM, platform};
 use crate::harness::hls::client::{resolve, with_query};
-use crate::harness::hls::{Connection, Player, Watched};
+use crate::harness::hls::{Connection, Multivariant, Player, Watched};
 use crate::harness::media::{LIVE, LIVE_HEVC, LIVE_LARGE, LIVE_MS, Recipe};
 use crate::harness::publisher::Streaming;
 use crate::harness::rtsp::hashes;
-use crate::harness::{Client, Device, Options, Publisher, Runtime, SOON, Server, Tag, flv, fresh_folder, missing, wait_for};
+use crate::harness::{
+    Client, Device, Lateness, Options, Publisher, Runtime, SOON, Server, Tag, flv, fresh_folder, missing, wait_for,
+};
 
 on_both_runtimes!(a_minute, first_playlist, without_parts, refusals, camera_on_demand);
 
@@ -80,6 +82,7 @@ fn publish_acts(server: &Server) -> Vec<(Recipe, Vec<Tag>)> {
 /// Behind the goodbye the stream's name is free: what is then published under it has other numbers and other URIs.
 fn begins_anew(server: &Server, before: &[Watched]) {
     let streaming = live(server, &LIVE);
+    let lateness = Lateness::of(server, KEY);
     for old in before {
         let asked = Instant::now();
         let name = if old.path.contains("media-ts") { "ts.m3u8" } else { "index.m3u8" };
@@ -90,7 +93,7 @@ fn begins_anew(server: &Server, before: &[Watched]) {
         assert!(player.seen.segments.first_key_value().is_some_and(|(msn, _)| *msn > end), "numbers go on behind {end}");
         let is_new = |path: &String| !old.segments.values().any(|fetched| fetched.path == *path);
         assert!(player.seen.segments.values().all(|fetched| is_new(&fetched.path)), "no URI is used twice");
-        player.seen.watch.assert_lively().unwrap();
+        player.seen.watch.assert_lively(|from, to| lateness.between(from, to)).unwrap();
         println!("{name}: at most {:?} between two updates", player.seen.watch.longest_silence);
     }
     drop(streaming);
@@ -158,20 +161,28 @@ fn first_playlist(runtime: Runtime) {
         return;
     }
     let server = Server::start(server(runtime));
-    let _streaming = live(&server, &LIVE);
-    wait_for("the stream has run for three seconds", SOON, || server.stream(KEY).filter(|s| s["age_ms"].as_u64() > Some(3_000)));
-    for name in ["index.m3u8", "ts.m3u8"] {
-        let asked = Instant::now();
-        let player = Player::open(Connection::fresh(server.http), &format!("/{KEY}/{name}"));
-        let took = asked.elapsed();
-        println!("{}: {name}, what it lists and all in it after {took:?}", runtime.name());
+    // Each is the first to ask for its stream.
+    for (key, name) in [("live/first", "index.m3u8"), ("live/first-ts", "ts.m3u8")] {
+        let _streaming = Publisher::connect(&server, key).stream_every(LIVE.live_tags().unwrap(), LIVE_MS);
+        wait_for("the stream has run for three seconds", SOON, || {
+            server.stream(key).filter(|stream| stream["age_ms"].as_u64() > Some(3_000))
+        });
+        let lateness = Lateness::of(&server, key);
+        let (asked, path) = (Instant::now(), format!("/{key}/{name}"));
+        let mut connection = Connection::fresh(server.http);
+        let multivariant = Multivariant::parse(&connection.get(&path, &[]).text()).unwrap();
+        let answer = connection.get(&resolve(&path, &multivariant.variants[0].uri), &[]);
+        let came = Instant::now();
+        let (took, lost) = (came - asked, lateness.between(asked, came));
+        println!("{}: {name} after {took:?}, {lost:?} of it was lost", runtime.name());
+        assert_eq!(answer.status, 200, "{name}: {}", answer.head);
+        assert!(took.saturating_sub(lost) < FIRST_PLAYLIST_MAX, "{name} took {took:?}, {lost:?} of it was lost");
+        let player = Player::open(connection, &path);
         assert!(!player.seen.segments.is_empty() || player.seen.watch.parts_seen() > 0, "{name} lists something");
-        assert!(took < FIRST_PLAYLIST_MAX, "{name} took {took:?}");
     }
 }
 
-/// A second, and what a busy machine takes for the requests.
-const FIRST_PLAYLIST_MAX: Duration = Duration::from_millis(1_300);
+const FIRST_PLAYLIST_MAX: Duration = Duration::from_secs(1);
 
 fn without_parts(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
@@ -179,12 +190,12 @@ fn without_parts(runtime: Runtime) {
     }
     let server = Server::start(server(runtime).set("hls.part_ms", 0).set("hls.segment_ms", 1000));
     let _streaming = live(&server, &LIVE);
-    server.wait_live(KEY);
+    let lateness = Lateness::of(&server, KEY);
     let mut player = Player::open(Connection::kept(server.http), &format!("/{KEY}/index.m3u8"));
     player.follow(|seen| seen.segments.len() >= 10);
     let list = player.last();
     assert_eq!((list.part_target, list.target, &list.hint, list.control.part_hold_back), (None, 1, &None, None));
-    player.seen.watch.assert_lively().unwrap();
+    player.seen.watch.assert_lively(|from, to| lateness.between(from, to)).unwrap();
 }
 
 fn refusals(runtime: Runtime) {
@@ -193,11 +204,9 @@ fn refusals(runtime: Runtime) {
     }
     let server = Server::start(server(runtime).set("viewer.wait_ms", 2_000));
     let mut connection = Connection::kept(server.http);
-    for path in ["/live/nobody/index.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/seg-1.m4s", "/live/nobody/init-0.mp4"] {
-        let asked = Instant::now();
+    for path in ["/live/nobody/index.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/seg-a-1.m4s", "/live/nobody/init-a-0.mp4"] {
         let answer = connection.get(path, &[]);
         assert_eq!(answer.status, 404, "{path}: {}", answer.head);
-        assert!(asked.elapsed() < Duration::from_secs(8), "{path} took {:?}", asked.elapsed());
     }
     let _streaming = live(&server, &LIVE);
     server.wait_live(KEY);
@@ -218,17 +227,24 @@ fn refusals(runtime: Runtime) {
         let answer = player.get(&with_query(&media, &query), &[]);
         assert_eq!(answer.status, 400, "{what}: {query}: {}", answer.head);
     }
-    for path in
-        [format!("seg-{}.m4s", msn + 1_000), "seg-0.m4s".to_owned(), "init-99.mp4".to_owned(), format!("seg-{}.mp4", msn - 1)]
-    {
+    let name = player.last().segments.last().unwrap().uri.clone();
+    let epoch = name.split('-').nth(1).unwrap();
+    assert!(name.starts_with(&format!("seg-{epoch}-{}.m4s", msn - 1)), "{name}");
+    let names = [
+        format!("seg-{epoch}-{}.m4s", msn + 1_000),
+        format!("seg-{epoch}-0.m4s"),
+        format!("init-{epoch}-99.mp4"),
+        format!("seg-{epoch}-{}.mp4", msn - 1),
+        format!("seg-a-{}.m4s", msn - 1),
+        format!("seg-{}.m4s", msn - 1),
+    ];
+    for path in names {
         let answer = player.get(&resolve(&media, &path), &[]);
         assert_eq!(answer.status, 404, "{path}: {}", answer.head);
     }
-    // What is there is not waited for.
-    let asked = Instant::now();
+    // What is there.
     let answer = player.get(&with_query(&media, &format!("_HLS_msn={}&_HLS_part=0", msn - 1)), &[]);
     assert_eq!(answer.status, 200);
-    assert!(asked.elapsed() < Duration::from_millis(500), "took {:?}", asked.elapsed());
     // A part behind the last of a finished segment is the first of the next.
     let answer = player.get(&with_query(&media, &format!("_HLS_msn={}&_HLS_part=15", msn - 1)), &[]);
     assert_eq!(answer.status, 200, "{}", answer.head);

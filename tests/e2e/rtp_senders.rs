@@ -142,9 +142,9 @@ fn ends_have_words(runtime: Runtime) {
     };
     let (lonely, _) = passive("live/a", "ps", 300);
     assert_eq!(server.wait_sender(&lonely, "ended")["detail"], "nobody has connected for 300 ms");
-    let (waiting, port) = passive("live/a", "ps", 300);
+    let (waiting, port) = passive("live/a", "ps", 4_000);
     let receiver = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    assert_eq!(server.wait_sender(&waiting, "ended")["detail"], "there was no such stream for 300 ms");
+    assert_eq!(server.wait_sender(&waiting, "ended")["detail"], "there was no such stream for 4000 ms");
     drop(receiver);
     let _publisher = H264_AAC.push_forever(&server.rtmp_url("live/a")).unwrap();
     wait_for("the stream is there", SOON, || server.stream("live/a"));

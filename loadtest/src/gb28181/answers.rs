@@ -71,6 +71,17 @@ impl Inventory {
                 let list: String = PRESETS.iter().map(item).collect();
                 one(format!("<PresetList Num=\"{}\">\r\n{list}</PresetList>\r\n", PRESETS.len()))
             }
+            // What the standard of 2022 adds (A.2.6.13 to A.2.6.15).
+            "CruiseTrackListQuery" => one(format!(
+                "<SumNum>1</SumNum>\r\n<CruiseTrackList Num=\"1\">\r\n<CruiseTrack><Number>1</Number><Name>{}</Name></CruiseTrack>\r\n</CruiseTrackList>\r\n",
+                self.name("夜间", 1)
+            )),
+            "CruiseTrackQuery" => one(format!(
+                "<Number>{}</Number>\r\n<Name>{}</Name>\r\n<SumNum>2</SumNum>\r\n<CruisePointList Num=\"2\">\r\n<CruisePoint><PresetIndex>3</PresetIndex><StayTime>10</StayTime><Speed>5</Speed></CruisePoint>\r\n<CruisePoint><PresetIndex>7</PresetIndex><StayTime>20</StayTime><Speed>8</Speed></CruisePoint>\r\n</CruisePointList>\r\n",
+                element(query, "Number").unwrap_or("0"),
+                self.name("夜间", 1)
+            )),
+            "PTZPosition" => one("<Pan>120.50</Pan>\r\n<Tilt>-3.00</Tilt>\r\n<Zoom>2.00</Zoom>\r\n".to_owned()),
             _ => None,
         }
     }

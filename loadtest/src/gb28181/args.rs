@@ -17,7 +17,7 @@ pub const CHANNEL_ID: &str = "34020000001310000001";
 ///
 /// What happens is told on the standard output, one JSON object per line: registered, refused, query, control, invite, media, info, bye,
 /// talk, and so on. Lines on the standard input are commands: `go` (media that --hold holds), `alarm`, `position`, `online N`, `offline N`
-/// (the state of channel N), `bye` (ends all calls), `unregister`, `register`, `vanish`.
+/// (the state of channel N), `bye` (ends all calls), `sent` (tells how far they are), `unregister`, `register`, `vanish`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeviceArgs {
     /// Where the platform speaks SIP: HOST:PORT
@@ -60,8 +60,9 @@ pub struct DeviceArgs {
     /// How long to wait after a registration that failed
     #[arg(long, default_value_t = 60_000)]
     pub retry_ms: u64,
-    /// What to send: an FLV file with H.264 or H.265, and AAC or G.711. Without: the generator's own clip, whose pictures carry marks
-    #[arg(long, value_name = "FLV")]
+    /// What to send: an FLV file with H.264 or H.265, and AAC or G.711; or a program stream, as it is. Without: the generator's own clip,
+    /// whose pictures carry marks
+    #[arg(long, value_name = "FLV|PS")]
     pub clip: Option<PathBuf>,
     /// For `--quirk changes-codec`: the clip that is sent in turn with the first
     #[arg(long, value_name = "FLV")]

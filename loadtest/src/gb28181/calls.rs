@@ -312,6 +312,13 @@ impl Device {
         self.calls[at] = Some(call);
     }
 
+    /// How far its calls are.
+    pub fn tell_sent(&mut self, turn: &mut Turn<'_>) {
+        for call in self.calls.iter().flatten() {
+            self.tell("sent", json!({ "channel": call.channel, "sent": call.sender.sent.json() }), turn);
+        }
+    }
+
     pub fn end_calls(&mut self, turn: &mut Turn<'_>) {
         (0..CALLS_MAX).for_each(|at| self.hang_up(at, turn));
         self.hang_up_talk(turn);

@@ -235,8 +235,9 @@ impl Device {
 
     fn control(&mut self, text: &str, sn: &str, turn: &mut Turn<'_>) {
         /// Elements, what they are called here, and whether they are answered (§9.3.2).
-        const COMMANDS: [(&str, &str, bool); 11] = [
+        const COMMANDS: [(&str, &str, bool); 12] = [
             ("PTZCmd", "ptz", false),
+            ("PTZPreciseCtrl", "look", false),
             ("TeleBoot", "boot", false),
             ("RecordCmd", "record", true),
             ("GuardCmd", "guard", true),
@@ -301,6 +302,7 @@ impl Device {
             (Some("position"), _) => self.position(turn),
             (Some(state @ ("online" | "offline")), Some(number)) => self.set_online(number, state == "online", turn),
             (Some("bye"), _) => self.end_calls(turn),
+            (Some("sent"), _) => self.tell_sent(turn),
             (Some("register"), _) => self.register_now(turn),
             (Some("unregister"), _) => self.unregister(turn),
             (Some("vanish"), _) => self.vanish(turn),

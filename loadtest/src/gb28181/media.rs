@@ -1,7 +1,7 @@
 //! What a device sends: the access units of a clip in the order of their decoding times, as they stand in a program stream (Annex B, ADTS,
-//! G.711). From an FLV file (`flv.rs`), or from the generator's own clip, each picture of which carries a mark.
+//! G.711). From an FLV file (`flv.rs`), from a program stream as it is (`packs.rs`), or from the generator's own clip, each picture of which carries a mark.
 
-use super::flv;
+use super::{flv, packs};
 use crate::clip::{Clip, Shape};
 use crate::mark::{MARK_BYTES, Mark};
 use crate::poll::NANOS_PER_SECOND;
@@ -27,8 +27,14 @@ pub enum AudioCodec {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    Video { key: bool },
+    Video {
+        key: bool,
+    },
     Audio,
+    /// A pack of a program stream that another program has made.
+    Pack {
+        last: bool,
+    },
 }
 
 /// One access unit.
@@ -62,8 +68,11 @@ pub struct Media {
 }
 
 impl Media {
-    /// The clip of an FLV file.
+    /// The clip of an FLV file, or a program stream.
     pub fn from_file(bytes: &[u8]) -> Result<Media, &'static str> {
+        if bytes.starts_with(&packs::PACK) {
+            return packs::read(bytes);
+        }
         let mut media = flv::read(bytes)?;
         media.units.sort_by_key(|unit| unit.dts);
         let last = media.units.last().ok_or("an FLV file without frames")?.dts;

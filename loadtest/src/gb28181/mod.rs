@@ -14,6 +14,7 @@ pub mod fleet;
 mod flv;
 mod media;
 mod notify;
+mod packs;
 mod ps;
 mod registration;
 mod rtp;

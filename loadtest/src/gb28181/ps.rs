@@ -62,6 +62,8 @@ impl Style {
         let has_map = match kind {
             Kind::Video { key } => key,
             Kind::Audio => streams.video.is_none(),
+            // It has been written already.
+            Kind::Pack { .. } => return out.bytes.extend_from_slice(data),
         };
         if !(self.bare_audio && kind == Kind::Audio) {
             put_pack_header(dts, &mut out.bytes);

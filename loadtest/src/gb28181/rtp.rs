@@ -55,6 +55,14 @@ impl Source {
         }
     }
 
+    /// A pack of somebody else. `last`: nothing comes behind it, which nothing else tells.
+    pub fn pieces(&mut self, timestamp: u64, pack: &[u8], last: bool, out: &mut Packets) {
+        let count = pack.len().div_ceil(PAYLOAD_BYTES_MAX);
+        for (at, piece) in pack.chunks(PAYLOAD_BYTES_MAX).enumerate() {
+            self.put(last && at + 1 == count, timestamp, &[piece], out);
+        }
+    }
+
     /// NAL units behind start codes.
     pub fn h264(&mut self, timestamp: u64, annex_b: &[u8], out: &mut Packets) {
         let nals: Vec<&[u8]> = nal_units(annex_b).collect();

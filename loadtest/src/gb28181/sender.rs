@@ -213,6 +213,8 @@ impl Sender {
             scratch.unit.extend_from_slice(&unit.data);
             unit.stamp(&mark, &mut scratch.unit);
             self.source.h264(pts, &scratch.unit, &mut scratch.packets);
+        } else if let Kind::Pack { last } = unit.kind {
+            self.source.pieces(dts, &unit.data, last, &mut scratch.packets);
         } else {
             let pack = &mut scratch.pack;
             self.plan.quirks.style.write(streams, unit.kind, pts, dts, &unit.data, pack);

@@ -24,6 +24,7 @@ use crate::relay::Relay;
 use crate::rtsp::datagrams::Receiver;
 use crate::rtsp::rtcp;
 use crate::schedule::Schedule;
+use crate::standstill::Standstill;
 use crate::syscalls::Counter;
 use crate::tally::Tally;
 use crate::viewer::Viewer;
@@ -88,7 +89,15 @@ pub fn run(args: &LoadArgs) -> io::Result<Outcome> {
     let mut load = Load::open(args)?;
     load.resize(args.viewers)?;
     load.join_others()?;
+    let _held = hold(args)?;
     load.measure(args.seconds)
+}
+
+/// The thread that is to stand still, for as long as this is kept.
+fn hold(args: &LoadArgs) -> io::Result<Option<Standstill>> {
+    let (Some(thread), Some(pid)) = (&args.hold_thread, args.server_pid) else { return Ok(None) };
+    let held = Standstill::of(pid, thread).ok_or_else(|| io::Error::other(format!("the thread {thread} cannot be held")))?;
+    Ok(Some(held))
 }
 
 /// What is read goes here first.

@@ -11,10 +11,10 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::api::{ApiError, App, limit};
+use super::super::words::read;
 use super::{NoAnswer, controls};
 use crate::config::MediaTransport;
 use crate::protocol::gb28181::cascade::view::UpstreamView;
@@ -24,9 +24,11 @@ use crate::protocol::gb28181::platform::ask::{
     Answer, Ask, CallOptions, Channel, PlayingControl, RecordKind, Refused, RefusedKind,
 };
 use crate::protocol::gb28181::platform::view::{
-    AlarmView, CallView, ChannelView, ConfigView, DeviceView, PositionView, PresetView, RecordsView, StatusView, SubscriptionView,
+    AlarmView, CallView, ChannelView, ConfigView, CruiseNameView, CruiseView, DeviceView, PositionView, PresetView,
+    PtzPositionView, RecordsView, StatusView, SubscriptionView,
 };
 use crate::session::{StreamKey, StreamKeyError};
+use crate::shard::message::Command;
 
 /// All routes.
 pub fn router() -> Router<Arc<App>> {
@@ -41,6 +43,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/devices/{id}/records", get(records))
         .route("/devices/{id}/config", get(config))
         .route("/devices/{id}/presets", get(presets))
+        .route("/devices/{id}/cruises", get(cruises))
+        .route("/devices/{id}/cruises/{number}", get(cruise))
+        .route("/devices/{id}/ptz_position", get(ptz_position))
         .route("/alarms", get(alarms))
         .route("/positions", get(positions))
         .route("/upstreams", get(upstreams))
@@ -77,6 +82,8 @@ pub enum PlatformError {
     BadMove,
     #[error("{0} needs a value")]
     NoValue(&'static str),
+    #[error("a cruise track has a number")]
+    BadCruise,
     #[error("a call id is a number")]
     BadCallId,
     #[error("stream: {0}")]
@@ -142,6 +149,13 @@ impl App {
         }
     }
 
+    /// `None`: nobody has it, and not every shard has answered.
+    async fn has_stream(&self, key: &StreamKey) -> Option<bool> {
+        let answers = self.shards.ask(Command::Names).await;
+        let has_it = answers.iter().flatten().any(|names| names.contains(key));
+        (has_it || answers.iter().all(Option::is_some)).then_some(has_it)
+    }
+
     fn moment(&self, name: &'static str, moment: &Moment) -> Result<u64, ApiError> {
         let unix_s = moment.unix_s(self.config.gb28181.utc_offset_minutes);
         Ok(unix_s.ok_or(PlatformError::BadMoment(name))?)
@@ -151,10 +165,6 @@ impl App {
         let (from, to) = (self.moment("start", start)?, self.moment("end", end)?);
         if from < to { Ok((from, to)) } else { Err(PlatformError::BadSpan.into()) }
     }
-}
-
-pub fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(ApiError::BadJson)
 }
 
 /// A device that is a camera itself is its own channel.
@@ -349,6 +359,40 @@ async fn presets(State(app): State<Arc<App>>, id: Id, query: Asked<ChannelQuery>
     }
 }
 
+#[derive(Debug, Serialize)]
+struct Cruises {
+    cruises: Vec<CruiseNameView>,
+}
+
+async fn cruises(State(app): State<Arc<App>>, id: Id, query: Asked<ChannelQuery>) -> Reply<Cruises> {
+    let (Path(id), Query(query)) = (id?, query?);
+    match app.ask_platform(Ask::Cruises(channel(id, query.channel))).await? {
+        Answer::Cruises(cruises) => Ok(Json(Cruises { cruises })),
+        _ => Err(PlatformError::Odd.into()),
+    }
+}
+
+async fn cruise(
+    State(app): State<Arc<App>>,
+    id: Result<Path<(String, String)>, PathRejection>,
+    query: Asked<ChannelQuery>,
+) -> Reply<CruiseView> {
+    let (Path((id, number)), Query(query)) = (id?, query?);
+    let number = number.parse().map_err(|_| PlatformError::BadCruise)?;
+    match app.ask_platform(Ask::Cruise { of: channel(id, query.channel), number }).await? {
+        Answer::Cruise(cruise) => Ok(Json(cruise)),
+        _ => Err(PlatformError::Odd.into()),
+    }
+}
+
+async fn ptz_position(State(app): State<Arc<App>>, id: Id, query: Asked<ChannelQuery>) -> Reply<PtzPositionView> {
+    let (Path(id), Query(query)) = (id?, query?);
+    match app.ask_platform(Ask::PtzPosition(channel(id, query.channel))).await? {
+        Answer::PtzPosition(position) => Ok(Json(position)),
+        _ => Err(PlatformError::Odd.into()),
+    }
+}
+
 /// The platforms above this one.
 #[derive(Debug, Serialize)]
 struct Upstreams {
@@ -444,6 +488,9 @@ struct TalkBody {
 async fn talk(State(app): State<Arc<App>>, body: Bytes) -> Reply<CallView> {
     let body: TalkBody = read(&body)?;
     let stream = StreamKey::parse(&body.stream).map_err(PlatformError::BadStream)?;
+    if !app.config.on_demand(stream.as_str()) && app.has_stream(&stream).await == Some(false) {
+        return Err(ApiError::NoStream(stream));
+    }
     app.call(Ask::Talk { of: channel(body.device, body.channel), stream }).await
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Desk;
 use crate::config::{Config, SipTransport};
-use crate::control::testing::{Script, Server};
+use crate::control::testing::{Script, Server, watched};
 use crate::format::rtp::demux::Received;
 use crate::protocol::gb28181::cascade::view::{UpstreamCallView, UpstreamView};
 use crate::protocol::gb28181::platform::CallId;
@@ -86,6 +86,12 @@ fn answer(ask: Ask) -> Option<Answer> {
         }
         Ask::Config { .. } => Answer::Config(ConfigView::default()),
         Ask::Presets(_) => Answer::Presets(vec![PresetView { number: 1, name: Some("door".to_owned()) }]),
+        Ask::Cruises(_) => Answer::Cruises(vec![CruiseNameView { number: 1, name: None }]),
+        Ask::Cruise { number, .. } => Answer::Cruise(CruiseView {
+            track: CruiseNameView { number, name: None },
+            points: vec![CruisePointView { preset: 3, stay_s: Some(10), speed: None }],
+        }),
+        Ask::PtzPosition(_) => Answer::PtzPosition(PtzPositionView { pan: Some(120.5), ..PtzPositionView::default() }),
         Ask::Play { of, .. } if of.device == "silent" => Answer::refused(RefusedKind::Silent, "no SIP answer in 5 s"),
         Ask::Play { of, .. } if of.device == "busy" => Answer::refused(RefusedKind::Device, "the device answers 486"),
         Ask::Play { of, .. } if of.device == "full" => Answer::refused(RefusedKind::Full, "no port is left"),
@@ -109,7 +115,8 @@ fn server() -> (Server, flume::Receiver<String>) {
         let _ = asked.send(format!("{ask:?}"));
         answer(ask)
     });
-    (Server::with_platform(Config::default(), vec![Script::default()], Some(desk)), questions)
+    let script = Script { streams: vec![watched("live/voice", 0, 0)], ..Script::default() };
+    (Server::with_platform(Config::default(), vec![script], Some(desk)), questions)
 }
 
 #[test]
@@ -146,6 +153,14 @@ fn single_answers_are_shown_as_they_are() {
         ("devices/a/subscriptions", "/subscriptions", json!([]), "Subscriptions(\"a\")"),
         ("devices/a/presets", "/presets/0/name", json!("door"), "Presets(Channel { device: \"a\", channel: \"a\" })"),
         ("devices/a/presets?channel=1", "/presets/0/number", json!(1), "Presets(Channel { device: \"a\", channel: \"1\" })"),
+        ("devices/a/cruises", "/cruises/0/number", json!(1), "Cruises(Channel { device: \"a\", channel: \"a\" })"),
+        (
+            "devices/a/cruises/2?channel=1",
+            "/points/0/stay_s",
+            json!(10),
+            "Cruise { of: Channel { device: \"a\", channel: \"1\" }, number: 2 }",
+        ),
+        ("devices/a/ptz_position", "/pan", json!(120.5), "PtzPosition(Channel { device: \"a\", channel: \"a\" })"),
         (
             "devices/a/config?channel=1&kinds=BasicParam,VideoParamOpt",
             "/sections",
@@ -176,6 +191,7 @@ fn what_a_device_is_to_do_is_passed_on() {
         ("ptz", json!({"pan": -30, "zoom": 1}), "Move { pan: -30, tilt: 0, zoom: 1 }"),
         ("ptz", json!({"pan": 0}), "Move { pan: 0, tilt: 0, zoom: 0 }"),
         ("ptz", json!({"focus": 10, "iris": -255}), "Lens { focus: 10, iris: -255 }"),
+        ("ptz_position", json!({"pan": 120.5, "zoom": 2}), "Look { pan: Some(120.5), tilt: None, zoom: Some(2.0) }"),
         ("preset", json!({"action": "call", "number": 1}), "Preset { action: Call, number: 1 }"),
         ("cruise", json!({"action": "add_point", "group": 1, "value": 2}), "Cruise { action: AddPoint, group: 1, value: 2 }"),
         ("scan", json!({"action": "start"}), "Scan { action: Start, group: 0, value: 0 }"),
@@ -282,18 +298,24 @@ fn every_refusal_has_its_status_and_a_sentence() {
         ("GET", "devices/none", "", 404, "no device none"),
         ("GET", "devices/off/status", "", 404, "device off has not told its status yet"),
         ("GET", "devices?limit=0", "", 400, "limit must be 1 to 1000"),
-        ("GET", "devices?online=maybe", "", 400, "Failed to deserialize query string"),
-        ("GET", "devices?colour=red", "", 400, "Failed to deserialize query string: colour: unknown field"),
+        ("GET", "devices?online=maybe", "", 400, "the query is not what this route takes: `online` must be true or false"),
+        (
+            "GET",
+            "devices?colour=red",
+            "",
+            400,
+            "the query is not what this route takes: `colour` is not known; there are `online`",
+        ),
         ("GET", "devices/a/records?start=1&end=1", "", 400, "end must be later than start"),
         ("GET", "devices/a/records?start=x&end=1", "", 400, &format!("start {span}")),
         ("GET", "devices/a/records?start=1&end=y", "", 400, &format!("end {span}")),
-        ("GET", "devices/a/records?end=1", "", 400, "Failed to deserialize query string: missing field `start`"),
+        ("GET", "devices/a/records?end=1", "", 400, "the query is not what this route takes: `start` is missing"),
         ("GET", "calls/9", "", 404, "no call 9"),
         ("GET", "calls/x", "", 400, "a call id is a number"),
         ("PUT", "calls/7", "", 405, "this route does not take that method"),
         ("GET", "nothing", "", 404, "no such route"),
         ("POST", "play", "", 400, "the body is not what this route takes"),
-        ("POST", "play", r#"{"device": "a", "colour": 1}"#, 400, "the body is not what this route takes: unknown field `colour`"),
+        ("POST", "play", r#"{"device": "a", "colour": 1}"#, 400, "the body is not what this route takes: `colour` is not known"),
         ("POST", "play", r#"{"device": "silent"}"#, 504, "no SIP answer in 5 s"),
         ("POST", "play", r#"{"device": "busy"}"#, 502, "the device answers 486"),
         ("POST", "play", r#"{"device": "full"}"#, 503, "no port is left"),
@@ -302,6 +324,7 @@ fn every_refusal_has_its_status_and_a_sentence() {
         ("POST", "play", r#"{"device": "gone"}"#, 503, "the platform is not running"),
         ("POST", "playback", r#"{"device": "a", "start": "x", "end": 2}"#, 400, &format!("start {span}")),
         ("POST", "talk", r#"{"device": "a", "stream": "voice"}"#, 400, "stream: a stream name needs an app and a name"),
+        ("POST", "talk", r#"{"device": "a", "stream": "live/none"}"#, 404, "no stream live/none"),
         ("POST", "ptz", r#"{"device": "a"}"#, 400, "give pan, tilt and zoom, or focus and iris"),
         ("POST", "ptz", r#"{"device": "a", "pan": 1, "iris": 1}"#, 400, "give pan, tilt and zoom, or focus and iris"),
         ("POST", "ptz", r#"{"device": "a", "pan": 256}"#, 400, "pan must be -255 to 255"),

@@ -12,7 +12,8 @@ use axum::routing::post;
 use serde::Deserialize;
 
 use super::super::api::App;
-use super::api::{Done, PlatformError, channel, read};
+use super::super::words::read;
+use super::api::{Done, PlatformError, channel};
 use crate::protocol::gb28181::platform::ask::{Ask, CruiseAction, DeviceControl, PresetAction, ScanAction};
 
 /// Of pan, tilt, focus and iris.
@@ -22,6 +23,7 @@ const ZOOM_SPEED_MAX: i8 = 15;
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/ptz", post(ptz))
+        .route("/ptz_position", post(ptz_position))
         .route("/preset", post(preset))
         .route("/cruise", post(cruise))
         .route("/scan", post(scan))
@@ -78,6 +80,22 @@ async fn ptz(State(app): State<Arc<App>>, body: Bytes) -> Done {
     let body: PtzBody = read(&body)?;
     let wanted = body.control()?;
     control(&app, body.device, body.channel, wanted).await
+}
+
+/// Where to look: degrees, and the zoom as a factor.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PtzPositionBody {
+    device: String,
+    channel: Option<String>,
+    pan: Option<f64>,
+    tilt: Option<f64>,
+    zoom: Option<f64>,
+}
+
+async fn ptz_position(State(app): State<Arc<App>>, body: Bytes) -> Done {
+    let PtzPositionBody { device, channel, pan, tilt, zoom } = read(&body)?;
+    control(&app, device, channel, DeviceControl::Look { pan, tilt, zoom }).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -387,6 +387,8 @@ impl<P: Brain> Host<P> {
                     let _ = waiting.send(answer);
                 }
             }
+            // Whoever wants to know has heard it.
+            Output::DeviceChanged(_) => {}
             Output::Save => self.saving.is_due = true,
             Output::SaveLater => {
                 self.saving.times_due.get_or_insert_with(|| Instant::now() + SAVE_TIMES_EVERY);

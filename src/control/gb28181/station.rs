@@ -75,7 +75,6 @@ impl<P: Brain> Brain for Station<P> {
             }
             Input::Message { hop, bytes } => {
                 self.tell_platform(clock, Input::Message { hop, bytes }, &mut todo);
-                self.cascade.device_has_said(bytes);
             }
             Input::Closed(connection) => {
                 if self.cascade.has_connection(connection) {
@@ -114,6 +113,7 @@ impl<P: Brain> Brain for Station<P> {
         while let Some(output) = todo.pop_front() {
             match output {
                 cascade::Output::Ask { ticket, ask } => self.tell_platform(clock, Input::Ask { ticket, ask }, &mut todo),
+                cascade::Output::Wish(Output::DeviceChanged(device)) => self.cascade.device_changed(clock.now, device),
                 cascade::Output::Wish(Output::Answer { ticket, answer }) if ticket.0 & OF_CASCADE != 0 => {
                     let ticket = Ticket(ticket.0 & !OF_CASCADE);
                     self.tell_cascade(clock, cascade::Input::Answered { ticket, answer }, &mut todo);
@@ -300,6 +300,7 @@ mod tests {
                     Output::CloseSender(_) => self.sides[own].opened.push("no sender"),
                     Output::Answer { answer, .. } => self.sides[own].answers.push(answer),
                     Output::Note { message, .. } => self.sides[own].notes.push(message),
+                    Output::DeviceChanged(_) => unreachable!("the cascade takes it"),
                     Output::Save | Output::SaveLater | Output::Hangup(_) | Output::ExpectSource { .. } => {}
                 }
             }

@@ -15,12 +15,19 @@ pub struct DiskFigures {
     bytes: u64,
     queue_bytes: usize,
     queue_entries: usize,
+    finish_failures: u64,
 }
 
 impl DiskFigures {
     pub fn look(disk: &Disk) -> Self {
         let (recordings, bytes) = disk.index.size();
-        DiskFigures { recordings, bytes, queue_bytes: disk.queue.bytes(), queue_entries: disk.queue.entries() }
+        DiskFigures {
+            recordings,
+            bytes,
+            queue_bytes: disk.queue.bytes(),
+            queue_entries: disk.queue.entries(),
+            finish_failures: disk.index.finish_failures(),
+        }
     }
 }
 
@@ -40,6 +47,10 @@ impl Scrape {
         for (name, unit, help, value) in gauges {
             writer.gauge((name, unit, help), [(Labels::new(), value)])?;
         }
+        writer.counter(
+            ("recordings_not_finished", None, "Recordings that could not be put in order after their end"),
+            [(Labels::new(), disk.finish_failures)],
+        )?;
         let fields: [(&str, &str, Option<Unit>, &str, Field); 4] = [
             ("recorded", "stream_recorded", Some(Unit::Bytes), "Bytes handed over to the disk", |t| t.bytes),
             ("recorded_files", "stream_recorded_files", None, "Files begun", |t| t.files),

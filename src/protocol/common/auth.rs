@@ -136,10 +136,12 @@ impl Account {
         }
     }
 
-    fn ha1(&self, algorithm: Algorithm) -> &Ha1 {
+    /// `None`: of a kind that is never offered here.
+    fn ha1(&self, algorithm: Algorithm) -> Option<&Ha1> {
         match algorithm {
-            Algorithm::Md5 => &self.md5,
-            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Md5 => Some(&self.md5),
+            Algorithm::Sha256 => Some(&self.sha256),
+            Algorithm::Sm3 => None,
         }
     }
 }
@@ -179,9 +181,8 @@ impl Authority {
         if !self.config.basic {
             return Verdict::Denied { stale: false };
         }
-        let (account, user, is_known) = self.find(name);
-        let is_right = self.keyed.hash("password", &[password.as_bytes()]).ct_eq(&account.password);
-        if (is_known & is_right).into() {
+        let (_, user, _) = self.find(name);
+        if self.knows(name, password) {
             return self.check_right(user, right, key);
         }
         self.wrong(now, peer)
@@ -189,8 +190,17 @@ impl Authority {
 
     /// The parameters `user` and `pass` of a query.
     pub fn check_query(&self, now: Stamp, peer: IpAddr, query: &Query, right: Right, key: &StreamKey) -> Verdict {
-        let credentials = query.get("user").map(|user| (user, query.get("pass").unwrap_or_default()));
-        self.check_password(now, peer, credentials, right, key)
+        let Some(user) = query.get("user") else { return self.check_anonymous(right, key) };
+        let password = query.get("pass").unwrap_or_default();
+        // Browsers write a space as a plus (`URLSearchParams`), people write a plus as it is.
+        let form = (query.get_as_form("user").unwrap_or_default(), query.get_as_form("pass").unwrap_or_default());
+        let credentials = if self.knows(form.0, form.1) { form } else { (user, password) };
+        self.check_password(now, peer, Some(credentials), right, key)
+    }
+
+    fn knows(&self, name: &str, password: &str) -> bool {
+        let (account, _, is_known) = self.find(name);
+        (is_known & self.keyed.hash("password", &[password.as_bytes()]).ct_eq(&account.password)).into()
     }
 
     /// The value of an `Authorization` header (Basic or Digest) of a request with `method`; `None`: there is none.
@@ -258,23 +268,33 @@ impl Authority {
         self.check_anonymous(right, key) == Verdict::Granted
     }
 
-    /// Names a viewer who may play a stream: valid instead of credentials as long as the process lives.
-    pub fn session_token(&self, key: &StreamKey, viewer: u64) -> String {
-        let viewer = viewer.to_be_bytes();
-        hex::lower(&viewer) + &self.mark("hls session", &[&viewer, key.as_str().as_bytes()])
+    /// Names a viewer who may play a stream, and says since when: 16 hex digits of each, and 32 of a hash. It holds instead of credentials.
+    pub fn session_token(&self, key: &StreamKey, viewer: u64, at: Stamp) -> String {
+        let (viewer, nanos) = (viewer.to_be_bytes(), at.as_nanos().to_be_bytes());
+        hex::lower(&viewer) + &hex::lower(&nanos) + &self.mark("hls session", &[&viewer, &nanos, key.as_str().as_bytes()])
     }
 
-    pub fn is_session_token(&self, key: &StreamKey, viewer: u64, token: &str) -> bool {
-        self.session_token(key, viewer).as_bytes().ct_eq(token.as_bytes()).into()
+    /// How old a viewer's token is, in milliseconds; `None`: it was not made here, or for something else.
+    pub fn session_token_age_ms(&self, now: Stamp, key: &StreamKey, viewer: u64, token: &str) -> Option<u64> {
+        let at = token.get(16..32).and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(Stamp::from_nanos)?;
+        let is_ours = self.session_token(key, viewer, at).as_bytes().ct_eq(token.as_bytes());
+        bool::from(is_ours).then(|| now.millis_since(at))
     }
 
-    /// Opens the segments of a stream to whoever has been given its playlist, as long as the process lives.
-    pub fn segment_token(&self, key: &StreamKey) -> String {
-        self.mark("hls segments", &[key.as_str().as_bytes()])
+    /// Opens the segments of a stream to whoever has been given its playlist, for the period of `period_ms` in which `now` is and the next
+    /// one. It is the same for all viewers.
+    pub fn segment_token(&self, now: Stamp, key: &StreamKey, period_ms: u64) -> String {
+        self.token_of_period(key, now.millis_since(Stamp::ZERO) / period_ms.max(1))
     }
 
-    pub fn is_segment_token(&self, key: &StreamKey, token: &str) -> bool {
-        self.segment_token(key).as_bytes().ct_eq(token.as_bytes()).into()
+    pub fn is_segment_token(&self, now: Stamp, key: &StreamKey, period_ms: u64, token: &str) -> bool {
+        let period = now.millis_since(Stamp::ZERO) / period_ms.max(1);
+        let is_of = |period: u64| self.token_of_period(key, period).as_bytes().ct_eq(token.as_bytes());
+        (is_of(period) | is_of(period.saturating_sub(1))).into()
+    }
+
+    fn token_of_period(&self, key: &StreamKey, period: u64) -> String {
+        self.mark("hls segments", &[&period.to_be_bytes(), key.as_str().as_bytes()])
     }
 
     fn mark(&self, purpose: &str, parts: &[&[u8]]) -> String {
@@ -303,7 +323,8 @@ impl Authority {
             return Verdict::Denied { stale: false };
         }
         let (account, user, is_known) = self.find(&answer.username);
-        let is_right = answer.is_right(account.ha1(answer.algorithm), method);
+        let Some(ha1) = account.ha1(answer.algorithm) else { return Verdict::Denied { stale: false } };
+        let is_right = answer.is_right(ha1, method);
         if !bool::from(is_known & is_right) {
             return self.wrong(now, peer);
         }

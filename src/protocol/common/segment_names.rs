@@ -1,13 +1,13 @@
 //! How the pieces of a stream that is cut into segments are called behind `/{app}/{name}/`: file names ↔ [`Resource`].
 //!
-//! A name is never used twice for different content: segments are numbered from a clock on, and an initialisation segment that changes has
-//! another number. Not here: queries, and what stands in the files.
+//! A name is never used twice for different content: it says when its stream began to be cut, in hexadecimal, and an initialisation segment
+//! that changes has another number. Not here: queries, and what stands in the files.
 
 use std::fmt;
 
 use crate::session::fetch::{Packing, Resource};
 
-/// `init-7.mp4`, `seg-1700000000.m4s`, … Of a playlist the name alone.
+/// `init-18bcfe56800-7.mp4`, `seg-18bcfe56800-1700000000.m4s`, … Of a playlist the name alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Name(pub Resource);
 
@@ -18,10 +18,10 @@ impl fmt::Display for Name {
             Resource::Multivariant(Packing::Ts) => f.write_str("ts.m3u8"),
             Resource::Playlist { packing: Packing::Fmp4, .. } => f.write_str("media.m3u8"),
             Resource::Playlist { packing: Packing::Ts, .. } => f.write_str("media-ts.m3u8"),
-            Resource::Init(number) => write!(f, "init-{number}.mp4"),
-            Resource::Segment { packing: Packing::Fmp4, msn } => write!(f, "seg-{msn}.m4s"),
-            Resource::Segment { packing: Packing::Ts, msn } => write!(f, "seg-{msn}.ts"),
-            Resource::Part { msn, part } => write!(f, "part-{msn}-{part}.m4s"),
+            Resource::Init { epoch, number } => write!(f, "init-{epoch:x}-{number}.mp4"),
+            Resource::Segment { epoch, packing: Packing::Fmp4, msn } => write!(f, "seg-{epoch:x}-{msn}.m4s"),
+            Resource::Segment { epoch, packing: Packing::Ts, msn } => write!(f, "seg-{epoch:x}-{msn}.ts"),
+            Resource::Part { epoch, msn, part } => write!(f, "part-{epoch:x}-{msn}-{part}.m4s"),
         }
     }
 }
@@ -38,13 +38,15 @@ pub fn parse(name: &str) -> Option<Resource> {
     }
     let (stem, ending) = name.rsplit_once('.')?;
     let (kind, numbers) = stem.split_once('-')?;
+    let (epoch, numbers) = numbers.split_once('-')?;
+    let epoch = u64::from_str_radix(epoch, 16).ok().filter(|number| format!("{number:x}") == epoch)?;
     match (kind, ending) {
-        ("init", "mp4") => Some(Resource::Init(u32::try_from(number(numbers)?).ok()?)),
-        ("seg", "m4s") => Some(Resource::Segment { packing: Packing::Fmp4, msn: number(numbers)? }),
-        ("seg", "ts") => Some(Resource::Segment { packing: Packing::Ts, msn: number(numbers)? }),
+        ("init", "mp4") => Some(Resource::Init { epoch, number: u32::try_from(number(numbers)?).ok()? }),
+        ("seg", "m4s") => Some(Resource::Segment { epoch, packing: Packing::Fmp4, msn: number(numbers)? }),
+        ("seg", "ts") => Some(Resource::Segment { epoch, packing: Packing::Ts, msn: number(numbers)? }),
         ("part", "m4s") => {
             let (msn, part) = numbers.split_once('-')?;
-            Some(Resource::Part { msn: number(msn)?, part: u32::try_from(number(part)?).ok()? })
+            Some(Resource::Part { epoch, msn: number(msn)?, part: u32::try_from(number(part)?).ok()? })
         }
         _ => None,
     }
@@ -68,10 +70,10 @@ mod tests {
             (Resource::Multivariant(Packing::Ts), "ts.m3u8"),
             (playlist(Packing::Fmp4), "media.m3u8"),
             (playlist(Packing::Ts), "media-ts.m3u8"),
-            (Resource::Init(3), "init-3.mp4"),
-            (Resource::Segment { packing: Packing::Fmp4, msn: 1_700_000_000 }, "seg-1700000000.m4s"),
-            (Resource::Segment { packing: Packing::Ts, msn: 0 }, "seg-0.ts"),
-            (Resource::Part { msn: 12, part: 0 }, "part-12-0.m4s"),
+            (Resource::Init { epoch: 0x18bc_fe56_800, number: 3 }, "init-18bcfe56800-3.mp4"),
+            (Resource::Segment { epoch: 10, packing: Packing::Fmp4, msn: 1_700_000_000 }, "seg-a-1700000000.m4s"),
+            (Resource::Segment { epoch: u64::MAX, packing: Packing::Ts, msn: 0 }, "seg-ffffffffffffffff-0.ts"),
+            (Resource::Part { epoch: 1, msn: 12, part: 0 }, "part-1-12-0.m4s"),
         ];
         for (resource, name) in cases {
             assert_eq!((Name(resource).to_string().as_str(), parse(name)), (name, Some(resource)));
@@ -84,18 +86,24 @@ mod tests {
             "",
             "index.m3u",
             "Index.m3u8",
-            "seg-.ts",
-            "seg-01.ts",
+            "seg-1.ts",
+            "seg-1-.ts",
             "seg--1.ts",
-            "seg-1.m4s.ts",
-            "seg-1",
-            "part-1.m4s",
-            "part-1-2.ts",
-            "part-1-2-3.m4s",
-            "init-4294967296.mp4",
-            "seg-18446744073709551616.ts",
-            "seg-+1.ts",
-            "seg-1.mp4",
+            "seg-A-1.ts",
+            "seg-0a-1.ts",
+            "seg-+a-1.ts",
+            "seg-10000000000000000-1.ts",
+            "seg-a-01.ts",
+            "seg-a--1.ts",
+            "seg-a-1.m4s.ts",
+            "seg-a-1",
+            "part-a-1.m4s",
+            "part-a-1-2.ts",
+            "part-a-1-2-3.m4s",
+            "init-a-4294967296.mp4",
+            "seg-a-18446744073709551616.ts",
+            "seg-a-+1.ts",
+            "seg-a-1.mp4",
             "../index.m3u8",
         ];
         for name in names {

@@ -1,7 +1,7 @@
 //! Query strings and percent-encoding: text as it stands in a URL → decoded names and values.
 //!
 //! RFC 3986 §2.1 (percent-encoding) and the `key=value&key=value` convention for §3.4 (query). A `+` stays a plus: stream names and
-//! tokens contain them.
+//! tokens contain them. Where it may be a space, as browsers write it in forms, there is [`Query::get_as_form`].
 //!
 //! Limits: [`QUERY_BYTES_MAX`] and [`PARAMETERS_MAX`]; what lies beyond is left out. A [`Query`] owns its decoded text.
 //!
@@ -41,7 +41,15 @@ pub fn split_query(text: &str) -> (&str, &str) {
 /// The decoded parameters of a query string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    parameters: Vec<(String, String)>,
+    parameters: Vec<Parameter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parameter {
+    name: String,
+    value: String,
+    /// The value with spaces for pluses, if there were any.
+    form: Option<String>,
 }
 
 impl Query {
@@ -61,16 +69,26 @@ impl Query {
             if self.parameters.len() == PARAMETERS_MAX {
                 return;
             }
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if let (Some(key), Some(value)) = (percent_decode(key), percent_decode(value)) {
-                self.parameters.push((key, value));
+            let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
+            if let (Some(name), Some(value)) = (percent_decode(name), percent_decode(raw)) {
+                let form = raw.contains('+').then(|| percent_decode(&raw.replace('+', " "))).flatten();
+                self.parameters.push(Parameter { name, value, form });
             }
         }
     }
 
     /// The decoded value of `key`; the first one if the key is repeated.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.parameters.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+        self.find(key).map(|parameter| parameter.value.as_str())
+    }
+
+    /// The same as the form encoding of browsers (`URLSearchParams`) has it: `+` is a space, `%2B` a plus.
+    pub fn get_as_form(&self, key: &str) -> Option<&str> {
+        self.find(key).map(|parameter| parameter.form.as_deref().unwrap_or(&parameter.value))
+    }
+
+    fn find(&self, key: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.name == key)
     }
 
     /// `start=live|gop`: where a viewer wishes to begin; other values count as absent.
@@ -134,6 +152,9 @@ mod tests {
         ] {
             assert_eq!(query.get(key), expected, "{key}");
         }
+        let form = Query::parse("a=x+y%2Bz&b=x%20y&c=%zz+");
+        assert_eq!((form.get("a"), form.get_as_form("a")), (Some("x+y+z"), Some("x y+z")));
+        assert_eq!((form.get_as_form("b"), form.get_as_form("c")), (Some("x y"), None));
         assert!(Query::parse("").is_empty());
         for (text, start) in [("start=live", Start::Live), ("start=gop", Start::Gop), ("start=x", Start::Gop), ("", Start::Gop)] {
             assert_eq!(Query::parse(text).start(), start, "{text}");

@@ -433,10 +433,19 @@ impl Receiver {
         let odd = self.odd_type.map(|odd| format!("payload type {odd} is not known: ignored"));
         let health = self.health.remarks(self.now, self.last_media, self.payloads.has_video(), self.payloads.map());
         let left_out = (!self.left_out.is_empty()).then(|| format!("left out: {}", self.left_out.join(", ")));
-        for remark in self.sources.remark().into_iter().chain(odd).chain(left_out).chain(health) {
+        for remark in self.connection_words().into_iter().chain(self.sources.remark()).chain(odd).chain(left_out).chain(health) {
             let _ = write!(words, "; {remark}");
         }
         words
+    }
+
+    /// Who connects and sends nothing is another fault than who does not connect.
+    fn connection_words(&self) -> Option<String> {
+        let Request { transport, shared_port, .. } = &self.request;
+        if self.state != ReceptionState::Waiting || *transport != Transport::TcpPassive || *shared_port {
+            return None;
+        }
+        Some(self.address.map_or_else(|| "nobody has connected".to_owned(), |address| format!("{address} has connected")))
     }
 
     /// Of tracks that were heard: a stream map may name what never comes.

@@ -238,7 +238,7 @@ fn payloads_without_a_program_stream() {
     let config = HevcConfig::parse(&bytes::Bytes::from_static(HVCC)).unwrap();
     let sets = [config.vps, config.sps, config.pps].concat();
     let h265: Vec<&[u8]> = sets.iter().map(|set| &set[..]).chain([&[0x26, 0x01, 0xAF, 1][..]]).collect();
-    let cases: [(&str, u8, &[u8], &str); 7] = [
+    let cases: [(&str, u8, &[u8], &str); 8] = [
         ("H.264, its slice alone", 98, &[0x65, 0x88, 0x80, 1], "media seen, from 192.0.2.1:5000 (SSRC 7)"),
         (
             "H.264, whole",
@@ -250,6 +250,8 @@ fn payloads_without_a_program_stream() {
         ("H.265 as before", 99, &aggregate(&[48 << 1, 1], &h265), "playing H265, from 192.0.2.1:5000 (SSRC 7)"),
         ("G.711 A-law", 8, &[0xD5; 160], "playing G711A, from 192.0.2.1:5000 (SSRC 7)"),
         ("G.711 µ-law", 0, &[0xD5; 160], "playing G711U, from 192.0.2.1:5000 (SSRC 7)"),
+        // One AU of four bytes (RFC 3640 §3.3.6).
+        ("AAC of 2022", 102, &[0, 16, 0, 4 << 3, 0x21, 1, 2, 3], "playing AAC, from 192.0.2.1:5000 (SSRC 7)"),
         ("a program stream all the same", 98, &picture(0), "playing H264, from 192.0.2.1:5000 (SSRC 7)"),
     ];
     for (name, payload_type, payload, detail) in cases {

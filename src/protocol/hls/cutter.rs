@@ -3,7 +3,8 @@
 //! The track is the video, or the audio where there is none. A segment ends at the keyframe at which it is nearest to its wished length, but
 //! never outgrows the target duration (RFC 8216bis §4.4.3.1): then it ends in front of another frame. A part ends where the next frame would
 //! make it longer than the part target, and not below 85 % of it (§4.4.4.9). What could not be foreseen (a frame that lasts longer than
-//! those before) is cut afterwards, at the last frame; and inside of that frame where there is sound to fill the parts.
+//! those before) is cut afterwards, at the last frame; and inside of that frame where there is sound to fill the parts. The first segment may
+//! be told to end early: then the next one ends at the next keyframe.
 //!
 //! Times are exact: what lies between two cuts is their difference. Not here: frames, bytes, and what a cut makes of them.
 
@@ -44,6 +45,7 @@ pub struct Lengths {
 #[derive(Clone, Debug)]
 pub struct Cutter {
     pub lengths: Lengths,
+    /// No segment has ended at a keyframe yet.
     is_first: bool,
     segment_start: i64,
     part_start: i64,
@@ -118,7 +120,7 @@ impl Cutter {
         }
     }
 
-    /// Ends the segment in front of the frame at `at`, which has been pushed last.
+    /// Ends the segment in front of the frame at `at`, which has been pushed last. Nothing happens where it begins with that frame.
     pub fn cut_segment(&mut self, at: i64, key: bool, cuts: &mut Vec<Cut>) {
         if at > self.segment_start {
             self.cut(at, CutKind::Segment { key }, cuts);
@@ -156,7 +158,7 @@ impl Cutter {
         self.part_start = at;
         if kind != CutKind::Part {
             self.segment_start = at;
-            self.is_first = false;
+            self.is_first &= kind == CutKind::Segment { key: false };
         }
     }
 }

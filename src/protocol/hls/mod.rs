@@ -12,7 +12,8 @@
 //! | `shelf` | requests → answers, playlists kept and compressed |
 //!
 //! Segments are fMP4 that shares the frames' memory, with parts for low latency; the same segments are written as MPEG-TS while somebody asks
-//! for those. Numbers of segments begin at the seconds since 1970, so that a stream that comes again uses no address twice.
+//! for those. Numbers of segments begin at the seconds since 1970, so that they go on where a stream comes again; that no address is used twice is
+//! the doing of the epoch in it.
 //!
 //! Not here: HTTP, who waits for what (`shard/segments.rs`), files.
 

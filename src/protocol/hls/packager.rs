@@ -5,7 +5,9 @@
 //! tracks change or the time leaps, the segment ends and a discontinuity follows, which begins at a keyframe.
 //!
 //! The target duration is fixed when the first playlist is given: it may not change afterwards. The same holds for the part target, which is
-//! a whole number of frames as they came in the beginning, and a little more for stamps that are rounded.
+//! a whole number of frames as they came in the beginning, and a little more for stamps that are rounded. Who waits for the first segment
+//! waits no longer than for a keyframe that is about to come: else the segment ends where it is, and the next one begins without one. A
+//! playlist that lists parts alone would come sooner, but hls.js, ffmpeg and GStreamer take it for an empty one.
 //!
 //! Limits: those of the [`Window`]; a segment that grows to half of `bytes_max` is cut at the next frame. Without video for
 //! [`Lengths::limit`], sound decides where to cut.
@@ -25,8 +27,14 @@ use crate::media::{Codec, Frame, MediaEvent, Stamp, Track, TrackId, TrackKind, T
 const SECOND: i64 = 1_000_000;
 /// Somebody waits for the first segment: it may end so early.
 const FIRST_MICROS_MAX: i64 = SECOND;
+/// So long somebody waits for a keyframe at which the first segment can end. If none is expected so soon, it ends where it is.
+const FIRST_WAIT_MS: u64 = 500;
+/// But it has so much at least.
+const FIRST_MICROS_MIN: i64 = 300_000;
 /// No segment is longer while the target duration is not fixed, and no GOP of that length is known: somebody waits for it.
 const UNFIXED_MICROS_MAX: i64 = 12 * SECOND;
+/// Who asks for MPEG-TS first gets so many segments of what is listed: as many as players begin with.
+const TS_SEGMENTS_FIRST: usize = 3;
 /// Longer GOPs are cut in any case.
 const TARGET_S_MAX: u64 = 60;
 /// A duration is rounded to whole seconds before it is compared with the target duration.
@@ -130,6 +138,10 @@ pub struct Packager {
     target_s: u64,
     /// The target durations have been told to somebody.
     fixed: bool,
+    /// The longest distance of keyframes that is known; 0: none is.
+    gop_ms: u64,
+    /// Since when somebody waits for the first segment.
+    first_asked: Option<Stamp>,
     part_target: Option<i64>,
     ts: Option<Ts>,
     /// How often MPEG-TS has begun to be written: the same segment has other bytes then.
@@ -140,11 +152,13 @@ pub struct Packager {
     cuts: Vec<Cut>,
 }
 
-/// Segments are written as MPEG-TS too.
+/// Segments are written as MPEG-TS too, one after the other from some number on.
 struct Ts {
     writer: TsWriter,
     tracks: Tracks,
     asked: Stamp,
+    /// The number of the segment that is written next.
+    next_msn: u64,
 }
 
 impl Packager {
@@ -168,6 +182,8 @@ impl Packager {
             breaks: false,
             target_s: settings.segment_ms.div_ceil(1000).max(((gop_ms + 499) / 1000).min(TARGET_S_MAX)),
             fixed: false,
+            gop_ms,
+            first_asked: None,
             part_target: None,
             ts: None,
             ts_rounds: 0,
@@ -187,6 +203,7 @@ impl Packager {
                 self.finish_segment();
                 self.ended = true;
                 self.version += 1;
+                self.write_ts();
             }
         }
     }
@@ -266,6 +283,33 @@ impl Packager {
         self.version += 1;
     }
 
+    /// Somebody waits for the first segment.
+    pub fn want_first(&mut self, now: Stamp) {
+        self.now = self.now.max(now);
+        self.first_asked.get_or_insert(self.now);
+        self.end_first();
+    }
+
+    /// Ends the first segment if it is waited for, and a keyframe is not to be waited for.
+    fn end_first(&mut self) {
+        let (Some(asked), true) = (self.first_asked, self.window.is_empty()) else { return };
+        let Phase::Cutting(cutter) = &self.phase else { return };
+        let has_video = self.lanes.first().is_some_and(|lane| lane.kind == TrackKind::Video);
+        // Where the distance of keyframes is not known, the target duration has to wait for it.
+        if cutter.last() - cutter.segment_start() < FIRST_MICROS_MIN || (has_video && self.gop_ms == 0) {
+            return;
+        }
+        let since_key_ms = u64::try_from((cutter.last() - cutter.last_key()) / 1000).unwrap_or(0);
+        let patience_ms = FIRST_WAIT_MS.saturating_sub(self.now.millis_since(asked));
+        if patience_ms == 0 || self.gop_ms.saturating_sub(since_key_ms) > patience_ms {
+            let (at, part_start) = (cutter.last(), cutter.part_start());
+            if let Phase::Cutting(cutter) = &mut self.phase {
+                cutter.cut_segment(at, false, &mut self.cuts);
+            }
+            self.make_cuts(part_start);
+        }
+    }
+
     /// From now on a playlist has been given: what may not change any more does not.
     pub fn fix_target(&mut self) {
         if self.fixed {
@@ -283,7 +327,7 @@ impl Packager {
         }
     }
 
-    /// Somebody wants MPEG-TS: what is listed is written, and what comes.
+    /// Somebody wants MPEG-TS: the end of what is listed is written by and by, and what comes.
     pub fn want_ts(&mut self, now: Stamp) {
         self.now = self.now.max(now);
         if let Some(ts) = &mut self.ts {
@@ -291,10 +335,31 @@ impl Packager {
             return;
         }
         self.ts_rounds += 1;
-        let mut ts = Ts { writer: TsWriter::new(), tracks: Tracks::default(), asked: self.now };
-        self.window.update(|segment| segment.ts = Some(ts.write(segment)));
-        self.ts = Some(ts);
-        self.version += 1;
+        let first = self.window.listed().rev().take(TS_SEGMENTS_FIRST).next_back();
+        let next_msn = first.map_or(self.next_msn, |segment| segment.msn);
+        self.ts = Some(Ts { writer: TsWriter::new(), tracks: Tracks::default(), asked: self.now, next_msn });
+        self.write_ts();
+    }
+
+    /// Writes the next segment as MPEG-TS, if there is one that is not written yet: no more than one in a turn. What has ended gets no
+    /// further turn, and has [`TS_SEGMENTS_FIRST`] at the most to write.
+    pub fn write_ts(&mut self) {
+        let Some(ts) = &mut self.ts else { return };
+        while ts.next_msn < self.next_msn {
+            // One that went before its turn came cannot be written any more.
+            ts.next_msn = ts.next_msn.max(self.window.oldest().map_or(0, |segment| segment.msn));
+            self.window.change(ts.next_msn, |segment| segment.ts = Some(ts.write(segment)));
+            ts.next_msn += 1;
+            self.version += 1;
+            if !self.ended {
+                return;
+            }
+        }
+    }
+
+    /// Whether that segment, or one behind it, is still to be written as MPEG-TS.
+    pub fn owes_ts(&self, msn: u64) -> bool {
+        self.ts.as_ref().is_some_and(|ts| ts.next_msn <= msn && msn < self.next_msn)
     }
 
     /// Lets go what is not wanted any more.
@@ -306,7 +371,9 @@ impl Packager {
         if self.ts.as_ref().is_some_and(|ts| self.now.millis_since(ts.asked) >= idle_ms) {
             self.ts = None;
             self.window.update(|segment| segment.ts = None);
+            self.version += 1;
         }
+        self.write_ts();
     }
 
     fn unlisted_bytes(&self) -> usize {
@@ -437,6 +504,7 @@ impl Packager {
             }
             _ => {}
         }
+        self.end_first();
     }
 
     /// Nothing has been cut since the discontinuity.
@@ -451,7 +519,7 @@ impl Packager {
         if self.settings.part_ms == 0 || self.part_target.is_some() {
             self.phase = Phase::Cutting(Cutter::new(self.lengths(), at, self.window.is_empty()));
         }
-        self.open_segment(at);
+        self.open_segment(at, true);
     }
 
     fn end_observation(&mut self) {
@@ -477,6 +545,7 @@ impl Packager {
         let Phase::Cutting(cutter) = &self.phase else { return };
         let gop_s = u64::try_from((at - cutter.last_key() + ROUNDING_MICROS) / SECOND).unwrap_or(0);
         self.target_s = self.target_s.max(gop_s.min(TARGET_S_MAX));
+        self.gop_ms = self.gop_ms.max(u64::try_from((at - cutter.last_key()) / 1000).unwrap_or(0));
         let lengths = self.lengths();
         if let Phase::Cutting(cutter) = &mut self.phase {
             cutter.lengths = lengths;
@@ -491,19 +560,28 @@ impl Packager {
         let is_full = self.unlisted_bytes() > self.settings.bytes_max / 2;
         let Phase::Cutting(cutter) = &mut self.phase else { return };
         let mut cuts = std::mem::take(&mut self.cuts);
-        let mut part_start = cutter.part_start();
+        let part_start = cutter.part_start();
         let others = &self.lanes[1.min(self.lanes.len())..];
         cutter.push(at, key, |from, to| others.iter().any(|lane| lane.has_between(from, to)), &mut cuts);
         if is_full && cuts.iter().all(|cut| cut.kind == CutKind::Part) {
             cutter.cut_segment(at, key, &mut cuts);
         }
+        self.cuts = cuts;
+        self.make_cuts(part_start);
+    }
+
+    /// Makes parts and segments of what begins at `part_start`.
+    fn make_cuts(&mut self, mut part_start: i64) {
+        let mut cuts = std::mem::take(&mut self.cuts);
         for cut in cuts.drain(..) {
             match cut.kind {
                 CutKind::Part => self.close_part(part_start, cut.at, cut.at),
-                CutKind::Segment { .. } => {
-                    self.close_part(part_start, cut.at, cut.at);
+                CutKind::Segment { key } => {
+                    if cut.at > part_start {
+                        self.close_part(part_start, cut.at, cut.at);
+                    }
                     self.close_segment();
-                    self.open_segment(cut.at);
+                    self.open_segment(cut.at, key);
                 }
                 CutKind::Gap => {
                     self.leap(part_start, cut.at);
@@ -531,13 +609,16 @@ impl Packager {
 
     // ---- parts and segments
 
-    fn open_segment(&mut self, at: i64) {
+    /// `key`: it begins with a keyframe.
+    fn open_segment(&mut self, at: i64, key: bool) {
         let init = self.inits.back().map_or(0, |(number, _)| *number);
         let (arrival, dts) = self.anchor.unwrap_or((self.now, at));
         let since = (at - dts).saturating_mul(1000);
         let wall_nanos = (self.epoch_nanos + arrival.as_nanos()).saturating_add_signed(since);
         let breaks = std::mem::take(&mut self.breaks);
-        self.building = Some(Segment::new(self.next_msn, breaks, init, wall_nanos, self.tracks.clone()));
+        let mut segment = Segment::new(self.next_msn, breaks, init, wall_nanos, self.tracks.clone());
+        segment.independent = key;
+        self.building = Some(segment);
     }
 
     /// Makes a part of all samples before `before`; it lasts from `start` to `end`.
@@ -575,9 +656,6 @@ impl Packager {
             return;
         }
         segment.duration = segment.parts.iter().map(|part| part.duration).sum();
-        if let Some(ts) = &mut self.ts {
-            segment.ts = Some(ts.write(&segment));
-        }
         if !self.fixed {
             let rounded = (segment.duration + SECOND / 2) / SECOND;
             self.target_s = self.target_s.max(u64::try_from(rounded).unwrap_or(0));

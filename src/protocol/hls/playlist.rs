@@ -23,6 +23,8 @@ const HOLD_BACK_PARTS: f64 = 3.0;
 
 /// What a media playlist is made from.
 pub struct MediaPlaylist<'a> {
+    /// Of all addresses, see [`Resource`].
+    pub epoch: u64,
     pub packing: Packing,
     pub window: &'a Window,
     /// The segment that is not complete yet.
@@ -47,12 +49,12 @@ impl MediaPlaylist<'_> {
             line(&mut text, format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}"));
         }
         let first_with_parts = self.first_with_parts();
-        for (index, segment) in self.window.listed().enumerate().skip(skipped) {
+        for (index, segment) in self.window.listed().enumerate().skip(skipped.max(self.unwritten())) {
             self.write_beginning(&mut text, segment, &mut init);
             if index >= first_with_parts {
                 self.write_parts(&mut text, segment);
             }
-            let name = Name(Resource::Segment { packing: self.packing, msn: segment.msn });
+            let name = Name(Resource::Segment { epoch: self.epoch, packing: self.packing, msn: segment.msn });
             line(&mut text, format_args!("#EXTINF:{},\n{name}{}", seconds(segment.duration), self.suffix));
         }
         if self.ended {
@@ -85,10 +87,13 @@ impl MediaPlaylist<'_> {
                 ),
             );
         }
-        let first = self.window.listed().next().map_or(self.next_msn, |segment| segment.msn);
+        let unwritten = self.unwritten();
+        let first = self.window.listed().nth(unwritten).map_or(self.next_msn, |segment| segment.msn);
         line(text, format_args!("#EXT-X-MEDIA-SEQUENCE:{first}"));
-        if self.window.discontinuities() > 0 {
-            line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{}", self.window.discontinuities()));
+        let breaks = self.window.listed().take(unwritten).filter(|segment| segment.discontinuity).count() as u64;
+        let discontinuities = self.window.discontinuities() + breaks;
+        if discontinuities > 0 {
+            line(text, format_args!("#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}"));
         }
         if self.window.listed().chain(self.building).all(|segment| segment.independent) {
             text.push_str("#EXT-X-INDEPENDENT-SEGMENTS\n");
@@ -101,14 +106,21 @@ impl MediaPlaylist<'_> {
             text.push_str("#EXT-X-DISCONTINUITY\n");
         }
         if self.packing == Packing::Fmp4 && init.replace(segment.init) != Some(segment.init) {
-            line(text, format_args!("#EXT-X-MAP:URI=\"{}{}\"", Name(Resource::Init(segment.init)), self.suffix));
+            line(
+                text,
+                format_args!(
+                    "#EXT-X-MAP:URI=\"{}{}\"",
+                    Name(Resource::Init { epoch: self.epoch, number: segment.init }),
+                    self.suffix
+                ),
+            );
         }
         line(text, format_args!("#EXT-X-PROGRAM-DATE-TIME:{}", rfc3339((segment.wall_nanos / 1_000) as i64)));
     }
 
     fn write_parts(&self, text: &mut String, segment: &Segment) {
         for (number, part) in segment.parts.iter().enumerate() {
-            let name = Name(Resource::Part { msn: segment.msn, part: number as u32 });
+            let name = Name(Resource::Part { epoch: self.epoch, msn: segment.msn, part: number as u32 });
             let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
             let duration = seconds(part.duration);
             line(text, format_args!("#EXT-X-PART:DURATION={duration},URI=\"{name}{}\"{independent}", self.suffix));
@@ -117,15 +129,23 @@ impl MediaPlaylist<'_> {
 
     /// The parts of the segment that is not complete, and the one that comes next.
     fn write_edge(&self, text: &mut String, init: &mut Option<u32>) {
-        let mut next = Resource::Part { msn: self.next_msn, part: 0 };
+        let mut next = Resource::Part { epoch: self.epoch, msn: self.next_msn, part: 0 };
         if let Some(building) = self.building {
             if !building.parts.is_empty() {
                 self.write_beginning(text, building, init);
                 self.write_parts(text, building);
             }
-            next = Resource::Part { msn: building.msn, part: building.parts.len() as u32 };
+            next = Resource::Part { epoch: self.epoch, msn: building.msn, part: building.parts.len() as u32 };
         }
         line(text, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{}\"", Name(next), self.suffix));
+    }
+
+    /// How many of the listed segments are too old to have been written in this packing.
+    fn unwritten(&self) -> usize {
+        match self.packing {
+            Packing::Fmp4 => 0,
+            Packing::Ts => self.window.listed().take_while(|segment| segment.ts.is_none()).count(),
+        }
     }
 
     fn lists_parts(&self) -> bool {

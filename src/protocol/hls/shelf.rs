@@ -82,6 +82,11 @@ impl Shelf {
         self.packager.push(event, now);
     }
 
+    /// A turn's share of work that was put off.
+    pub fn work(&mut self) {
+        self.packager.write_ts();
+    }
+
     pub fn tick(&mut self, now: Stamp) {
         self.packager.tick(now);
     }
@@ -122,7 +127,15 @@ impl Shelf {
         }
     }
 
+    /// Of the addresses that it gives.
+    fn epoch(&self) -> u64 {
+        self.made_nanos / 1_000_000
+    }
+
     pub fn fetch(&mut self, request: &FetchRequest, now: Stamp) -> Reply {
+        if request.resource.epoch().is_some_and(|epoch| epoch != self.epoch()) {
+            return Reply::Ready(Fetched::NotFound);
+        }
         match request.resource {
             Resource::Multivariant(Packing::Ts)
             | Resource::Playlist { packing: Packing::Ts, .. }
@@ -130,16 +143,17 @@ impl Shelf {
             _ => {}
         }
         match request.resource {
-            Resource::Multivariant(packing) => self.multivariant(packing, request),
-            Resource::Playlist { packing, wanted, skip } => self.playlist(packing, wanted, skip, request),
-            Resource::Init(number) => found(self.packager.init(number).map(|init| {
+            Resource::Multivariant(packing) => self.multivariant(packing, request, now),
+            Resource::Playlist { packing, wanted, skip } => self.playlist((packing, skip), wanted, request, now),
+            Resource::Init { number, .. } => found(self.packager.init(number).map(|init| {
                 let pieces: Arc<[Bytes]> = [init.clone()].into();
                 Body::segment(pieces, Content::Init, self.tag((Content::Init, u64::from(number), 0)))
             })),
-            Resource::Segment { packing, msn } => {
+            Resource::Segment { packing: Packing::Ts, msn, .. } if self.packager.owes_ts(msn) => Reply::Wait,
+            Resource::Segment { packing, msn, .. } => {
                 found(self.packager.window().get(msn).and_then(|segment| self.body_of(segment, packing)))
             }
-            Resource::Part { msn, part } => self.part(msn, part),
+            Resource::Part { msn, part, .. } => self.part(msn, part),
         }
     }
 
@@ -166,17 +180,16 @@ impl Shelf {
         }
     }
 
-    /// Another process, and another shelf of this one, may give the same address to other bytes: numbers run ahead of the clock where
-    /// segments end early.
+    /// MPEG-TS that is written again has other bytes at the same address, and a clock that was set back may give an epoch for the second time.
     fn tag(&self, piece: (Content, u64, u64)) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.made_nanos, piece).hash(&mut hasher);
         hasher.finish()
     }
 
-    fn playlist(&mut self, packing: Packing, wanted: Option<Place>, skip: bool, request: &FetchRequest) -> Reply {
-        if self.packager.window().is_empty() {
-            return self.nothing_yet();
+    fn playlist(&mut self, (packing, skip): (Packing, bool), wanted: Option<Place>, request: &FetchRequest, now: Stamp) -> Reply {
+        if let Some(reply) = self.before_the_first(now, packing) {
+            return reply;
         }
         if let Some(wanted) = wanted.filter(|_| !self.packager.ended())
             && let Some(reply) = self.wait_for(wanted)
@@ -208,8 +221,16 @@ impl Shelf {
         Reply::Ready(Fetched::Body(body))
     }
 
-    fn nothing_yet(&self) -> Reply {
-        if self.packager.ended() { Reply::Ready(Fetched::NotFound) } else { Reply::Wait }
+    /// `None`: there is a segment, and as MPEG-TS all that will be.
+    fn before_the_first(&mut self, now: Stamp, packing: Packing) -> Option<Reply> {
+        if self.packager.window().is_empty() {
+            self.packager.want_first(now);
+        }
+        if packing == Packing::Ts && self.packager.owes_ts(self.packager.next_msn() - 1) {
+            return Some(Reply::Wait);
+        }
+        let is_empty = self.packager.window().is_empty();
+        is_empty.then(|| if self.packager.ended() { Reply::Ready(Fetched::NotFound) } else { Reply::Wait })
     }
 
     /// `None`: it is there.
@@ -248,6 +269,7 @@ impl Shelf {
     fn write(&self, packing: Packing, skip: bool, request: &FetchRequest) -> Body {
         let packager = &self.packager;
         let text = MediaPlaylist {
+            epoch: self.epoch(),
             packing,
             window: packager.window(),
             building: packager.building(),
@@ -265,9 +287,9 @@ impl Shelf {
         if request.gzip { compressed(body) } else { body }
     }
 
-    fn multivariant(&mut self, packing: Packing, request: &FetchRequest) -> Reply {
-        if self.packager.window().is_empty() {
-            return self.nothing_yet();
+    fn multivariant(&mut self, packing: Packing, request: &FetchRequest, now: Stamp) -> Reply {
+        if let Some(reply) = self.before_the_first(now, packing) {
+            return reply;
         }
         self.packager.fix_target();
         match self.variant(packing) {
@@ -305,7 +327,7 @@ impl Shelf {
                 _ => None,
             },
             frame_rate: (video.is_some() && frames > 0).then_some(frame_rate),
-            independent: window.listed().all(|segment| segment.independent),
+            independent: window.listed().chain(self.packager.building()).all(|segment| segment.independent),
         })
     }
 }

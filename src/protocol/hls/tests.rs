@@ -19,6 +19,7 @@ use rules::{Playlist, Watcher};
 pub const SETTINGS: Settings =
     Settings { segment_ms: 2_000, part_ms: 200, segments: 7, idle_ms: 30_000, bytes_max: 64 * 1024 * 1024 };
 const EPOCH_NANOS: u64 = 1_700_000_000_000_000_000;
+const EPOCH_MS: u64 = EPOCH_NANOS / 1_000_000;
 const VIDEO: TrackId = TrackId(0);
 const AUDIO: TrackId = TrackId(1);
 
@@ -50,6 +51,7 @@ fn request(resource: Resource) -> FetchRequest {
         resource,
         viewer: 1,
         session: "s".into(),
+        is_expired: false,
         suffix: "".into(),
         gzip: false,
     }
@@ -67,6 +69,9 @@ fn text(body: &Body) -> String {
     String::from_utf8(body.parts.concat()).unwrap()
 }
 
+/// As many as are needed for what is put off.
+const TURNS: usize = 3;
+
 /// A shelf with a clock.
 struct Bench {
     shelf: Shelf,
@@ -83,9 +88,16 @@ impl Bench {
             self.now = self.now.max(frame.arrival);
         }
         self.shelf.push(event, self.now);
+        self.shelf.work();
     }
 
+    /// Asks again when what was put off is done.
     fn fetch(&mut self, resource: Resource) -> Reply {
+        let reply = self.shelf.fetch(&request(resource), self.now);
+        if reply != Reply::Wait {
+            return reply;
+        }
+        (0..TURNS).for_each(|_| self.shelf.work());
         self.shelf.fetch(&request(resource), self.now)
     }
 
@@ -134,24 +146,24 @@ fn a_playlist_with_parts() {
 #EXT-X-PART-INF:PART-TARGET=0.202
 #EXT-X-MEDIA-SEQUENCE:1700000000
 #EXT-X-INDEPENDENT-SEGMENTS
-#EXT-X-MAP:URI=\"init-1700000000.mp4\"
+#EXT-X-MAP:URI=\"init-18bcfe56800-1700000000.mp4\"
 #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.000Z
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000000-0.m4s\",INDEPENDENT=YES
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000000-1.m4s\"
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000000-2.m4s\"
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000000-3.m4s\"
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000000-4.m4s\"
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000000-0.m4s\",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000000-1.m4s\"
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000000-2.m4s\"
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000000-3.m4s\"
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000000-4.m4s\"
 #EXTINF:1.000,
-seg-1700000000.m4s
+seg-18bcfe56800-1700000000.m4s
 #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:21.000Z
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000001-0.m4s\",INDEPENDENT=YES
-#EXT-X-PART:DURATION=0.200,URI=\"part-1700000001-1.m4s\"
-#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-1700000001-2.m4s\"
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000001-0.m4s\",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.200,URI=\"part-18bcfe56800-1700000001-1.m4s\"
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"part-18bcfe56800-1700000001-2.m4s\"
 ";
     assert_eq!(bench.text(playlist(Packing::Fmp4)).unwrap(), expected);
     bench.push(&MediaEvent::End);
     let ended = bench.text(playlist(Packing::Fmp4)).unwrap();
-    assert!(ended.ends_with("#EXTINF:0.480,\nseg-1700000001.m4s\n#EXT-X-ENDLIST\n"), "{ended}");
+    assert!(ended.ends_with("#EXTINF:0.480,\nseg-18bcfe56800-1700000001.m4s\n#EXT-X-ENDLIST\n"), "{ended}");
 }
 
 #[test]
@@ -160,13 +172,13 @@ fn a_playlist_without_parts_and_one_of_transport_streams() {
         let mut bench = Bench::begin(settings);
         bench.play(0, 3_200, 25, 0);
         let (version, map, ending) = match packing {
-            Packing::Fmp4 => (7, "#EXT-X-MAP:URI=\"init-1700000000.mp4\"\n", "m4s"),
+            Packing::Fmp4 => (7, "#EXT-X-MAP:URI=\"init-18bcfe56800-1700000000.mp4\"\n", "m4s"),
             Packing::Ts => (3, "", "ts"),
         };
         let expected = format!(
             "#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1700000000\n\
-             #EXT-X-INDEPENDENT-SEGMENTS\n{map}#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.000Z\n#EXTINF:1.000,\nseg-1700000000.{ending}\n\
-             #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:21.000Z\n#EXTINF:2.000,\nseg-1700000001.{ending}\n"
+             #EXT-X-INDEPENDENT-SEGMENTS\n{map}#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.000Z\n#EXTINF:1.000,\nseg-18bcfe56800-1700000000.{ending}\n\
+             #EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:21.000Z\n#EXTINF:2.000,\nseg-18bcfe56800-1700000001.{ending}\n"
         );
         assert_eq!(bench.text(playlist(packing)).unwrap(), expected);
     }
@@ -177,7 +189,7 @@ fn a_multivariant_playlist_says_what_was_measured() {
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 1_200, 25, 0);
     let text = bench.text(Resource::Multivariant(Packing::Fmp4)).unwrap();
-    let segment = bench.body(Resource::Segment { packing: Packing::Fmp4, msn: 1_700_000_000 }).unwrap();
+    let segment = bench.body(Resource::Segment { epoch: EPOCH_MS, packing: Packing::Fmp4, msn: 1_700_000_000 }).unwrap();
     let rate = segment.len as u64 * 8;
     let expected = format!(
         "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={rate},\
@@ -262,7 +274,7 @@ fn blocking_reloads() {
     let body = bench.body(wanted(first, None)).unwrap();
     assert_eq!(body.lifetime, Lifetime::Seconds(12));
     bench.play(1_480, 1_680, 25, 0);
-    assert!(bench.text(wanted(first + 1, Some(2))).is_some_and(|text| text.contains("part-1700000001-2.m4s")));
+    assert!(bench.text(wanted(first + 1, Some(2))).is_some_and(|text| text.contains("part-18bcfe56800-1700000001-2.m4s")));
     bench.push(&MediaEvent::End);
     assert!(
         bench.text(wanted(first + 50, None)).is_some_and(|text| text.ends_with("#EXT-X-ENDLIST\n")),
@@ -271,12 +283,50 @@ fn blocking_reloads() {
 }
 
 #[test]
+fn who_waits_for_the_first_segment_waits_for_a_keyframe_that_is_about_to_come_alone() {
+    // Milliseconds: from keyframe to keyframe, as it was and as it is; what is there when it is asked; when there is a playlist, with parts
+    // and without, and how long the segment is in it.
+    type Case = (&'static str, u64, i64, i64, [(i64, i64); 2]);
+    let cases: [Case; 6] = [
+        ("the keyframe comes soon", 1_000, 1_000, 600, [(1_040, 1_000); 2]),
+        ("it comes late", 1_000, 1_000, 480, [(520, 480), (480, 440)]),
+        ("much later", 10_000, 10_000, 5_000, [(5_000, 4_960); 2]),
+        ("the GOP has just begun", 1_000, 1_000, 40, [(520, 480), (360, 320)]),
+        ("the keyframe does not come when it should", 700, 1_600, 600, [(1_120, 1_080); 2]),
+        ("nobody knows when one comes", 0, 1_600, 600, [(1_640, 1_600); 2]),
+    ];
+    for (name, known_gop_ms, gop_ms, there, expected) in cases {
+        let seen = [200, 0].map(|part_ms| {
+            let settings = Settings { part_ms, ..SETTINGS };
+            let mut bench = Bench { shelf: Shelf::new(settings, EPOCH_NANOS, Stamp::ZERO, known_gop_ms, 0), now: Stamp::ZERO };
+            bench.push(&tracks(vec![video_track(0x80), audio_track()]));
+            bench.play(0, there, gop_ms / 40, 0);
+            let mut now = there;
+            let list = loop {
+                if let Some(text) = bench.text(playlist(Packing::Fmp4)) {
+                    break Playlist::parse(&text);
+                }
+                bench.play(now, now + 40, gop_ms / 40, 0);
+                now += 40;
+                assert!(now < 3_000, "{name}");
+            };
+            bench.play(now, now + gop_ms + 40, gop_ms / 40, 0);
+            let later = Playlist::parse(&bench.text(playlist(Packing::Fmp4)).unwrap());
+            let is_whole = list.segments[0].micros == gop_ms * 1_000;
+            assert_eq!((later.independent, list.target), (is_whole, later.target), "{name}");
+            (now, list.segments[0].micros / 1_000)
+        });
+        assert_eq!(seen, expected, "{name}");
+    }
+}
+
+#[test]
 fn pieces_that_are_there_will_be_or_never_were() {
     let first = 1_700_000_000;
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 1_480, 25, 0);
-    let part = |msn, part| Resource::Part { msn, part };
-    let segment = |packing, msn| Resource::Segment { packing, msn };
+    let part = |msn, part| Resource::Part { epoch: EPOCH_MS, msn, part };
+    let segment = |packing, msn| Resource::Segment { epoch: EPOCH_MS, packing, msn };
     let cases = [
         ("a part", part(first, 3), Some(true)),
         ("of the segment that grows", part(first + 1, 1), Some(true)),
@@ -287,8 +337,8 @@ fn pieces_that_are_there_will_be_or_never_were() {
         ("one that grows", segment(Packing::Fmp4, first + 1), Some(false)),
         ("as a transport stream", segment(Packing::Ts, first), Some(true)),
         ("before all", segment(Packing::Fmp4, 5), Some(false)),
-        ("the init segment", Resource::Init(first as u32), Some(true)),
-        ("another", Resource::Init(7), Some(false)),
+        ("the init segment", Resource::Init { epoch: EPOCH_MS, number: first as u32 }, Some(true)),
+        ("another", Resource::Init { epoch: EPOCH_MS, number: 7 }, Some(false)),
     ];
     for (name, resource, expected) in cases {
         let found = match bench.fetch(resource) {
@@ -313,7 +363,7 @@ fn frames_are_not_copied() {
     let memory = key.data.as_ptr();
     bench.push(&MediaEvent::Frame(key));
     bench.play(40, 1_200, 25, 0);
-    let segment = bench.body(Resource::Segment { packing: Packing::Fmp4, msn: 1_700_000_000 }).unwrap();
+    let segment = bench.body(Resource::Segment { epoch: EPOCH_MS, packing: Packing::Fmp4, msn: 1_700_000_000 }).unwrap();
     assert!(segment.parts.iter().any(|piece| piece.as_ptr() == memory));
 }
 
@@ -322,7 +372,7 @@ fn transport_streams_are_written_while_somebody_asks() {
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 7_000, 25, 0);
     let without = bench.shelf.bytes();
-    let segment = Resource::Segment { packing: Packing::Ts, msn: 1_700_000_001 };
+    let segment = Resource::Segment { epoch: EPOCH_MS, packing: Packing::Ts, msn: 1_700_000_001 };
     let body = bench.body(segment).unwrap();
     assert!(body.len.is_multiple_of(188) && body.parts[0][0] == 0x47 && body.content == Content::Ts);
     assert!(bench.shelf.bytes() > without);
@@ -330,6 +380,40 @@ fn transport_streams_are_written_while_somebody_asks() {
     bench.shelf.tick(bench.now);
     assert!(bench.shelf.bytes() <= without);
     assert!(bench.body(segment).is_none_or(|again| again.len == body.len), "and again if it is still there");
+}
+
+#[test]
+fn transport_streams_are_written_one_segment_a_turn_and_not_from_the_beginning() {
+    let mut bench = Bench::begin(SETTINGS);
+    bench.play(0, 13_040, 25, 0);
+    let ask = request(playlist(Packing::Ts));
+    for turn in 1..TURNS {
+        let before = bench.shelf.bytes();
+        assert_eq!(bench.shelf.fetch(&ask, bench.now), Reply::Wait, "turn {turn}");
+        let version = bench.shelf.version();
+        bench.shelf.work();
+        assert!(bench.shelf.bytes() > before && bench.shelf.version() > version, "turn {turn}");
+    }
+    let list = bench.text(playlist(Packing::Ts)).unwrap();
+    let segments: Vec<&str> = list.lines().filter(|line| line.starts_with("seg-")).collect();
+    assert_eq!(
+        segments,
+        ["seg-18bcfe56800-1700000004.ts", "seg-18bcfe56800-1700000005.ts", "seg-18bcfe56800-1700000006.ts"],
+        "of seven"
+    );
+    assert!(list.contains("#EXT-X-MEDIA-SEQUENCE:1700000004\n"), "{list}");
+    assert_eq!(
+        bench.fetch(Resource::Segment { epoch: EPOCH_MS, packing: Packing::Ts, msn: 1_700_000_003 }),
+        Reply::Ready(Fetched::NotFound)
+    );
+    bench.push(&MediaEvent::End);
+    let ended = bench.text(playlist(Packing::Ts)).unwrap();
+    assert!(ended.ends_with("seg-18bcfe56800-1700000007.ts\n#EXT-X-ENDLIST\n"), "{ended}");
+    // Who asks for it only then gets it at once.
+    let mut late = Bench::begin(SETTINGS);
+    late.play(0, 13_040, 25, 0);
+    late.push(&MediaEvent::End);
+    assert_ne!(late.shelf.fetch(&ask, late.now), Reply::Wait);
 }
 
 #[test]
@@ -445,9 +529,13 @@ fn a_stream_that_comes_again_goes_on_counting() {
 #[test]
 fn tags_belong_to_bytes() {
     let first: u64 = 1_700_000_000;
-    let ts = Resource::Segment { packing: Packing::Ts, msn: first + 4 };
-    let pieces = [Resource::Init(first as u32), Resource::Segment { packing: Packing::Fmp4, msn: first + 4 }, ts];
-    let of = |bench: &mut Bench| pieces.map(|piece| bench.body(piece).unwrap().tag);
+    let ts = Resource::Segment { epoch: EPOCH_MS, packing: Packing::Ts, msn: first + 8 };
+    let pieces = [
+        Resource::Init { epoch: EPOCH_MS, number: first as u32 },
+        Resource::Segment { epoch: EPOCH_MS, packing: Packing::Fmp4, msn: first + 8 },
+        ts,
+    ];
+    let of = |bench: &mut Bench| pieces.map(|piece| bench.body(piece).unwrap_or_else(|| panic!("{piece:?}")).tag);
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 20_000, 25, 0);
     let tags = of(&mut bench);
@@ -455,7 +543,7 @@ fn tags_belong_to_bytes() {
     bench.now = bench.now.after_millis(SETTINGS.idle_ms);
     // What is listed stays.
     bench.shelf.tick(bench.now);
-    assert_ne!(bench.body(ts).map(|body| body.tag), Some(tags[2]), "written anew");
+    assert_ne!(bench.body(ts).unwrap().tag, tags[2], "written anew");
     let mut other = Bench { shelf: Shelf::new(SETTINGS, EPOCH_NANOS + 1, Stamp::ZERO, 0, 0), now: Stamp::ZERO };
     other.push(&tracks(vec![video_track(0x80), audio_track()]));
     other.play(0, 20_000, 25, 0);
@@ -559,7 +647,8 @@ fn every_rule_holds_for_any_stream() {
         let kind = Kind::of(&mut random);
         let events = events_of(&kind, &mut random);
         let settings = Settings { part_ms: kind.part_ms, ..SETTINGS };
-        let mut bench = Bench::new(settings);
+        let gop_ms = if random.next().is_multiple_of(2) { kind.gop * kind.step_micros as u64 / 1000 } else { 0 };
+        let mut bench = Bench { shelf: Shelf::new(settings, EPOCH_NANOS, Stamp::ZERO, gop_ms, 0), now: Stamp::ZERO };
         // Some have been cut for a while when the first viewer comes.
         let first_look = Stamp::from_millis(random.next() % 10_000);
         let mut watcher = Watcher::new(kind.events || (kind.uneven_micros > 0 && kind.step_micros > 60_000));

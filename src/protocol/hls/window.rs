@@ -179,6 +179,17 @@ impl Window {
         self.bound(now, self.bytes / 2);
     }
 
+    /// Changes one segment and keeps count of what it holds.
+    pub fn change(&mut self, msn: u64, change: impl FnOnce(&mut Segment)) {
+        let Some(index) = self.segments.front().and_then(|first| usize::try_from(msn.checked_sub(first.msn)?).ok()) else {
+            return;
+        };
+        let Some(segment) = self.segments.get_mut(index) else { return };
+        let before = segment.bytes();
+        change(segment);
+        self.bytes = self.bytes - before + segment.bytes();
+    }
+
     /// Changes segments and keeps count of what they hold.
     pub fn update(&mut self, mut change: impl FnMut(&mut Segment)) {
         self.segments.iter_mut().for_each(&mut change);

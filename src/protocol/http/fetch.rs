@@ -4,8 +4,9 @@
 //! §6.2.5 (`_HLS_msn`, `_HLS_part`, `_HLS_skip`) and its statuses: 400 for what can never come, 503 for what has not come in time.
 //!
 //! Where playing needs a password, the multivariant playlist names a session that is signed, and the media playlist gives each segment a
-//! token of the stream: both hold instead of credentials until the process ends. The token is the same for all viewers, so a cache serves
-//! its addresses to them all (`public`); what was granted to credentials is `private`. Without passwords a session only tells viewers apart.
+//! token of the stream: both hold instead of credentials for `hls.session_ms`, a session beyond that as long as its viewer goes on asking (the
+//! stream's owner knows), a token up to twice as long. The token is the same for all viewers, so a cache serves its addresses to them all
+//! (`public`); what was granted to credentials is `private`. Without passwords a session only tells viewers apart.
 //!
 //! A response owns no memory but its head. Limits: one request at a time, [`HELD_BYTES_MAX`] of those that follow it, [`SENDING_MS_MAX`].
 
@@ -31,6 +32,9 @@ pub const HELD_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX as usize;
 pub const SENDING_MS_MAX: u64 = 120_000;
 /// How long a segment may be kept by a cache: longer than anybody can want it.
 const SEGMENT_SECONDS: u64 = 3_600;
+
+/// What is said to somebody who has said nothing of himself.
+pub const NOBODY: &str = "name and password are wanted";
 
 /// What of a request matters for its response.
 pub struct Pending {
@@ -85,15 +89,21 @@ impl HttpSession {
             Err(why) => return self.refuse(now, request, Status::BadRequest, why, out),
         };
         let is_private = !self.authority.is_open(Right::Play, &key);
-        let session = request.query.get("session").and_then(|session| Session::parse(session, &self.authority, &key));
+        let session_ms = self.config.hls.session_ms;
+        let session = request.query.get("session").and_then(|session| Session::parse(session, &self.authority, &key, now));
         let is_of_address = match resource {
-            Resource::Init(_) | Resource::Segment { .. } | Resource::Part { .. } => {
-                request.query.get("token").is_some_and(|token| self.authority.is_segment_token(&key, token))
+            Resource::Init { .. } | Resource::Segment { .. } | Resource::Part { .. } => {
+                request.query.get("token").is_some_and(|token| self.authority.is_segment_token(now, &key, session_ms, token))
             }
             Resource::Multivariant(_) | Resource::Playlist { .. } => false,
         };
-        let is_granted = !is_private || is_of_address || session.as_ref().is_some_and(|session| session.is_signed);
-        if !is_granted && !self.may_play(now, request, &key, out) {
+        let age_ms = session.as_ref().and_then(|session| session.age_ms);
+        let is_granted = !is_private || is_of_address || age_ms.is_some_and(|age_ms| age_ms <= session_ms);
+        let names_nobody = request.authorization.is_none() && request.query.get("user").is_none();
+        let is_media_playlist = matches!(resource, Resource::Playlist { .. });
+        // The owner knows whether that viewer has been here all the time.
+        let is_expired = !is_granted && age_ms.is_some() && names_nobody && is_media_playlist;
+        if !is_granted && !is_expired && !self.may_play(now, request, &key, out) {
             return;
         }
         let viewer = match (&session, resource) {
@@ -102,9 +112,9 @@ impl HttpSession {
             // Who gives no session is told apart by the connection.
             (None, _) => self.viewer,
         };
-        let session = if is_private { self.authority.session_token(&key, viewer) } else { format!("{viewer:016x}") };
+        let session = if is_private { self.authority.session_token(&key, viewer, now) } else { format!("{viewer:016x}") };
         let suffix: Arc<str> =
-            if is_private { format!("?token={}", self.authority.segment_token(&key)).into() } else { "".into() };
+            if is_private { format!("?token={}", self.authority.segment_token(now, &key, session_ms)).into() } else { "".into() };
         self.state = State::Fetching(Box::new(Pending {
             keep_alive: request.keep_alive,
             body_bytes: request.body_bytes,
@@ -116,7 +126,15 @@ impl HttpSession {
             if_range: request.if_range.clone(),
         }));
         let gzip = request.gzip;
-        out.push(Output::Fetch(Box::new(FetchRequest { key, resource, viewer, session: session.into(), suffix, gzip })));
+        out.push(Output::Fetch(Box::new(FetchRequest {
+            key,
+            resource,
+            viewer,
+            session: session.into(),
+            is_expired,
+            suffix,
+            gzip,
+        })));
     }
 
     /// Bytes behind a request that is not answered yet.
@@ -147,6 +165,12 @@ impl HttpSession {
                     }
                     None => self.answered(now, &pending, out),
                 };
+            }
+            Fetched::Expired => {
+                let challenge = self.authority.basic_challenge();
+                let status = if challenge.is_some() { Status::Unauthorized } else { Status::Forbidden };
+                out.push(Output::Send(responder.error_with(status, NOBODY, challenge.as_deref())));
+                return self.answered(now, &pending, out);
             }
             Fetched::NotFound => (Status::NotFound, "no such stream, or not that of it"),
             Fetched::TooFar => (Status::BadRequest, "that is too far behind the end of the playlist"),
@@ -260,14 +284,15 @@ fn content_type(content: Content) -> &'static str {
 /// A viewer as the address of its playlist names it.
 struct Session {
     viewer: u64,
-    is_signed: bool,
+    /// `None`: anybody may have made it up.
+    age_ms: Option<u64>,
 }
 
 impl Session {
-    fn parse(text: &str, authority: &Authority, key: &StreamKey) -> Option<Session> {
+    fn parse(text: &str, authority: &Authority, key: &StreamKey, now: Stamp) -> Option<Session> {
         let viewer = text.get(..16).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
         let viewer = u64::from_str_radix(viewer, 16).ok()?;
-        Some(Session { viewer, is_signed: authority.is_session_token(key, viewer, text) })
+        Some(Session { viewer, age_ms: authority.session_token_age_ms(now, key, viewer, text) })
     }
 }
 

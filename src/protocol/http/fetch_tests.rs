@@ -72,7 +72,7 @@ fn answer(path: &str, headers: &str, body: Body) -> Vec<Output> {
     input(&mut session, Input::Fetched(Fetched::Body(body)))
 }
 
-const SEGMENT: &str = "/live/a/seg-5.m4s";
+const SEGMENT: &str = "/live/a/seg-e-5.m4s";
 const PLAYLIST: &str = "/live/a/media.m3u8";
 
 #[test]
@@ -89,10 +89,10 @@ fn paths_name_streams_and_pieces() {
         ("/live/a/media.m3u8?_HLS_skip=v2&_HLS_msn=7", "live/a", playlist(fmp4, place(7, None), true)),
         ("/live/a/media.m3u8?_HLS_skip=no", "live/a", playlist(fmp4, None, false)),
         ("/live/a/media.m3u8?_HLS_msn=7&_HLS_part=99999999999", "live/a", playlist(fmp4, place(7, Some(u32::MAX)), false)),
-        ("/live/a/init-1.mp4", "live/a", Resource::Init(1)),
-        ("/live/a/seg-5.m4s", "live/a", Resource::Segment { packing: fmp4, msn: 5 }),
-        ("/live/a/seg-5.ts", "live/a", Resource::Segment { packing: Packing::Ts, msn: 5 }),
-        ("/live/a/part-5-0.m4s?token=t", "live/a", Resource::Part { msn: 5, part: 0 }),
+        ("/live/a/init-e-1.mp4", "live/a", Resource::Init { epoch: 14, number: 1 }),
+        ("/live/a/seg-e-5.m4s", "live/a", Resource::Segment { epoch: 14, packing: fmp4, msn: 5 }),
+        ("/live/a/seg-e-5.ts", "live/a", Resource::Segment { epoch: 14, packing: Packing::Ts, msn: 5 }),
+        ("/live/a/part-e-5-0.m4s?token=t", "live/a", Resource::Part { epoch: 14, msn: 5, part: 0 }),
     ];
     for (path, key, resource) in cases {
         let fetch = fetched_for(&mut session(), &get(path, "")).unwrap_or_else(|| panic!("{path}"));
@@ -112,11 +112,11 @@ fn names_that_no_stream_can_have_are_refused() {
         ("/live/a%2f..%2fb/index.m3u8", 400),
         ("/live/a%00/index.m3u8", 400),
         ("/live/a%/index.m3u8", 400),
-        ("/live/a%5Cb/seg-1.m4s", 400),
+        ("/live/a%5Cb/seg-e-1.m4s", 400),
         ("/live/a/%2e%2e%2findex.m3u8", 404),
         ("/live/a/index.m3u8%00", 404),
-        ("/live/a/seg-01.m4s", 404),
-        ("/live/a/seg-5.m4s/", 404),
+        ("/live/a/seg-e-01.m4s", 404),
+        ("/live/a/seg-e-5.m4s/", 404),
         ("/live/a/media.m3u8?_HLS_part=1", 400),
         ("/live/a/media.m3u8?_HLS_msn=x", 400),
         ("/live/a/media.m3u8?_HLS_msn=-1", 400),
@@ -137,8 +137,8 @@ fn names_that_no_stream_can_have_are_refused() {
 
 #[test]
 fn a_stream_may_be_called_like_a_segment() {
-    let out = ask(&mut session(), &get("/live/seg-5.ts", ""));
-    assert!(matches!(&out[..], [Output::Play(play)] if play.key.as_str() == "live/seg-5"), "{out:?}");
+    let out = ask(&mut session(), &get("/live/seg-e-5.ts", ""));
+    assert!(matches!(&out[..], [Output::Play(play)] if play.key.as_str() == "live/seg-e-5"), "{out:?}");
 }
 
 #[test]
@@ -226,6 +226,7 @@ fn head_requests_have_no_body() {
 fn what_cannot_be_had_has_a_status() {
     let cases = [
         (Fetched::NotFound, 404),
+        (Fetched::Expired, 401),
         (Fetched::TooFar, 400),
         (Fetched::TimedOut, 503),
         (Fetched::Busy, 503),
@@ -333,7 +334,7 @@ fn signed_sessions_hold_instead_of_passwords() {
             other => panic!("{other:?}"),
         }
     };
-    for path in ["/live/a/index.m3u8", PLAYLIST, SEGMENT, "/live/a/init-1.mp4", "/live/a/part-5-0.m4s"] {
+    for path in ["/live/a/index.m3u8", PLAYLIST, SEGMENT, "/live/a/init-e-1.mp4", "/live/a/part-e-5-0.m4s"] {
         assert_eq!(ask_for(path).err(), Some(401), "{path}");
     }
     let (mut session, master) = ask_for("/live/a/index.m3u8?user=ann&pass=secret").unwrap();
@@ -341,7 +342,7 @@ fn signed_sessions_hold_instead_of_passwords() {
     assert!(head(&out).contains("Cache-Control: private, max-age=12\n"));
     let (_, media) = ask_for(&format!("{PLAYLIST}?session={}", master.session)).unwrap();
     assert_eq!((media.viewer, &media.session), (master.viewer, &master.session));
-    for path in [SEGMENT, "/live/a/seg-5.ts", "/live/a/init-1.mp4", "/live/a/part-5-0.m4s"] {
+    for path in [SEGMENT, "/live/a/seg-e-5.ts", "/live/a/init-e-1.mp4", "/live/a/part-e-5-0.m4s"] {
         let (mut session, _) = ask_for(&format!("{path}{}", media.suffix)).unwrap();
         let body = Body { lifetime: Lifetime::Immutable, ..text() };
         let out = input(&mut session, Input::Fetched(Fetched::Body(body)));
@@ -356,17 +357,59 @@ fn signed_sessions_hold_instead_of_passwords() {
         assert!(ask_for(&format!("{path}?session={}", media.session)).is_ok(), "{path}");
     }
     let forged = format!("{:016x}{}", master.viewer + 1, &master.session[16..]);
+    assert_eq!(master.session.len(), 64);
     let refused = [
         format!("{PLAYLIST}?session={forged}"),
         format!("{PLAYLIST}?session={}", &master.session[..16]),
         format!("{PLAYLIST}{}", media.suffix),
         format!("/live/b/media.m3u8?session={}", master.session),
-        format!("/live/b/seg-5.m4s{}", media.suffix),
+        format!("/live/b/seg-e-5.m4s{}", media.suffix),
         format!("{SEGMENT}?token="),
         format!("{SEGMENT}?token={}", &media.suffix[8..]),
     ];
     for path in refused {
         assert_eq!(ask_for(&path).err(), Some(401), "{path}");
+    }
+}
+
+#[test]
+fn sessions_and_tokens_grow_old() {
+    const HOUR_MS: u64 = 3_600_000;
+    let user = User { name: "ann".into(), password: "a+b c".into(), publish: Vec::new(), play: vec!["live/*".into()] };
+    let config = Config { auth: Auth { users: vec![user], ..Auth::default() }, ..Config::default() };
+    assert_eq!(config.hls.session_ms, 24 * HOUR_MS);
+    let ask_at = |ms: u64, path: &str| {
+        let (mut session, mut out) = (session_with(config.clone()), Vec::new());
+        session.handle(Stamp::from_millis(ms), Input::Bytes(get(path, "").as_bytes()), &mut out).unwrap();
+        match out.into_iter().find(|output| !matches!(output, Output::Note { .. })) {
+            Some(Output::Fetch(fetch)) => Ok(*fetch),
+            Some(Output::Send(bytes)) => Err(status(&[Output::Send(bytes)])),
+            other => panic!("{other:?}"),
+        }
+    };
+    let began = 30 * HOUR_MS;
+    let given = ask_at(began, "/live/a/index.m3u8?user=ann&pass=a%2Bb%20c").unwrap();
+    let path = format!("{PLAYLIST}?session={}", given.session);
+    // How long after it was given, and whether the owner must know the viewer.
+    for (ms, is_expired) in
+        [(0, false), (HOUR_MS, false), (24 * HOUR_MS, false), (24 * HOUR_MS + 1, true), (1_000 * HOUR_MS, true)]
+    {
+        let fetch = ask_at(began + ms, &path).unwrap();
+        assert_eq!((fetch.viewer, fetch.is_expired), (given.viewer, is_expired), "{ms}");
+    }
+    let late = began + 25 * HOUR_MS;
+    assert_eq!(ask_at(late, &path.replace("media.m3u8", "index.m3u8")).err(), Some(401));
+    let again = ask_at(late, &format!("{path}&user=ann&pass=a%2Bb+c")).unwrap();
+    assert!(!again.is_expired && again.session != given.session, "credentials make it young");
+    assert!(ask_at(late, &format!("{path}&user=ann&pass=a%2Bb%20c")).is_ok());
+    assert_eq!(ask_at(late, &format!("{path}&user=ann&pass=wrong")).err(), Some(401));
+    let mut other_time = given.session.to_string();
+    other_time.replace_range(16..32, &format!("{:016x}", Stamp::from_millis(late).as_nanos()));
+    assert_eq!(ask_at(late, &format!("{PLAYLIST}?session={other_time}")).err(), Some(401), "a time of one's own");
+    // Tokens of segments change with the day, and hold for that one and the next.
+    let segment = format!("{SEGMENT}{}", given.suffix);
+    for (hours, expected) in [(0, true), (17, true), (41, true), (42, false), (1_000, false)] {
+        assert_eq!(ask_at(began + hours * HOUR_MS, &segment).is_ok(), expected, "{hours} hours");
     }
 }
 

@@ -251,7 +251,8 @@ impl HttpSession {
         let (status, message, challenge) = match verdict {
             Verdict::Granted => return true,
             Verdict::Denied { .. } => match authority.basic_challenge() {
-                Some(challenge) => (Status::Unauthorized, "name and password are wanted", Some(challenge)),
+                Some(challenge) if named => (Status::Unauthorized, "the name or the password is wrong", Some(challenge)),
+                Some(challenge) => (Status::Unauthorized, fetch::NOBODY, Some(challenge)),
                 // A 401 has to offer a way to go on (RFC 9110 §15.5.2), and this server has no other.
                 None => (Status::Forbidden, "this stream needs a name, and passwords in clear are not taken (auth.basic)", None),
             },

@@ -509,7 +509,8 @@ fn users_are_asked_for() {
     let config = Config { auth, ..Config::default() };
     let challenge = "WWW-Authenticate: Basic realm=\"shardcast\"\nContent-Type";
     let unauthorized = cors_error("401 Unauthorized", false, "name and password are wanted").replace("Content-Type", challenge);
-    let wrong = format!("[note wrong_password: may not play live/a: wrong name or password]{unauthorized}");
+    let refused = cors_error("401 Unauthorized", false, "the name or the password is wrong").replace("Content-Type", challenge);
+    let wrong = format!("[note wrong_password: may not play live/a: wrong name or password]{refused}");
     let forbidden = cors_error("403 Forbidden", false, "this user may not play this stream");
     let forbidden = format!("[note not_allowed: may not play live/a: this user has no right to]{forbidden}");
     let get = |path: &str, authorization: &str| {
@@ -550,7 +551,7 @@ fn users_are_asked_for() {
     }
     let mut session = session_with(config);
     let said = get("/live/a.flv?user=ann&pass=x", "");
-    for expected in [&wrong, &unauthorized, &unauthorized] {
+    for expected in [&wrong, &refused, &refused] {
         assert_eq!(&feed(&mut session, [said.as_bytes()]), expected, "told once");
     }
     let throttled = cors_error("429 Too Many Requests", false, "too many wrong passwords");

@@ -41,6 +41,8 @@ pub struct FileStart {
     pub path: String,
     /// Wall-clock time of the file's beginning, in microseconds since 1970.
     pub start_micros: i64,
+    /// How long after its end it is deleted; 0: never; `None`: as the configuration has it then.
+    pub keep_ms: Option<u64>,
     pub tracks: Tracks,
 }
 

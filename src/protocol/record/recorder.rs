@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::container::Container;
 use super::order::{Action, Append, DiskNews, DiskOrder, FileStart, FileTag, Progress};
 use super::path::path_of;
-use crate::config::{Record, RecordFormat};
+use crate::config::{RecordFormat, RecordPlan};
 use crate::media::{Frame, MediaEvent, MediaTime, Stamp, TrackId, TrackKind, Tracks};
 use crate::session::StreamKey;
 
@@ -30,10 +30,10 @@ const FOLLOWS_MICROS_MAX: i64 = 500_000;
 /// Of a frame behind which nothing comes and before which nothing was.
 const FRAME_MICROS: i64 = 40_000;
 
-/// What the recorders of a shard share.
+/// How a recorder works.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub record: Arc<Record>,
+    pub plan: Arc<RecordPlan>,
     pub shard: u16,
     /// Wall-clock time of [`Stamp::ZERO`], in microseconds since 1970.
     pub epoch_micros: i64,
@@ -89,7 +89,6 @@ pub struct RecorderStatus {
 pub struct Recorder {
     settings: Settings,
     key: StreamKey,
-    format: RecordFormat,
     number: u64,
     tracks: Tracks,
     file: Option<Open>,
@@ -156,11 +155,10 @@ pub type Disk<'a> = dyn FnMut(DiskOrder) -> bool + 'a;
 
 impl Recorder {
     /// `number`: unique among the shard's recorders.
-    pub fn new(settings: Settings, key: StreamKey, format: RecordFormat, number: u64) -> Self {
+    pub fn new(settings: Settings, key: StreamKey, number: u64) -> Self {
         Recorder {
             settings,
             key,
-            format,
             number,
             tracks: Tracks::default(),
             file: None,
@@ -181,7 +179,7 @@ impl Recorder {
     }
 
     pub fn format(&self) -> RecordFormat {
-        self.format
+        self.settings.plan.format
     }
 
     /// Takes the stream's next events.
@@ -232,7 +230,7 @@ impl Recorder {
         let begun = file.and_then(|file| file.begun.as_ref());
         RecorderStatus {
             state: self.state(),
-            format: self.format,
+            format: self.format(),
             bytes: self.status.bytes,
             files: self.status.files,
             gops_dropped: self.status.gops_dropped,
@@ -288,12 +286,12 @@ impl Recorder {
     /// Whether the file ends before this frame, with which another can begin.
     fn is_over(&self, frame: &Frame) -> bool {
         let Some(file) = &self.file else { return false };
-        let record = &self.settings.record;
+        let plan = &self.settings.plan;
         let (began, arrived) = file.first;
         let length = frame.dts.micros_since(began);
         let passed = frame.arrival.since(arrived).as_micros() as i64;
-        let is_long = record.split_ms > 0 && length >= millis(record.split_ms);
-        let is_large = record.split_bytes > 0 && file.bytes + file.pending_bytes as u64 >= record.split_bytes;
+        let is_long = plan.split_ms > 0 && length >= millis(plan.split_ms);
+        let is_large = plan.split_bytes > 0 && file.bytes + file.pending_bytes as u64 >= plan.split_bytes;
         is_long || is_large || self.jumped || passed - length >= DRIFT_MICROS_MAX
     }
 
@@ -301,7 +299,7 @@ impl Recorder {
     fn is_enough(&self, frame: &Frame, begins: bool, leads: bool) -> bool {
         let Some(file) = &self.file else { return false };
         let Some(first) = file.pending.first() else { return false };
-        let fragment = millis(self.settings.record.fragment_ms);
+        let fragment = millis(self.settings.plan.fragment_ms);
         let span = frame.dts.micros_since(first.dts);
         let needed = match (begins, leads) {
             (true, _) => fragment / 2,
@@ -342,9 +340,15 @@ impl Recorder {
         let zero = self.zero_micros.filter(|zero| (zero - measured).abs() <= FOLLOWS_MICROS_MAX).unwrap_or(measured);
         let shown_from = file.pending.iter().map(|frame| shown(frame, base)).min().unwrap_or(0);
         let start_micros = zero + base.as_micros() + shown_from;
-        let path = path_of(&self.settings.record.path, &self.key, start_micros);
-        let (stream, tracks) = (self.key.clone(), self.tracks.clone());
-        let start = FileStart { stream, format: self.format, path: path.clone(), start_micros, tracks };
+        let path = path_of(&self.settings.plan.path, &self.key, start_micros);
+        let start = FileStart {
+            stream: self.key.clone(),
+            format: self.format(),
+            path: path.clone(),
+            start_micros,
+            keep_ms: self.settings.plan.keep_ms,
+            tracks: self.tracks.clone(),
+        };
         let is_taken = disk(DiskOrder { tag: file.tag, action: Action::Create(Box::new(start)) });
         is_taken.then_some(Begun { path, base, shown_from, start_micros })
     }
@@ -361,7 +365,7 @@ impl Recorder {
         let mut parts = Vec::with_capacity(4 * file.pending.len());
         let container = match file.container.take() {
             Some(container) => Some(container),
-            None => Container::begin(self.format, &self.tracks, &mut parts),
+            None => Container::begin(self.format(), &self.tracks, &mut parts),
         };
         let Some(mut container) = container else { return self.give_up(&file, disk) };
         if file.begun.is_none() {
@@ -442,16 +446,16 @@ impl Recorder {
         if file.begun.is_some() {
             let _ = disk(DiskOrder { tag: file.tag, action: Action::Finish });
         }
-        let why = format!("{} carries none of the stream's codecs", self.format.name());
+        let why = format!("{} carries none of the stream's codecs", self.format().name());
         self.status.failures += 1;
         self.status.last_error = why;
-        self.try_later(Stamp::MAX.before_millis(self.settings.record.retry_ms));
+        self.try_later(Stamp::MAX.before_millis(self.settings.plan.retry_ms));
     }
 
     fn try_later(&mut self, now: Stamp) {
         self.dropping = false;
         self.doubtful = true;
-        self.retry = Some(now.after_millis(self.settings.record.retry_ms));
+        self.retry = Some(now.after_millis(self.settings.plan.retry_ms));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `Authorization: Digest` header → [`Answer`], and whether it is the right one.
 //!
 //! RFC 7616 §3.4 (fields), §3.4.1 to §3.4.3 (hashes) without `userhash`, `auth-int` and the `-sess` algorithms, none of which is offered;
-//! RFC 2617 §3.2.2.1 (no `qop`). An [`Answer`] borrows the header, whose length its reader bounds. Fields after [`FIELDS_MAX`] are an error.
+//! RFC 2617 §3.2.2.1 (no `qop`); SM3 (GB/T 32905) as GB/T 28181-2022 has it in SIP. An [`Answer`] borrows the header, whose length its reader bounds. Fields after [`FIELDS_MAX`] are an error.
 //!
 //! Not here: whether the nonce is ours, and whether `nc` grows: nothing is remembered.
 
@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
+use sm3::Sm3;
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::protocol::common::hex;
@@ -19,6 +20,8 @@ const FIELDS_MAX: usize = 32;
 pub(crate) enum Algorithm {
     Md5,
     Sha256,
+    /// In SIP alone.
+    Sm3,
 }
 
 /// H(user:realm:password), in lower-case hex: 32 or 64 digits.
@@ -29,6 +32,7 @@ impl Algorithm {
         match name {
             _ if name.eq_ignore_ascii_case("MD5") => Some(Algorithm::Md5),
             _ if name.eq_ignore_ascii_case("SHA-256") => Some(Algorithm::Sha256),
+            _ if name.eq_ignore_ascii_case("SM3") => Some(Algorithm::Sm3),
             _ => None,
         }
     }
@@ -37,6 +41,7 @@ impl Algorithm {
         match self {
             Algorithm::Md5 => "MD5",
             Algorithm::Sha256 => "SHA-256",
+            Algorithm::Sm3 => "SM3",
         }
     }
 
@@ -46,6 +51,7 @@ impl Algorithm {
         match self {
             Algorithm::Md5 => hex::lower(&Md5::digest(text.as_bytes())),
             Algorithm::Sha256 => hex::lower(&Sha256::digest(text.as_bytes())),
+            Algorithm::Sm3 => hex::lower(&Sm3::digest(text.as_bytes())),
         }
     }
 
@@ -223,6 +229,9 @@ mod tests {
         // The same without qop: H(HA1:nonce:HA2), made with md5sum and sha256sum.
         let oldest = "username=\"Mufasa\",realm=\"testrealm@host.com\",nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\",\
             uri=\"/dir/index.html\",response=\"670fd8c2df070c60b045671b8b24ff02\"";
+        // Made with openssl dgst -sm3.
+        let sm3 = "username=\"34020000001110000001\",realm=\"3402000000\",nonce=\"0a1b\",\
+            uri=\"sip:34020000002000000001@3402000000\",response=\"b09d155897729bb7cfc6fed8525602a918f09178dc474c8fe09a88ab182e9362\",algorithm=SM3";
         let rtsp = "username=\"camera\", realm=\"shardcast\", nonce=\"0a1b\", uri=\"rtsp://h/live/a\", algorithm=SHA-256, \
             response=\"2e62b98260b231ead486bad121c0abb43a9adad772151125c166d79a6bcb1cf0\"";
         let cases = [
@@ -233,6 +242,7 @@ mod tests {
             ("another name", COUNTED, ("mufasa", mufasa.1, mufasa.2), "GET", Some(false)),
             ("RFC 2617", older, ("Mufasa", "testrealm@host.com", "Circle Of Life"), "GET", Some(true)),
             ("no qop", oldest, ("Mufasa", "testrealm@host.com", "Circle Of Life"), "GET", Some(true)),
+            ("SIP, SM3, no qop", sm3, ("34020000001110000001", "3402000000", "12345678"), "REGISTER", Some(true)),
             ("RTSP, SHA-256, no qop", rtsp, ("camera", "shardcast", "secret"), "DESCRIBE", Some(true)),
         ];
         for (name, text, user, method, expected) in cases {

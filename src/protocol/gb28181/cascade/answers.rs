@@ -245,7 +245,7 @@ fn record(view: RecordView) -> Record {
 
 /// What the platform above wants of a device, in the words of the one below. `None`: nothing that is known.
 fn device_control(command: Command) -> Option<DeviceControl> {
-    use crate::protocol::gb28181::manscdp::{GuardAction, RecordAction};
+    use crate::protocol::gb28181::manscdp::{GuardAction, PrecisePtz, RecordAction};
     Some(match command {
         Command::Ptz(code) => return Instruction::parse(&code).ok().map(|(instruction, _)| moved(instruction)),
         Command::TeleBoot => DeviceControl::Reboot,
@@ -265,6 +265,7 @@ fn device_control(command: Command) -> Option<DeviceControl> {
         Command::HomePosition(home) => {
             DeviceControl::HomePosition { on: home.enabled == Some(1), reset_s: home.reset_time, preset: home.preset_index }
         }
+        Command::PrecisePtz(PrecisePtz { pan, tilt, zoom }) => DeviceControl::Look { pan, tilt, zoom },
         Command::Other(_) => return None,
     })
 }

@@ -2,17 +2,18 @@
 //!
 //! GB/T 28181-2016 §9.1, §9.6. A registration is refreshed when four fifths of it are over. Without an answer it is tried again after
 //! [`RETRY_MS`], longer each time, up to [`REFUSED_RETRY_MS`], which is also how long a refusal is heeded. [`KEEPALIVES_MISSED_MAX`] keepalives
-//! without an answer, or one that is refused, and it registers anew. Not here: what is said in between (`answers`, `calls`).
+//! without an answer, or one that is refused, and it registers anew. A 302 sends it elsewhere (2022), [`REDIRECTS_MAX`] times; when that
+//! is over, or fails, it is back where the configuration has it. Not here: what is said in between (`answers`, `calls`).
 
 use std::collections::VecDeque;
 use std::iter::Peekable;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 
 use super::World;
 use super::answers::{CONNECTION_PART_BYTES_MAX, PART_BYTES_MAX, written_bytes};
 use super::channels::Channels;
+use super::redirect::Target;
 use crate::config::{Gb28181, SipTransport, Upstream};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{self, Body, Catalog, Charset, Item, Keepalive, Notify};
@@ -27,6 +28,10 @@ pub const REFUSED_RETRY_MS: u64 = 60_000;
 pub const KEEPALIVES_MISSED_MAX: u32 = 3;
 /// Challenges that are answered one after the other: a second one may say that the first was too old.
 const ROUNDS_MAX: u32 = 2;
+/// How often it is sent elsewhere on the way to one registration.
+const REDIRECTS_MAX: u32 = 3;
+/// The version of the standard that REGISTER says (2022, Annex I).
+const VERSION: (&str, &str) = ("X-GB-Ver", "3.0");
 /// What waits to be told to the platform above, one after the other.
 pub const UNSENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Catalogs that wait to be told, beside all else.
@@ -107,10 +112,14 @@ impl CatalogAnswer {
 #[derive(Debug)]
 pub struct Link {
     pub config: Upstream,
-    pub address: SocketAddr,
+    /// Where it registers: at home, or where home has sent it.
+    pub target: Target,
+    home: Target,
+    redirects: u32,
+    /// When it is back home. `None`: it is there, or stays away until something fails.
+    away_until: Option<Stamp>,
     own: String,
     own_domain: String,
-    domain: String,
     answer_ms: u64,
     pub state: State,
     /// The state in words, with its reason.
@@ -157,13 +166,15 @@ pub enum Change {
 impl Link {
     /// `None`: without an address, which a valid configuration has.
     pub fn new(section: &Gb28181, config: &Upstream, call_id: String) -> Option<Self> {
-        let domain = if config.domain.is_empty() { config.id.chars().take(10).collect() } else { config.domain.clone() };
+        let home = Target::new(config)?;
         Some(Link {
-            address: config.address?,
+            target: home.clone(),
+            home,
+            redirects: 0,
+            away_until: None,
             config: config.clone(),
             own: section.id.clone(),
             own_domain: section.domain.clone(),
-            domain,
             answer_ms: section.answer_ms,
             state: State::Waiting,
             detail: "not tried yet".to_owned(),
@@ -200,17 +211,16 @@ impl Link {
     pub fn next_timeout(&self) -> Option<Stamp> {
         match self.state {
             State::Waiting => Some(self.next_try),
-            State::Online => [self.refresh_at, Some(self.next_keepalive)].into_iter().flatten().min(),
+            State::Online => [self.refresh_at, self.away_until, Some(self.next_keepalive)].into_iter().flatten().min(),
             State::Reaching | State::Registering | State::Leaving | State::Gone => None,
         }
     }
 
     pub fn timeout(&mut self, world: &mut World<'_>) {
         match self.state {
-            State::Waiting if world.now >= self.next_try => {
-                self.state = State::Reaching;
-                self.detail = format!("on the way to {}", self.address);
-                world.out(Output::Reach { to: self.address, tcp: self.config.transport == SipTransport::Tcp });
+            State::Waiting if world.now >= self.next_try => self.reach(world),
+            State::Online if self.away_until.is_some_and(|until| world.now >= until) => {
+                self.again(world, "the time is over for which it was sent elsewhere");
             }
             State::Online => {
                 if self.refresh_at.is_some_and(|at| world.now >= at) {
@@ -225,6 +235,32 @@ impl Link {
         }
     }
 
+    fn reach(&mut self, world: &mut World<'_>) {
+        self.state = State::Reaching;
+        self.detail = format!("on the way to {}", self.target.address);
+        world.out(Output::Reach { to: self.target.address, tcp: self.target.transport == SipTransport::Tcp });
+    }
+
+    /// The platform above has said that another one takes the registration.
+    fn moved(&mut self, world: &mut World<'_>, response: &Response) {
+        let moved = match self.target.moved(response) {
+            _ if self.redirects == REDIRECTS_MAX => Err(format!("more than {REDIRECTS_MAX} servers, one behind the other")),
+            moved => moved,
+        };
+        let (to, expires_s) = match moved {
+            Ok(moved) => moved,
+            Err(why) => return self.retry(world, format!("the registration is sent elsewhere: {why}"), true),
+        };
+        let message = format!("upstream {}: {} sends the registration to {}", self.config.id, self.target.address, to.address);
+        world.note(log::Level::Info, None, message);
+        self.redirects += 1;
+        self.away_until = expires_s.map(|seconds| world.now.after_millis(u64::from(seconds) * 1_000));
+        (self.target, self.challenge) = (to, None);
+        self.hang_up(world);
+        self.forget_registration();
+        self.reach(world);
+    }
+
     pub fn reached(&mut self, world: &mut World<'_>, hop: Result<Hop, String>) {
         if self.state != State::Reaching {
             return;
@@ -236,7 +272,7 @@ impl Link {
                 "registering".clone_into(&mut self.detail);
                 self.register(world, self.config.expires_s, 0);
             }
-            Err(why) => self.retry(world, format!("cannot reach {}: {why}", self.address), false),
+            Err(why) => self.retry(world, format!("cannot reach {}: {why}", self.target.address), false),
         }
     }
 
@@ -252,10 +288,20 @@ impl Link {
         self.tries += 1;
         self.next_try = world.now.after_millis(wait_ms);
         self.detail = format!("{why}; tried again {} s later", wait_ms / 1_000);
+        self.hang_up(world);
+        self.state = State::Waiting;
+        self.forget_registration();
+        self.target.clone_from(&self.home);
+        (self.redirects, self.away_until) = (0, None);
+    }
+
+    fn hang_up(&mut self, world: &mut World<'_>) {
         if let Some(Hop { carrier: Carrier::Tcp(connection), .. }) = self.hop.take() {
             world.out(Output::Hangup(connection));
         }
-        self.state = State::Waiting;
+    }
+
+    fn forget_registration(&mut self) {
         (self.registered, self.expires, self.refresh_at) = (None, None, None);
         (self.register, self.keepalive, self.telling, self.missed) = (None, None, None, 0);
         self.forget_unsent();
@@ -269,7 +315,7 @@ impl Link {
 
     fn register(&mut self, world: &mut World<'_>, expires_s: u32, rounds: u32) {
         let Some(hop) = self.hop else { return };
-        let uri = format!("sip:{}@{}", self.config.id, self.domain);
+        let uri = format!("sip:{}@{}", self.target.id, self.target.domain);
         let mut request = Request::new(Method::Register, &uri);
         let own = format!("<sip:{}@{}>", self.own, self.own_domain);
         self.number += 1;
@@ -279,6 +325,7 @@ impl Link {
         request.headers.push("CSeq", &format!("{} REGISTER", self.number));
         request.headers.push("Contact", &format!("<{}>", self.contact(hop)));
         request.headers.push("Expires", &expires_s.to_string());
+        request.headers.push(VERSION.0, VERSION.1);
         if let Some((challenge, (_, name))) = self.challenge.as_ref().filter(|_| rounds > 0) {
             let username = if self.config.username.is_empty() { &self.own } else { &self.config.username };
             let value = challenge.answer(username, &self.config.password, "REGISTER", &uri, &world.token());
@@ -317,9 +364,9 @@ impl Link {
 
     fn send(&mut self, world: &mut World<'_>, body: Bytes) -> Option<ClientId> {
         let hop = self.hop?;
-        let mut request = Request::new(Method::Message, &format!("sip:{}@{}", self.config.id, self.domain));
+        let mut request = Request::new(Method::Message, &format!("sip:{}@{}", self.target.id, self.target.domain));
         request.headers.push("From", &format!("<sip:{}@{}>;tag={}", self.own, self.own_domain, world.token()));
-        request.headers.push("To", &format!("<sip:{}@{}>", self.config.id, self.domain));
+        request.headers.push("To", &format!("<sip:{}@{}>", self.target.id, self.target.domain));
         request.headers.push("Call-ID", &world.token());
         request.headers.push("CSeq", "20 MESSAGE");
         request.set_body(MANSCDP, body);
@@ -418,8 +465,9 @@ impl Link {
         match response.status {
             401 | 407 => {
                 let names = if response.status == 407 { [OF_PROXY, OF_SERVER] } else { [OF_SERVER, OF_PROXY] };
-                let found = names.iter().find_map(|names| Some((response.headers.get(names.0)?, *names)));
-                self.challenge = found.and_then(|(header, names)| Some((Challenge::parse(header)?, names)));
+                // Of several the first of a kind that is known: the other side has the one first that it prefers.
+                let of = |names: Names| response.headers.all(names.0).find_map(|header| Some((Challenge::parse(header)?, names)));
+                self.challenge = names.into_iter().find_map(of);
                 let may_answer = self.challenge.as_ref().is_some_and(|(challenge, _)| {
                     // A password that is wrong does not get right.
                     rounds == 0 || challenge.is_stale && rounds < ROUNDS_MAX
@@ -445,6 +493,10 @@ impl Link {
                 self.online(world, response);
                 if was_online { Change::None } else { Change::Anew }
             }
+            301 | 302 if self.state != State::Leaving => {
+                self.moved(world, response);
+                Change::None
+            }
             status => {
                 let hint = if status == 403 && rounds > 0 { " (is the password right?)" } else { "" };
                 self.retry(world, format!("the registration is refused: {}{hint}", response.words()), true);
@@ -460,7 +512,7 @@ impl Link {
             world.note(log::Level::Info, None, format!("upstream {}: registered for {} s", self.config.id, expires_ms / 1_000));
             self.next_keepalive = world.now.after_millis(self.config.keepalive_ms);
         }
-        (self.state, self.tries, self.missed) = (State::Online, 0, 0);
+        (self.state, self.tries, self.missed, self.redirects) = (State::Online, 0, 0, 0);
         "registered".clone_into(&mut self.detail);
         self.registered = Some(world.now);
         self.expires = Some(world.now.after_millis(expires_ms));

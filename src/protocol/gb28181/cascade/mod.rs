@@ -10,6 +10,7 @@ mod calls;
 mod channels;
 mod link;
 mod questions;
+mod redirect;
 mod routing;
 mod subscriptions;
 #[cfg(test)]
@@ -45,8 +46,6 @@ use crate::session::{Sending, StreamKey};
 const CALLS_OVER_MAX: usize = 64;
 /// How long the first list of streams is waited for.
 const LIST_MS: u64 = 3_000;
-/// How often the channels of devices are looked at.
-const LOOK_MS: u64 = 2_000;
 
 /// What the cascade is told.
 #[derive(Debug)]
@@ -225,7 +224,7 @@ impl Cascade {
                 self.timeout(clock, out);
             }
             Input::Reached { to, hop } => {
-                let is_it = |link: &Link| link.address == to && link.state == link::State::Reaching;
+                let is_it = |link: &Link| link.target.address == to && link.state == link::State::Reaching;
                 let mut hop = Some(hop);
                 self.with_link(clock, out, is_it, |link, world| {
                     if let Some(hop) = hop.take() {
@@ -311,7 +310,6 @@ impl Cascade {
             link.timeout(&mut world);
         }
         if self.looks_at_devices && self.look.is_none() && clock.now >= self.next_look {
-            self.next_look = clock.now.after_millis(LOOK_MS);
             self.look_at_devices(clock.now, out);
         }
         self.expire_subscriptions(clock, out);
@@ -425,8 +423,8 @@ impl Cascade {
             let (channels, channels_online) = self.channels.count(&link.config);
             UpstreamView {
                 id: link.config.id.clone(),
-                address: link.address.to_string(),
-                transport: link.config.transport,
+                address: link.target.address.to_string(),
+                transport: link.target.transport,
                 state: link.state.name(),
                 detail: link.detail.clone(),
                 registered_age_ms: link.registered.map(|at| now.millis_since(at)),

@@ -10,15 +10,16 @@ use crate::protocol::gb28181::manscdp::{Outcome, Preset, Presets, Response};
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, RefusedKind};
 use crate::protocol::gb28181::platform::view::ChannelView;
 use crate::protocol::gb28181::platform::{CallId, Ticket};
-use crate::protocol::gb28181::sip::message::{Message, Request};
+use crate::protocol::gb28181::sip::message::Request;
 use crate::protocol::gb28181::sip::transaction::ServerId;
 
 pub const QUESTIONS_MAX: usize = 4_096;
 /// Devices of which it is remembered that they have news.
 const DEVICES_NEWS_MAX: usize = 1_024;
+/// How often all are asked, in case something was overlooked.
 const ALL_DEVICES_MS: u64 = 60_000;
-/// What a message about channels has in it.
-const CATALOG: &[u8] = b"Catalog";
+/// The time from one look at the devices to the next: a thousand that come at once are looked at together.
+const LOOK_MS: u64 = 2_000;
 
 /// What is done about an answer. `at`: the link; `sn` and `device`: of what the platform above has asked.
 #[derive(Debug)]
@@ -63,13 +64,14 @@ pub(super) struct Look {
     is_news: bool,
 }
 
-/// What is known of devices. Only those are asked again for their channels that have said something about them, or have another number of them.
+/// What is known of devices. Only those are asked again for their channels that have changed, or have another number of them.
 #[derive(Debug, Default)]
 pub(super) struct Below {
     devices: BTreeMap<String, Known>,
-    /// Those that have said something since they were asked; more than [`DEVICES_NEWS_MAX`] are all.
+    /// Those that have changed since they were asked; more than [`DEVICES_NEWS_MAX`] are all.
     news: HashSet<String>,
-    /// When all are asked, in case something was overlooked.
+    looked: Option<Stamp>,
+    /// When all are asked.
     next_all: Stamp,
 }
 
@@ -97,17 +99,16 @@ impl Cascade {
         out.push(Output::Ask { ticket, ask });
     }
 
-    /// A message of a device has gone to the platform below.
-    pub fn device_has_said(&mut self, bytes: &[u8]) {
-        let is_about_channels = || bytes.windows(CATALOG.len()).any(|window| window == CATALOG);
-        if self.looks_at_devices
-            && self.below.news.len() <= DEVICES_NEWS_MAX
-            && is_about_channels()
-            && let Ok(Message::Request(request)) = Message::parse(bytes)
-            && let Some(device) = request.from_user()
-        {
-            self.below.news.insert(device.to_owned());
+    /// A device has come or gone, or has other channels.
+    pub fn device_changed(&mut self, now: Stamp, device: String) {
+        if !self.looks_at_devices {
+            return;
         }
+        if self.below.news.len() <= DEVICES_NEWS_MAX {
+            self.below.news.insert(device);
+        }
+        let soon = self.below.looked.map_or(now, |looked| looked.after_millis(LOOK_MS).max(now));
+        self.next_look = self.next_look.min(soon);
     }
 
     pub(super) fn look_at_devices(&mut self, now: Stamp, out: &mut Vec<Output>) {
@@ -116,6 +117,7 @@ impl Cascade {
             self.below.next_all = now.after_millis(ALL_DEVICES_MS);
             self.below.devices.values_mut().for_each(|known| known.count = 0);
         }
+        (self.below.looked, self.next_look) = (Some(now), self.below.next_all);
         self.ask(Question::Devices, Ask::Devices, out);
     }
 

@@ -51,8 +51,8 @@ impl Cascade {
         let is_from_above = self.links.iter().any(|link| match hop.carrier {
             Carrier::Tcp(connection) => link.has_connection(connection),
             Carrier::Udp => {
-                let is_there = hop.peer.ip().to_canonical() == link.address.ip().to_canonical();
-                is_there && (hop.peer.port() == link.address.port() || says(bytes, &link.config.id))
+                let is_there = hop.peer.ip().to_canonical() == link.target.address.ip().to_canonical();
+                is_there && (hop.peer.port() == link.target.address.port() || says(bytes, &link.target.id))
             }
         });
         if !is_from_above {
@@ -109,11 +109,11 @@ impl Cascade {
     pub(super) fn link_of(&self, hop: Hop, from: &str) -> Option<usize> {
         let is_there = |at: &usize| match hop.carrier {
             Carrier::Tcp(connection) => self.links[*at].has_connection(connection),
-            Carrier::Udp => self.links[*at].address.ip().to_canonical() == hop.peer.ip().to_canonical(),
+            Carrier::Udp => self.links[*at].target.address.ip().to_canonical() == hop.peer.ip().to_canonical(),
         };
         let mut all = (0..self.links.len()).filter(is_there);
-        let is_at_port = |at: &usize| self.links[*at].address == hop.peer;
-        all.clone().find(|at| self.links[*at].config.id == from).or_else(|| all.find(is_at_port))
+        let is_at_port = |at: &usize| self.links[*at].target.address == hop.peer;
+        all.clone().find(|at| self.links[*at].target.id == from).or_else(|| all.find(is_at_port))
     }
 }
 

@@ -20,6 +20,8 @@ const OWN: &str = "34020000002000000001";
 const ABOVE: &str = "34010000002000000009";
 const DOOR: &str = "34020000001310000001";
 const NVR: &str = "34020000001180000001";
+/// Where the platform above is.
+const HOME: &str = "198.51.100.1:5060";
 
 /// How the platform above behaves.
 #[derive(Clone, Copy, PartialEq)]
@@ -29,6 +31,8 @@ enum Mood {
     Silent,
     /// Registrations with a password get this.
     Refuses(u16),
+    /// Who registers at its first address is sent to this one, for ten minutes.
+    Redirects(&'static str),
     /// Everything else gets this.
     RefusesMessages(u16),
     /// Registrations get this, with a challenge that ends like that.
@@ -149,6 +153,9 @@ impl Rig {
                         }
                     }
                     Output::Wish(Wish::Reach { to, tcp }) => {
+                        if matches!(self.mood, Mood::Redirects(_)) {
+                            (self.hop.peer, self.back.local) = (to, to);
+                        }
                         assert_eq!((to, tcp), (self.hop.peer, self.hop.carrier != Carrier::Udp));
                         let mut more = Vec::new();
                         self.cascade.handle(self.clock(), Input::Reached { to, hop: Ok(self.hop) }, &mut more);
@@ -217,7 +224,13 @@ impl Rig {
                 response.headers.push(name, &format!("Digest realm=\"x\",nonce=\"n{}\"{end}", self.requests.len()));
                 return response;
             }
-            (Method::Register, Mood::Good | Mood::RefusesMessages(_) | Mood::Probes(_)) => {
+            (Method::Register, Mood::Redirects(contact)) if self.hop.peer == HOME.parse().unwrap() => {
+                let mut response = request.response(302);
+                response.headers.push("Contact", contact);
+                response.headers.push("Expires", "600");
+                return response;
+            }
+            (Method::Register, Mood::Good | Mood::RefusesMessages(_) | Mood::Probes(_) | Mood::Redirects(_)) => {
                 self.registers.push(request.clone());
                 let verdict = self.challenges.check(
                     self.now,
@@ -570,40 +583,32 @@ fn a_catalog_of_any_size_is_told_and_keeps_no_short_answer_waiting() {
 }
 
 #[test]
-fn devices_are_asked_for_their_channels_when_they_have_said_something() {
+fn devices_are_asked_for_their_channels_when_they_have_changed() {
     let mut rig = Rig::registered(&["gb/*"]);
     rig.look_at_door(true);
     let mut device = DeviceView { id: NVR.to_owned(), online: true, channels: 1, ..DeviceView::default() };
-    let news = |text: &str| {
-        format!(
-            "MESSAGE sip:{OWN}@x SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.9;branch=z9hG4bK1\r\nFrom: <sip:{NVR}@x>;tag=1\r\n\
-        To: <sip:{OWN}@x>\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\nContent-Length: {}\r\n\r\n{text}",
-            text.len()
-        )
-    };
+    // Who has changed, how many channels the device has, whether it is asked, and how long the look takes to come.
     let cases = [
-        (None, 1, false),
-        (Some("<CmdType>Keepalive"), 1, false),
-        (Some("<CmdType>Catalog"), 1, true),
-        (None, 1, false),
-        (None, 2, true),
+        (Some(NVR), 1, true, 0..2_001),
+        (Some("34020000001180000009"), 1, false, 1_999..2_001),
+        (Some("34020000001180000009"), 2, true, 1_999..2_001),
+        // All of them, now and then.
+        (None, 2, true, 50_000..60_001),
     ];
-    for (said, channels, is_asked) in cases {
-        if let Some(said) = said {
-            rig.cascade.device_has_said(news(said).as_bytes());
+    for (changed, channels, is_asked, waits) in cases {
+        for _ in 0..100 {
+            changed.into_iter().for_each(|changed| rig.cascade.device_changed(rig.now, changed.to_owned()));
         }
         device.channels = channels;
+        let before = rig.now;
         rig.look(device.clone());
+        assert!(waits.contains(&rig.now.millis_since(before)), "{changed:?}: {} ms", rig.now.millis_since(before));
         let asked = rig.asked();
-        assert_eq!(asked.is_some(), is_asked, "{said:?} {channels}");
+        assert_eq!(asked.is_some(), is_asked, "{changed:?} {channels}");
         if let Some((ticket, _)) = asked {
             rig.input(Input::Answered { ticket, answer: Answer::Channels(Vec::new()) });
         }
     }
-    // All of them, now and then.
-    rig.now = rig.now.after_millis(60_000);
-    rig.look(device);
-    assert!(rig.asked().is_some());
 }
 
 #[test]
@@ -814,6 +819,44 @@ fn a_subscription_is_told_of_its_refresh_and_of_its_end() {
         assert!(rig.cascade.subscriptions.is_empty());
         rig.input(Input::Streams(vec![key("other/gate")]));
         assert_eq!(states(&mut rig).len(), 0);
+    }
+}
+
+#[test]
+fn it_registers_where_it_is_sent_and_comes_back() {
+    let address = |rig: &Rig| rig.cascade.views(rig.now)[0].address.clone();
+    let mut rig = Rig::new(&["live/*"]);
+    rig.mood = Mood::Redirects("<sip:34011100002000000008@203.0.113.5:5080>");
+    rig.input(Input::Timeout);
+    assert_eq!((rig.state(), address(&rig).as_str()), ("online", "203.0.113.5:5080"));
+    let uris: Vec<&str> = rig.requests.iter().map(|request| request.uri.as_str()).collect();
+    let (home, away) = ("sip:34010000002000000009@3401000000", "sip:34011100002000000008@3401110000");
+    assert_eq!(uris, [home, away, away], "the second of them with a password");
+    assert!(rig.requests.iter().all(|request| request.headers.get("X-GB-Ver") == Some("3.0")));
+    // Whoever it is sent to is heard, and the first one is not while it is away.
+    assert_eq!(rig.ask_above(Method::Options, OWN, &[], None).status, 200);
+    rig.pass(590_000);
+    assert_eq!((rig.state(), address(&rig).as_str()), ("online", "203.0.113.5:5080"));
+    let asked = rig.requests.iter().filter(|request| request.uri == home).count();
+    rig.pass(20_000);
+    assert_eq!((rig.state(), address(&rig).as_str()), ("online", "203.0.113.5:5080"), "sent there once more");
+    assert_eq!(rig.requests.iter().filter(|request| request.uri == home).count(), asked + 1);
+    // What fails there is tried at home.
+    rig.mood = Mood::RefusesMessages(403);
+    rig.hop.peer = HOME.parse().unwrap();
+    rig.back.local = rig.hop.peer;
+    let mut out = Vec::new();
+    rig.cascade.with_link(rig.clock(), &mut out, |_| true, Link::closed);
+    assert_eq!((rig.state(), address(&rig).as_str()), ("waiting", HOME));
+
+    for (contact, why) in [
+        ("<sip:34010000002000000009@198.51.100.1:5060>", "more than 3 servers, one behind the other"),
+        ("<sip:34010000002000000009@above.example>", "above.example is no address and port"),
+    ] {
+        let mut rig = Rig::new(&[]);
+        rig.mood = Mood::Redirects(contact);
+        rig.input(Input::Timeout);
+        assert_eq!(rig.detail(), format!("the registration is sent elsewhere: {why}; tried again 60 s later"));
     }
 }
 

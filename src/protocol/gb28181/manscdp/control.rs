@@ -1,6 +1,7 @@
 //! What a device is told to do (GB/T 28181-2016 A.2.3). One command a message; the bytes of movements are `ptz`'s.
 
 use super::field::{self, Elements, elements, words};
+use super::precise::PrecisePtz;
 use super::xml::{Element, Writer};
 use crate::protocol::gb28181::ptz;
 
@@ -57,6 +58,8 @@ elements! {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Ptz(ptz::Code),
+    /// In degrees (2022).
+    PrecisePtz(PrecisePtz),
     TeleBoot,
     Record(RecordAction),
     Guard(GuardAction),
@@ -100,6 +103,7 @@ impl Command {
         use field::Value;
         match child.name.to_ascii_lowercase().as_str() {
             "ptzcmd" => ptz::parse_hex(&child.text).map(Command::Ptz),
+            "ptzprecisectrl" => Some(Command::PrecisePtz(PrecisePtz::read(child))),
             "teleboot" => Some(Command::TeleBoot),
             "recordcmd" => RecordAction::read(&child.text).map(Command::Record),
             "guardcmd" => GuardAction::read(&child.text).map(Command::Guard),
@@ -114,6 +118,7 @@ impl Command {
         use field::Value;
         match self {
             Command::Ptz(code) => writer.text("PTZCmd", &ptz::hex(code)),
+            Command::PrecisePtz(precise) => writer.element("PTZPreciseCtrl", |writer| precise.write(writer)),
             Command::TeleBoot => writer.text("TeleBoot", "Boot"),
             Command::Record(action) => writer.text("RecordCmd", &action.write()),
             Command::Guard(action) => writer.text("GuardCmd", &action.write()),

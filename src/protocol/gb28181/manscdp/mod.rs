@@ -12,6 +12,7 @@ pub mod control;
 pub mod device;
 pub mod event;
 mod field;
+pub mod precise;
 pub mod record;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use control::{
 pub use device::{AlarmInput, DeviceConfig, DeviceInfo, DeviceStatus, Outcome, Preset, Presets, Section, StatusFields};
 pub use event::{Alarm, AlarmFields, AlarmQuery, Keepalive, Position};
 pub use field::Elements;
+pub use precise::{CruiseList, CruiseName, CruisePoint, CruiseTrack, PrecisePtz, PtzPosition};
 pub use record::{Record, RecordQuery, RecordType, Records};
 
 use xml::{DEPTH_MAX, ELEMENTS_MAX, Element, TEXT_BYTES_MAX, Writer};
@@ -73,6 +75,10 @@ pub enum Query {
     /// Kinds of settings, joined by `/`.
     ConfigDownload(String),
     PresetQuery,
+    CruiseTracks,
+    /// One of them, by its number.
+    CruiseTrack(u32),
+    PtzPosition,
     /// `None`: each 5 seconds.
     MobilePosition {
         interval_s: Option<u32>,
@@ -104,6 +110,9 @@ pub enum Response {
     RecordInfo(Records),
     ConfigDownload(DeviceConfig),
     PresetQuery(Presets),
+    CruiseTracks(CruiseList),
+    CruiseTrack(CruiseTrack),
+    PtzPosition(PtzPosition),
     /// To one of these, with nothing more to say: `DeviceControl`, `Alarm`, `Broadcast`, and all others.
     Plain {
         command: String,
@@ -228,6 +237,9 @@ impl Query {
             "recordinfo" => Query::RecordInfo(RecordQuery::read(root)),
             "configdownload" => Query::ConfigDownload(field::read(root, "ConfigType")),
             "presetquery" => Query::PresetQuery,
+            "cruisetracklistquery" => Query::CruiseTracks,
+            "cruisetrackquery" => Query::CruiseTrack(field::value(root, "Number").unwrap_or_default()),
+            "ptzposition" => Query::PtzPosition,
             "mobileposition" => Query::MobilePosition { interval_s: field::value(root, "Interval") },
             "alarm" => Query::Alarm(AlarmQuery::read(root)),
             _ => Query::Other(command),
@@ -242,6 +254,9 @@ impl Query {
             Query::RecordInfo(_) => "RecordInfo",
             Query::ConfigDownload(_) => "ConfigDownload",
             Query::PresetQuery => "PresetQuery",
+            Query::CruiseTracks => "CruiseTrackListQuery",
+            Query::CruiseTrack(_) => "CruiseTrackQuery",
+            Query::PtzPosition => "PTZPosition",
             Query::MobilePosition { .. } => "MobilePosition",
             Query::Alarm(_) => "Alarm",
             Query::Other(command) => command,
@@ -256,9 +271,11 @@ impl Query {
             }
             Query::RecordInfo(query) => query.write(writer),
             Query::ConfigDownload(kinds) => writer.text("ConfigType", kinds),
+            Query::CruiseTrack(number) => writer.text("Number", &number.to_string()),
             Query::MobilePosition { interval_s } => writer.text("Interval", &field::Field::write(interval_s)),
             Query::Alarm(query) => query.write(writer),
-            Query::DeviceInfo | Query::DeviceStatus | Query::PresetQuery | Query::Other(_) => {}
+            Query::DeviceInfo | Query::DeviceStatus | Query::PresetQuery => {}
+            Query::CruiseTracks | Query::PtzPosition | Query::Other(_) => {}
         }
     }
 }
@@ -311,6 +328,7 @@ impl Response {
     }
 
     fn read(root: &Element, command: String) -> Self {
+        let is_error = field::value(root, "Result") == Some(Outcome::Error);
         match command.to_ascii_lowercase().as_str() {
             "catalog" => Response::Catalog(Catalog::read(root)),
             "deviceinfo" => Response::DeviceInfo(DeviceInfo::read(root)),
@@ -318,6 +336,14 @@ impl Response {
             "recordinfo" => Response::RecordInfo(Records::read(root)),
             "configdownload" => Response::ConfigDownload(DeviceConfig::read(root)),
             "presetquery" => Response::PresetQuery(Presets::read(root)),
+            // Who does not know it says no more than that.
+            "cruisetracklistquery" | "cruisetrackquery" | "ptzposition" if is_error => {
+                Response::Plain { result: Some(Outcome::Error), command }
+            }
+            "cruisetracklistquery" => Response::CruiseTracks(CruiseList::read(root)),
+            "cruisetrackquery" => Response::CruiseTrack(CruiseTrack::read(root)),
+            // Some put what they say into an element of its own.
+            "ptzposition" => Response::PtzPosition(PtzPosition::read(root.child("PTZPosition").unwrap_or(root))),
             _ => Response::Plain { result: field::value(root, "Result"), command },
         }
     }
@@ -330,6 +356,9 @@ impl Response {
             Response::RecordInfo(_) => "RecordInfo",
             Response::ConfigDownload(_) => "ConfigDownload",
             Response::PresetQuery(_) => "PresetQuery",
+            Response::CruiseTracks(_) => "CruiseTrackListQuery",
+            Response::CruiseTrack(_) => "CruiseTrackQuery",
+            Response::PtzPosition(_) => "PTZPosition",
             Response::Plain { command, .. } => command,
         }
     }
@@ -342,6 +371,9 @@ impl Response {
             Response::RecordInfo(records) => records.write(writer),
             Response::ConfigDownload(config) => config.write(writer),
             Response::PresetQuery(presets) => presets.write(writer),
+            Response::CruiseTracks(list) => list.write(writer),
+            Response::CruiseTrack(track) => track.write(writer),
+            Response::PtzPosition(position) => position.write(writer),
             Response::Plain { result, .. } => writer.text("Result", &field::Field::write(result)),
         }
     }

@@ -83,7 +83,8 @@ fn messages_of_devices_are_read() {
             plain("DeviceControl", Some(Outcome::Ok)),
         ),
         ("<Response><CmdType>Broadcast</CmdType><Result>Error</Result></Response>", plain("Broadcast", Some(Outcome::Error))),
-        ("<Response><CmdType>CruiseTrackQuery</CmdType><List/></Response>", plain("CruiseTrackQuery", None)),
+        ("<Response><CmdType>PTZPosition</CmdType><Result>ERROR</Result></Response>", plain("PTZPosition", Some(Outcome::Error))),
+        ("<Response><CmdType>SDCardStatus</CmdType><List/></Response>", plain("SDCardStatus", None)),
         (
             "<Notify><CmdType>MediaStatus</CmdType><NotifyType>121</NotifyType></Notify>",
             Body::Notify(Notify::MediaStatus(END_OF_MEDIA)),
@@ -94,7 +95,9 @@ fn messages_of_devices_are_read() {
         ),
         ("<Notify><CmdType>Snapshot</CmdType></Notify>", Body::Notify(Notify::Other("Snapshot".into()))),
         ("<Query><CmdType>CATALOG</CmdType></Query>", Body::Query(Query::CATALOG)),
-        ("<Query><CmdType>PTZPosition</CmdType></Query>", Body::Query(Query::Other("PTZPosition".into()))),
+        ("<Query><CmdType>PTZPosition</CmdType></Query>", Body::Query(Query::PtzPosition)),
+        ("<Query><CmdType>CruiseTrackQuery</CmdType><Number>2</Number></Query>", Body::Query(Query::CruiseTrack(2))),
+        ("<Query><CmdType>HomePositionQuery</CmdType></Query>", Body::Query(Query::Other("HomePositionQuery".into()))),
         ("<Control><CmdType>DeviceConfig</CmdType></Control>", Body::Control(Control::Other("DeviceConfig".into()))),
     ];
     for (text, body) in cases {
@@ -139,6 +142,20 @@ fn what_devices_say_of_themselves_is_read() {
         </PresetList></Response>";
     let Body::Response(Response::PresetQuery(presets)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
     assert_eq!(presets.presets, [Preset { id: "1".into(), name: "门".into() }]);
+    let text = "<Response><CmdType>CruiseTrackQuery</CmdType><SN>2</SN><Number>1</Number><Name>夜间</Name><SumNum>1</SumNum>\
+        <CruisePointList Num=\"1\"><CruisePoint><PresetIndex>3</PresetIndex><StayTime>10</StayTime><Speed>5</Speed></CruisePoint>\
+        </CruisePointList></Response>";
+    let Body::Response(Response::CruiseTrack(track)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
+    assert_eq!((track.track.number, track.track.name.as_str(), track.sum), (Some(1), "夜间", Some(1)));
+    assert_eq!(track.points, [CruisePoint { preset: Some(3), stay_time: Some(10), speed: Some(5) }]);
+    for (before, behind) in [("", ""), ("<PTZPosition>", "</PTZPosition>")] {
+        let text = format!(
+            "<Response><CmdType>PTZPosition</CmdType>{before}<Pan>180.25</Pan><Tilt>12.5</Tilt><zoom>3</zoom>\
+             <HorizontalFieldAngle>31.2</HorizontalFieldAngle>{behind}</Response>"
+        );
+        let Body::Response(Response::PtzPosition(position)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
+        assert_eq!((position.pan, position.zoom, position.horizontal_angle), (Some(180.25), Some(3.0), Some(31.2)));
+    }
     let text = "<Response><CmdType>RecordInfo</CmdType><SN>2</SN><Name>n</Name><SumNum>1</SumNum><RecordList Num=\"1\"><Item>\
         <DeviceID>1</DeviceID><StartTime>a</StartTime><Type>TIME</Type><FileSize>99999999999</FileSize></Item></RecordList></Response>";
     let Body::Response(Response::RecordInfo(records)) = decode(text.as_bytes()).unwrap().0.body else { panic!() };
@@ -159,6 +176,10 @@ fn commands_are_written_and_read() {
     let scope = AlarmScope { method: "2".into(), alarm_type: String::new() };
     let cases = [
         (Command::Ptz(ptz::Instruction::STOP.code(1)), "<PTZCmd>A50F0100000000B5</PTZCmd>"),
+        (
+            Command::PrecisePtz(PrecisePtz { pan: Some(120.5), tilt: Some(-3.0), zoom: None }),
+            "<PTZPreciseCtrl><Pan>120.5</Pan><Tilt>-3</Tilt></PTZPreciseCtrl>",
+        ),
         (Command::TeleBoot, "<TeleBoot>Boot</TeleBoot>"),
         (Command::Record(RecordAction::Start), "<RecordCmd>Record</RecordCmd>"),
         (Command::Record(RecordAction::Stop), "<RecordCmd>StopRecord</RecordCmd>"),
@@ -250,7 +271,7 @@ fn sample(random: &mut Random) -> Message {
     let text = |random: &mut Random| random.text();
     let named = |random: &mut Random| format!("x{}", random.text()).trim().to_owned();
     let catalog = |random: &mut Random| Catalog { sum: Field::sample(random), items: samples(random) };
-    let body = match random.below(28) {
+    let body = match random.below(32) {
         0 => Body::Query(Query::Catalog { start_time: text(random), end_time: text(random) }),
         1 => Body::Query(Query::DeviceInfo),
         2 => Body::Query(Query::DeviceStatus),
@@ -284,11 +305,20 @@ fn sample(random: &mut Random) -> Message {
         20 => Body::Response(Response::PresetQuery(Presets { sum: Field::sample(random), presets: samples(random) })),
         21 => Body::Response(Response::Plain { command: named(random), result: Field::sample(random) }),
         22 => Body::Control(Control::Other(named(random))),
+        23 => Body::Response(Response::CruiseTracks(CruiseList { sum: Field::sample(random), tracks: samples(random) })),
+        24 => Body::Response(Response::CruiseTrack(CruiseTrack {
+            track: CruiseName::sample(random),
+            sum: Field::sample(random),
+            points: samples(random),
+        })),
+        25 => Body::Response(Response::PtzPosition(PtzPosition::sample(random))),
+        26 => Body::Query(random.choose(&[Query::CruiseTracks, Query::CruiseTrack(7), Query::PtzPosition]).clone()),
         _ => {
-            let command = match random.below(5) {
+            let command = match random.below(6) {
                 0 => Command::ResetAlarm(AlarmScope::sample(random)),
                 1 => Command::DragZoom(DragZoom::In, ZoomRectangle::sample(random)),
                 2 => Command::HomePosition(HomePosition::sample(random)),
+                4 => Command::PrecisePtz(PrecisePtz::sample(random)),
                 3 => Command::Ptz(random.below(u64::MAX).to_be_bytes()),
                 _ => Command::IFrame,
             };

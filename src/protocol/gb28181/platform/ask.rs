@@ -8,7 +8,8 @@ pub use crate::protocol::gb28181::ptz::PresetAction;
 
 use super::CallId;
 use super::view::{
-    AlarmView, CallView, ChannelView, ConfigView, DeviceView, PositionView, PresetView, RecordsView, SubscriptionView,
+    AlarmView, CallView, ChannelView, ConfigView, CruiseNameView, CruiseView, DeviceView, PositionView, PresetView,
+    PtzPositionView, RecordsView, SubscriptionView,
 };
 use crate::config::MediaTransport;
 use crate::protocol::gb28181::cascade::view::UpstreamView;
@@ -45,6 +46,12 @@ pub enum Ask {
     Config { of: Channel, kinds: Vec<String> },
     /// → [`Answer::Presets`].
     Presets(Channel),
+    /// The tracks along which a camera moves by itself (2022) → [`Answer::Cruises`].
+    Cruises(Channel),
+    /// One of them, by its number → [`Answer::Cruise`].
+    Cruise { of: Channel, number: u32 },
+    /// Where a camera looks (2022) → [`Answer::PtzPosition`].
+    PtzPosition(Channel),
     /// Move, zoom, presets, and everything else of DeviceControl → [`Answer::Done`] once the device has taken it.
     Control { of: Channel, control: DeviceControl },
     /// Begin to receive, or join the call that runs → [`Answer::Call`] once the device has answered.
@@ -79,6 +86,9 @@ pub enum Answer {
     Records(RecordsView),
     Config(ConfigView),
     Presets(Vec<PresetView>),
+    Cruises(Vec<CruiseNameView>),
+    Cruise(CruiseView),
+    PtzPosition(PtzPositionView),
     Calls(Vec<CallView>),
     Call(Box<CallView>),
     Upstreams(Vec<UpstreamView>),
@@ -153,6 +163,12 @@ pub enum DeviceControl {
         pan: i16,
         tilt: i16,
         zoom: i8,
+    },
+    /// To where (2022): pan 0 to 360 degrees, tilt −90 to 90, zoom as a factor; what is `None` stays.
+    Look {
+        pan: Option<f64>,
+        tilt: Option<f64>,
+        zoom: Option<f64>,
     },
     /// −255 to 255: focus near is negative, iris closing is negative; zeros stop.
     Lens {

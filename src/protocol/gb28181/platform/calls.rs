@@ -52,7 +52,7 @@ use super::ask::{Answer, Ask, Channel, Refused, RefusedKind};
 use super::context::Context;
 use super::view::CallKind;
 use super::{CallId, Ticket};
-use crate::config::Gb28181;
+use crate::config::{Gb28181, MediaTransport};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::Charset;
 use crate::protocol::gb28181::sip::Hop;
@@ -344,7 +344,7 @@ impl Calls {
         let says = call.reception.as_ref().map_or("waiting for media", |reception| &reception.detail);
         let words = match call.plays() {
             true => format!("no media for {}, before that: {says}", seconds(limit_ms)),
-            false => format!("the device has answered and sent nothing in {}, {says}", seconds(limit_ms)),
+            false => format!("the device has answered{} in {}, {says}", has_not(context, call), seconds(limit_ms)),
         };
         Some(End::new(Cause::NoMedia, words))
     }
@@ -390,6 +390,18 @@ impl Calls {
     fn next_id(&mut self) -> CallId {
         self.last_id += 1;
         CallId(self.last_id)
+    }
+}
+
+/// What a device has not done of which no media came, as far as that is known.
+fn has_not(context: &Context<'_>, call: &Call) -> &'static str {
+    let may_connect = call.transport == MediaTransport::TcpPassive && context.settings.shared_port == 0;
+    // Whoever has connected is told of, as anything that changes.
+    let has_connected = call.reception.as_ref().is_some_and(|reception| reception.source.is_some());
+    match (may_connect, has_connected) {
+        (true, false) => " and not connected",
+        (true, true) => ", connected and sent nothing",
+        (false, _) => " and sent nothing",
     }
 }
 

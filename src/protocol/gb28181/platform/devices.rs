@@ -72,7 +72,7 @@ pub type Id = Arc<str>;
 pub enum News {
     Online(Id),
     Offline(Id),
-    /// Channels have come, gone or changed.
+    /// Channels have come, gone or changed, or it is forgotten.
     Catalog(Id),
     /// What was recorded is at its end. `call_id`: of the MESSAGE, which may be that of the call.
     EndOfMedia {
@@ -146,6 +146,8 @@ struct Device {
     asked: Option<Stamp>,
     /// It may be another than it was when it was asked.
     is_unsure: bool,
+    /// The log says that it notifies of what is not subscribed to.
+    is_stale_notify_told: bool,
 }
 
 /// What becomes due.

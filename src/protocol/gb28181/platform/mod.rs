@@ -110,6 +110,8 @@ pub enum Output {
         ticket: Ticket,
         answer: Answer,
     },
+    /// A device has come or gone, or its channels are others. For the cascade.
+    DeviceChanged(String),
     /// What survives a restart has changed.
     Save,
     /// Of what survives a restart only times have changed: there is no hurry.

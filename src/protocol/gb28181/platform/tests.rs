@@ -83,7 +83,7 @@ impl World {
                 }
                 Output::Answer { ticket, answer } => self.answers.push((ticket, answer)),
                 Output::Note { level, reason, message } => self.notes.push((level, reason, message)),
-                Output::Save | Output::SaveLater => {}
+                Output::Save | Output::SaveLater | Output::DeviceChanged(_) => {}
                 other => self.out.push(other),
             }
         }

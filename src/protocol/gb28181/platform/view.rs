@@ -148,6 +148,38 @@ pub struct PresetView {
     pub name: Option<String>,
 }
 
+/// A track along which a camera moves by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CruiseNameView {
+    pub number: u32,
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CruiseView {
+    #[serde(flatten)]
+    pub track: CruiseNameView,
+    pub points: Vec<CruisePointView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CruisePointView {
+    pub preset: u32,
+    pub stay_s: Option<u32>,
+    pub speed: Option<u32>,
+}
+
+/// Angles in degrees, zoom as a factor, the distance in metres.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PtzPositionView {
+    pub pan: Option<f64>,
+    pub tilt: Option<f64>,
+    pub zoom: Option<f64>,
+    pub horizontal_angle: Option<f64>,
+    pub vertical_angle: Option<f64>,
+    pub distance_m: Option<f64>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallKind {

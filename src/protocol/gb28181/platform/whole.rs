@@ -114,6 +114,9 @@ impl Platform {
     /// What devices have said or done matters to calls.
     fn news(&mut self, out: &mut Vec<Output>) {
         for news in self.devices.take_news() {
+            if let News::Online(device) | News::Offline(device) | News::Catalog(device) = &news {
+                out.push(Output::DeviceChanged(device.to_string()));
+            }
             self.with(out, |devices, calls, context| match news {
                 News::Online(_) | News::Catalog(_) => {}
                 News::Offline(device) => calls.device_gone(context, devices, &device),

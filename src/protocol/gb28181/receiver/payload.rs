@@ -1,7 +1,7 @@
 //! The payload of RTP packets of one source → media events, whatever it turns out to be.
 //!
-//! GB/T 28181 Annex C: a program stream (payload type 96, or whatever begins as one), or H.264, H.265 or G.711 by themselves, by payload
-//! type. Packets of a program stream are put in order first; it is told where frames end. Limits: those of `format::rtp` and
+//! GB/T 28181 Annex C: a program stream (payload type 96, or whatever begins as one), or H.264, H.265, G.711 or (2022) AAC by themselves,
+//! by payload type. Packets of a program stream are put in order first; it is told where frames end. Limits: those of `format::rtp` and
 //! `format::ps`. Not here: whose packets are taken.
 
 use bytes::Bytes;
@@ -13,6 +13,10 @@ use crate::format::rtp::{PayloadForm, RtpHeader, RtpPayload};
 use crate::media::{Codec, Stamp, TrackKind};
 
 const PS_PAYLOAD_TYPE: u8 = 96;
+/// Of AAC by itself (2022): AAC-hbr of RFC 3640, `AAC/8000/1`. No SDP reaches the media, so all of it is AAC-LC, 8 kHz, mono.
+const AAC_PAYLOAD_TYPE: u8 = 102;
+const AAC_CONFIG: [u8; 2] = [0x15, 0x88];
+const AAC_HBR: PayloadForm = PayloadForm::AacHbr { size_bits: 13, index_bits: 3, index_delta_bits: 3 };
 
 /// What the payloads are.
 enum Kind {
@@ -93,9 +97,11 @@ impl Payloads {
             99 | 100 => (Codec::H265, PayloadForm::H265 { donl: false }, VIDEO_CLOCK_RATE),
             8 => (Codec::G711A, PayloadForm::G711, 8_000),
             0 => (Codec::G711U, PayloadForm::G711, 8_000),
+            AAC_PAYLOAD_TYPE => (Codec::Aac, AAC_HBR, 8_000),
             _ => return false,
         };
-        let payload = RtpPayload { payload_type, clock_rate, codec, form, channels: 1, config: Bytes::new() };
+        let config = if codec == Codec::Aac { Bytes::from_static(&AAC_CONFIG) } else { Bytes::new() };
+        let payload = RtpPayload { payload_type, clock_rate, codec, form, channels: 1, config };
         let options = DemuxOptions { reorder_ms: self.reorder_ms, on_loss: self.on_loss, ssrc: 0 };
         self.kind = Kind::Elementary(codec, Box::new(RtpDemuxer::new(vec![payload], options)));
         true

@@ -100,7 +100,7 @@ impl Challenges {
         Challenges { keyed: Keyed::new(secret), realm: realm.to_owned(), last_nanos: 0 }
     }
 
-    /// A value of `WWW-Authenticate`, for `device` at the address `from`.
+    /// A value of `WWW-Authenticate`, for `device` at the address `from`. [`with_sm3`] makes one of it that asks for SM3.
     pub fn challenge(&mut self, now: Stamp, (device, from): (&str, IpAddr), is_stale: bool) -> String {
         self.last_nanos = now.as_nanos().max(self.last_nanos + 1);
         let nonce = self.nonce(self.last_nanos, device, from);
@@ -148,6 +148,11 @@ impl Challenges {
         let is_ours = nonce.as_bytes().ct_eq(self.nonce(nanos, device, from).as_bytes());
         bool::from(is_ours).then_some(nanos)
     }
+}
+
+/// The same challenge with the hash of the standard of 2022.
+pub fn with_sm3(challenge: &str) -> String {
+    challenge.replace(",algorithm=MD5", ",algorithm=SM3")
 }
 
 /// What stands behind `Digest`.
@@ -251,6 +256,8 @@ mod tests {
         let elsewhere = answer(&ours.challenge(at, (DEVICE, Ipv4Addr::new(192, 0, 2, 11).into()), false), "12345678");
         let cases = [
             ("right", Some(right.clone()), 5_000, Verdict::Right),
+            ("right, with SM3", Some(answer(&with_sm3(&challenge), "12345678")), 5_000, Verdict::Right),
+            ("another password, with SM3", Some(answer(&with_sm3(&challenge), "12345679")), 5_000, Verdict::Wrong),
             ("at the last moment", Some(right.clone()), 5_000 + NONCE_MS, Verdict::Right),
             ("too late", Some(right.clone()), 5_001 + NONCE_MS, Verdict::Stale),
             ("none", None, 5_000, Verdict::Missing),
@@ -316,7 +323,8 @@ mod tests {
         let cases = [
             ("Digest realm=\"r\",nonce=\"n\"", true),
             ("digest realm=\"r\", nonce=\"n\", stale=TRUE", true),
-            ("Digest realm=\"r\",nonce=\"n\",algorithm=SM3", false),
+            ("Digest realm=\"r\",nonce=\"n\",algorithm=SM3", true),
+            ("Digest realm=\"r\",nonce=\"n\",algorithm=SM4", false),
             ("Digest realm=\"r\",nonce=\"n\",qop=\"auth-int\"", false),
             ("Digest realm=\"r\"", false),
             ("Asymmetric random1=\"r\"", false),

@@ -183,7 +183,7 @@ impl Playlist {
             }
         }
         if let Some(hint) = &self.hint
-            && *hint != format!("part-{}-{}.m4s", self.edge.msn, self.edge.parts.len())
+            && !hint.ends_with(&format!("-{}-{}.m4s", self.edge.msn, self.edge.parts.len()))
         {
             return Err(format!("hint {hint}"));
         }

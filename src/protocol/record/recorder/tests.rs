@@ -1,6 +1,7 @@
 //! When files begin and end, and what a disk that is behind or broken costs.
 
 use super::*;
+use crate::config::{Record, RecordWish};
 use crate::media::{Codec, Track, TrackShape};
 
 const VIDEO: u8 = 0;
@@ -32,8 +33,9 @@ struct Setup {
 
 impl Setup {
     fn new(record: Record, format: RecordFormat) -> Self {
-        let settings = Settings { record: Arc::new(record), shard: 3, epoch_micros: 1_000_000_000_000 };
-        let recorder = Recorder::new(settings, StreamKey::parse("live/a").unwrap(), format, 7);
+        let plan = Record { format, ..record }.plan(&RecordWish::default());
+        let settings = Settings { plan: Arc::new(plan), shard: 3, epoch_micros: 1_000_000_000_000 };
+        let recorder = Recorder::new(settings, StreamKey::parse("live/a").unwrap(), 7);
         let mut setup = Setup { recorder, orders: Vec::new(), takes: true, takes_appends: true, now: Stamp::ZERO };
         setup.push(&[MediaEvent::Tracks(tracks(b""))]);
         setup

@@ -184,7 +184,9 @@ impl Player {
     /// Takes a playlist, and fetches what is new.
     #[track_caller]
     fn update(&mut self, path: &str, asked: Option<(u64, Option<usize>)>) {
+        let sent = Instant::now();
         let answer = self.connection.get(path, &[]);
+        let came = Instant::now();
         assert_eq!(answer.status, 200, "{path}: {} {}", answer.head, answer.text());
         assert_playlist_head(&answer);
         let list = parse(&answer.text(), path);
@@ -193,14 +195,14 @@ impl Player {
         {
             assert!(list.contains(msn, part), "§6.2.5.2: {path} was answered before there was that:\n{}", answer.text());
         }
-        self.learn(&list, &answer.text());
+        self.learn(sent, came, &list, &answer.text());
         self.fetch_new(&list);
     }
 
     #[track_caller]
-    fn learn(&mut self, list: &Media, text: &str) {
+    fn learn(&mut self, sent: Instant, came: Instant, list: &Media, text: &str) {
         let last = self.seen.watch.last().map(Media::coming);
-        if let Err(fault) = self.seen.watch.push(Instant::now(), list) {
+        if let Err(fault) = self.seen.watch.push(sent, came, list) {
             panic!("{}: {fault}, behind {last:?}:\n{text}", self.seen.path);
         }
     }
@@ -298,7 +300,8 @@ impl Player {
             fail(format!("it holds {seconds} s, EXTINF says {}", segment.duration));
         }
         let picture = fragments.iter().flat_map(|fragment| &fragment.runs).find(|run| init[&run.track].handler == "vide");
-        if picture.is_some_and(|run| !run.key) {
+        // The one behind the first may have been begun in haste.
+        if self.last().independent && picture.is_some_and(|run| !run.key) {
             fail("it begins with no keyframe".to_owned());
         }
         if segment.discontinuity {
@@ -395,15 +398,12 @@ impl Player {
     fn ask_hint(&mut self) {
         let Some(hint) = self.last().hint.clone() else { return };
         let path = resolve(&self.seen.path, &hint);
-        let asked = Instant::now();
         let answer = self.connection.get(&path, &[]);
-        let (target, took) = (self.last().target, asked.elapsed());
         // A run that ends takes it back.
         if answer.status == 404 || answer.status == 503 {
             return;
         }
         assert_eq!(answer.status, 200, "{path}: {}", answer.head);
-        assert!(took.as_secs_f64() < 3.0 * f64::from(target), "{path} took {took:?}");
         let (msn, at) = self.last().coming();
         let plain = self.seen.path.clone();
         self.update(&plain, None);

@@ -138,6 +138,10 @@ fn every_rule_of_one_playlist_is_held() {
     );
 }
 
+fn never(_: Instant, _: Instant) -> Duration {
+    Duration::ZERO
+}
+
 fn watch(texts: &[String]) -> Result<Watch, String> {
     watch_from(Instant::now(), texts)
 }
@@ -145,7 +149,8 @@ fn watch(texts: &[String]) -> Result<Watch, String> {
 fn watch_from(began: Instant, texts: &[String]) -> Result<Watch, String> {
     let mut watch = Watch::default();
     for (at, text) in texts.iter().enumerate() {
-        watch.push(began + Duration::from_millis(500) * at as u32, &Media::parse(text)?)?;
+        let came = began + Duration::from_millis(500) * at as u32;
+        watch.push(came, came, &Media::parse(text)?)?;
     }
     Ok(watch)
 }
@@ -165,7 +170,7 @@ fn a_playlist_that_moves_on_is_accepted() {
     let watch = watch_from(began, &texts).unwrap();
     assert_eq!((watch.discontinuities, watch.maps.len(), watch.segments().count()), (1, 2, 12));
     assert_eq!(watch.longest_silence, Duration::from_secs(1));
-    watch.assert_lively().unwrap();
+    watch.assert_lively(never).unwrap();
     // The first went after 1.5 s; it and the longest list, of 17 s, last 19 s, and a player learns of it late.
     assert_eq!(watch.owed(began + Duration::from_millis(17_400)), Some(100));
     assert_eq!(watch.owed(began + Duration::from_millis(17_600)), Some(101));
@@ -222,9 +227,19 @@ fn every_rule_of_a_live_playlist_is_held() {
     let two = two.replace("21:03:38.000Z", "21:03:37.000Z");
     assert!(watch(&[first.clone(), two]).unwrap_err().contains("was announced and part-109-0"));
     let (mut silent, now) = (Watch::default(), Instant::now());
-    silent.push(now, &Media::parse(&first).unwrap()).unwrap();
-    silent.push(now + Duration::from_millis(3_100), &Media::parse(&text(100, 108, 3)).unwrap()).unwrap();
-    assert!(silent.assert_lively().unwrap_err().contains("no update"));
+    let later = now + Duration::from_millis(3_100);
+    silent.push(now, now, &Media::parse(&first).unwrap()).unwrap();
+    silent.push(now, later, &Media::parse(&text(100, 108, 3)).unwrap()).unwrap();
+    assert!(silent.assert_lively(never).unwrap_err().contains("no update"));
+    silent.assert_lively(|_, _| Duration::from_millis(200)).unwrap();
+    let mut same = Watch::default();
+    same.push(now, now, &Media::parse(&first).unwrap()).unwrap();
+    same.push(later, later, &Media::parse(&first).unwrap()).unwrap();
+    assert!(same.assert_lively(never).unwrap_err().contains("no update"));
+    let mut late = Watch::default();
+    late.push(now, now, &Media::parse(&first).unwrap()).unwrap();
+    late.push(later, later, &Media::parse(&text(100, 108, 3)).unwrap()).unwrap();
+    late.assert_lively(never).unwrap();
 }
 
 #[test]

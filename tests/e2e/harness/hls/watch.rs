@@ -30,8 +30,10 @@ pub struct Watch {
     last: Option<(Instant, Media)>,
     known: BTreeMap<u64, Known>,
     parts: BTreeMap<(u64, usize), Part>,
-    /// Between two changes, at most.
+    /// Between two changes, at most, as the player saw it: it may have been late itself.
     pub longest_silence: Duration,
+    /// Times of which the server's answers prove that it had nothing new.
+    silences: Vec<(Instant, Instant)>,
     /// Discontinuities and maps seen so far.
     pub discontinuities: usize,
     pub maps: Vec<String>,
@@ -61,14 +63,16 @@ impl Watch {
         self.known.iter().find(|(_, known)| is_owed(known)).map(|(msn, _)| *msn)
     }
 
-    /// The next playlist, with nothing skipped.
-    pub fn push(&mut self, at: Instant, list: &Media) -> Result<(), Fault> {
+    /// The next playlist, with nothing skipped, which was asked for at `asked` and has come at `at`.
+    pub fn push(&mut self, asked: Instant, at: Instant, list: &Media) -> Result<(), Fault> {
         rules::check(list)?;
         if let Some((since, last)) = &self.last {
             moves_on(last, list)?;
             if last == list {
+                self.silences.push((*since, asked));
                 return Ok(());
             }
+            self.silences.push((asked, at));
             self.longest_silence = self.longest_silence.max(at.saturating_duration_since(*since));
         }
         self.keeps_segments(list)?;
@@ -132,11 +136,15 @@ impl Watch {
         Ok(())
     }
 
-    /// Fails if the playlist was silent for longer than 1.5 target durations.
-    pub fn assert_lively(&self) -> Result<(), Fault> {
+    /// Fails if the playlist was silent for longer than 1.5 target durations. `lost`: for how long between two moments nothing of the
+    /// stream came to anybody.
+    pub fn assert_lively(&self, lost: impl Fn(Instant, Instant) -> Duration) -> Result<(), Fault> {
         let target = self.last().map_or(0.0, |list| f64::from(list.target));
-        if self.longest_silence.as_secs_f64() > 1.5 * target {
-            return Err(format!("§6.2.1: no update for {:?}, the target is {target} s", self.longest_silence));
+        for (from, to) in &self.silences {
+            let (silence, lost) = (to.saturating_duration_since(*from), lost(*from, *to));
+            if silence.saturating_sub(lost).as_secs_f64() > 1.5 * target {
+                return Err(format!("§6.2.1: no update for {silence:?}, {lost:?} of it was lost, the target is {target} s"));
+            }
         }
         Ok(())
     }

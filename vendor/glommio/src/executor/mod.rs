@@ -1495,7 +1495,8 @@ impl LocalExecutor {
                         // future is probably the one setting up the task queues and etc.
                         break t.unwrap();
                     } else {
-                        while !this.reactor.spin_poll_io().unwrap() {
+                        // Shardcast: without spinning, parking looks for events itself.
+                        while spin_before_park.is_zero() || !this.reactor.spin_poll_io().unwrap() {
                             if pre_time.elapsed() > spin_before_park {
                                 this.parker
                                     .park()

@@ -1,9 +1,9 @@
 //! What the operator asks of devices → questions to them, or answers of what is known.
 
 use super::queries::{Parts, Wanted};
-use super::shown::{config_view, preset_views, records_view};
+use super::shown::{config_view, cruise_view, cruise_views, preset_views, ptz_position_view, records_view};
 use super::{Devices, Id, Presence, commands};
-use crate::protocol::gb28181::manscdp::{Query, RecordQuery, RecordType};
+use crate::protocol::gb28181::manscdp::{CruiseName, PtzPosition, Query, RecordQuery, RecordType};
 use crate::protocol::gb28181::moment;
 use crate::protocol::gb28181::platform::ask::{Answer, Ask, Channel, DeviceControl, RecordKind, Refused, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
@@ -27,6 +27,14 @@ impl Devices {
                 self.question(context, ticket, &of, Query::ConfigDownload(kinds.join("/")), wanted)
             }
             Ask::Presets(of) => self.question(context, ticket, &of, Query::PresetQuery, Wanted::Presets(Parts::default())),
+            Ask::Cruises(of) => self.question(context, ticket, &of, Query::CruiseTracks, Wanted::Cruises(Parts::default())),
+            Ask::Cruise { of, number } => {
+                let wanted = Wanted::Cruise(CruiseName { number: Some(number), ..CruiseName::default() }, Parts::default());
+                self.question(context, ticket, &of, Query::CruiseTrack(number), wanted)
+            }
+            Ask::PtzPosition(of) => {
+                self.question(context, ticket, &of, Query::PtzPosition, Wanted::PtzPosition(PtzPosition::default()))
+            }
             Ask::Control { of, control } => self.command(context, ticket, &of, &control),
             other => return Err(other),
         };
@@ -119,6 +127,8 @@ impl Devices {
             Wanted::Records(parts) => !parts.items.is_empty(),
             Wanted::Config { sections, .. } => !sections.is_empty(),
             Wanted::Presets(parts) => !parts.items.is_empty(),
+            Wanted::Cruises(parts) => !parts.items.is_empty(),
+            Wanted::Cruise(_, parts) => !parts.items.is_empty(),
             _ => false,
         };
         if let Err(refused) = outcome
@@ -132,6 +142,9 @@ impl Devices {
             Wanted::Records(parts) => Answer::Records(records_view(parts, is_whole)),
             Wanted::Config { sections, .. } => Answer::Config(config_view(sections)),
             Wanted::Presets(parts) => Answer::Presets(preset_views(parts.items)),
+            Wanted::Cruises(parts) => Answer::Cruises(cruise_views(parts.items)),
+            Wanted::Cruise(name, parts) => Answer::Cruise(cruise_view(name, parts.items)),
+            Wanted::PtzPosition(position) => Answer::PtzPosition(ptz_position_view(&position)),
             Wanted::Info | Wanted::Status | Wanted::Control { .. } => Answer::Done,
             Wanted::Catalog(_) => Answer::Channels(self.channel_views(id)),
         }

@@ -1,10 +1,13 @@
 //! What the operator wants a camera to do → the command of the standard (GB/T 28181-2016 A.2.3, A.3).
 
 use crate::protocol::gb28181::manscdp::{
-    AlarmScope, Command, DeviceControl, DragZoom, GuardAction, HomePosition, RecordAction, ZoomRectangle,
+    AlarmScope, Command, DeviceControl, DragZoom, GuardAction, HomePosition, PrecisePtz, RecordAction, ZoomRectangle,
 };
 use crate::protocol::gb28181::platform::ask::{self, Refused, RefusedKind};
 use crate::protocol::gb28181::ptz::{self, ANY_ADDRESS, Instruction, TWELVE_BITS_MAX};
+
+/// As a factor: no lens has more.
+const ZOOM_MAX: f64 = 1_000.0;
 
 /// `Err`: numbers that a command cannot hold.
 pub(super) fn of(control: &ask::DeviceControl) -> Result<DeviceControl, Refused> {
@@ -13,6 +16,7 @@ pub(super) fn of(control: &ask::DeviceControl) -> Result<DeviceControl, Refused>
         Ask::Move { .. } | Ask::Lens { .. } | Ask::Preset { .. } | Ask::Cruise { .. } | Ask::Scan { .. } | Ask::Switch { .. } => {
             Command::Ptz(instruction(control)?.code(ANY_ADDRESS))
         }
+        Ask::Look { pan, tilt, zoom } => Command::PrecisePtz(look(pan, tilt, zoom)?),
         Ask::Record { on } => Command::Record(if on { RecordAction::Start } else { RecordAction::Stop }),
         Ask::Guard { on } => Command::Guard(if on { GuardAction::Set } else { GuardAction::Reset }),
         Ask::ResetAlarm => Command::ResetAlarm(AlarmScope::default()),
@@ -34,6 +38,19 @@ pub(super) fn of(control: &ask::DeviceControl) -> Result<DeviceControl, Refused>
         }
     };
     Ok(command.into())
+}
+
+/// A.2.3.1.11 of the standard of 2022.
+fn look(pan: Option<f64>, tilt: Option<f64>, zoom: Option<f64>) -> Result<PrecisePtz, Refused> {
+    for (name, value, min, max) in [("pan", pan, 0.0, 360.0), ("tilt", tilt, -90.0, 90.0), ("zoom", zoom, 0.0, ZOOM_MAX)] {
+        if value.is_some_and(|value| !(min..=max).contains(&value)) {
+            return Err(bad(format!("{name} is a number from {min} to {max}")));
+        }
+    }
+    match (pan, tilt, zoom) {
+        (None, None, None) => Err(bad("give pan, tilt or zoom".to_owned())),
+        _ => Ok(PrecisePtz { pan, tilt, zoom }),
+    }
 }
 
 fn instruction(control: &ask::DeviceControl) -> Result<Instruction, Refused> {
@@ -143,6 +160,9 @@ mod tests {
             cruise(ask::CruiseAction::AddPoint, 256),
             cruise(ask::CruiseAction::Speed, 4_096),
             scan(ask::ScanAction::Speed, 4_096),
+            Ask::Look { pan: None, tilt: None, zoom: None },
+            Ask::Look { pan: Some(360.5), tilt: None, zoom: None },
+            Ask::Look { pan: None, tilt: Some(f64::NAN), zoom: None },
         ];
         for control in refused {
             assert_eq!(of(&control).map_err(|refused| refused.kind), Err(RefusedKind::Bad), "{control:?}");
@@ -154,6 +174,8 @@ mod tests {
         let home = of(&ask::DeviceControl::HomePosition { on: false, reset_s: Some(30), preset: None }).unwrap();
         let expected = HomePosition { enabled: Some(0), reset_time: Some(30), preset_index: None };
         assert_eq!(home.command, Command::HomePosition(expected));
+        let look = of(&ask::DeviceControl::Look { pan: Some(360.0), tilt: Some(-3.5), zoom: None }).unwrap();
+        assert_eq!(look.command, Command::PrecisePtz(PrecisePtz { pan: Some(360.0), tilt: Some(-3.5), zoom: None }));
         let guard = of(&ask::DeviceControl::Guard { on: true }).unwrap();
         assert_eq!(guard.command, Command::Guard(GuardAction::Set));
     }

@@ -156,6 +156,7 @@ impl Devices {
     pub(super) fn forget(&mut self, id: &Id) {
         self.drop_subscriptions(id);
         let Some(device) = self.by_id.remove(id) else { return };
+        self.news.push(News::Catalog(id.clone()));
         self.timers.remove(&(device.due, Timer::Presence(id.clone())));
         if self.by_peer.get(&device.peer) == Some(id) {
             self.by_peer.remove(&device.peer);

@@ -12,8 +12,8 @@ use super::channels::{CHANNELS_MAX, Extent, is_item};
 use super::{Devices, Id, News, Sent, Timer, cut};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::{
-    self, Body, Control, DeviceControl, DeviceInfo, DeviceStatus, Item, Message, Outcome, Preset, Record, Response as Answered,
-    Section,
+    self, Body, Control, CruiseName, CruisePoint, DeviceControl, DeviceInfo, DeviceStatus, Elements as _, Item, Message, Outcome,
+    Preset, PtzPosition, Record, Response as Answered, Section,
 };
 use crate::protocol::gb28181::platform::ask::{Answer, Refused, RefusedKind};
 use crate::protocol::gb28181::platform::context::Context;
@@ -34,7 +34,7 @@ pub const RECORDS_MAX: usize = 10_000;
 pub const TICKETS_MAX: usize = 64;
 /// Items of one answer that are told apart; those behind them do not count.
 const KNOWN_MAX: usize = 100_000;
-/// Presets of a camera.
+/// Presets of a camera, its tracks, and the points of one.
 const PRESETS_MAX: usize = 1_024;
 /// Alarm inputs in the status of a device.
 const ALARM_INPUTS_MAX: usize = 256;
@@ -71,6 +71,9 @@ pub(super) enum Wanted {
         sections: Vec<Section>,
     },
     Presets(Parts<Preset>),
+    Cruises(Parts<CruiseName>),
+    Cruise(CruiseName, Parts<CruisePoint>),
+    PtzPosition(PtzPosition),
     /// `answered`: whether the device says what has become of it.
     Control {
         answered: bool,
@@ -109,6 +112,9 @@ impl Wanted {
             Wanted::Records(_) => "its records",
             Wanted::Config { .. } => "its configuration",
             Wanted::Presets(_) => "its presets",
+            Wanted::Cruises(_) => "its cruise tracks",
+            Wanted::Cruise(..) => "that cruise track",
+            Wanted::PtzPosition(_) => "where it looks",
             Wanted::Control { .. } => "what has become of the command",
         }
     }
@@ -280,6 +286,24 @@ impl Devices {
                 let fits = |preset: &Preset, kept| kept < PRESETS_MAX && room.take(size(preset));
                 parts.add(sum, presets.presets.into_iter(), |_| None, fits)
             }
+            (Wanted::Cruises(parts), Answered::CruiseTracks(list)) => {
+                let sum = list.sum.or(u32::try_from(list.tracks.len()).ok());
+                let size = |track: &CruiseName| size_of::<CruiseName>() + track.name.len();
+                let fits = |track: &CruiseName, kept| kept < PRESETS_MAX && room.take(size(track));
+                parts.add(sum, list.tracks.into_iter(), |_| None, fits)
+            }
+            (Wanted::Cruise(name, parts), Answered::CruiseTrack(track)) => {
+                let sum = track.sum.or(u32::try_from(track.points.len()).ok());
+                if room.take(track.track.name.len()) {
+                    name.merge(track.track);
+                }
+                let fits = |_: &CruisePoint, kept| kept < PRESETS_MAX && room.take(size_of::<CruisePoint>());
+                parts.add(sum, track.points.into_iter(), |_| None, fits)
+            }
+            (Wanted::PtzPosition(position), Answered::PtzPosition(said)) => {
+                *position = said;
+                Progress::Whole
+            }
             (Wanted::Config { kinds, sections }, Answered::ConfigDownload(config)) => {
                 let left = SECTIONS_MAX.saturating_sub(sections.len());
                 sections.extend(config.sections.into_iter().take(left).filter(|section| room.take(section_bytes(section))));
@@ -301,6 +325,7 @@ impl Devices {
                 Some(Outcome::Error) => Progress::Refused,
                 Some(Outcome::Ok) | None => Progress::Whole,
             },
+            (_, Answered::Plain { result: Some(Outcome::Error), .. }) => Progress::Refused,
             _ => Progress::Part,
         };
         self.progress(context, sn, progress);

@@ -12,7 +12,7 @@ use crate::config::Gb28181;
 use crate::protocol::gb28181::moment;
 use crate::protocol::gb28181::platform::Output;
 use crate::protocol::gb28181::platform::context::Context;
-use crate::protocol::gb28181::sip::digest::Verdict;
+use crate::protocol::gb28181::sip::digest::{Verdict, with_sm3};
 use crate::protocol::gb28181::sip::message::{Request, Response};
 use crate::protocol::gb28181::sip::transaction::ServerId;
 use crate::protocol::gb28181::sip::{Carrier, Hop};
@@ -27,6 +27,7 @@ const EXPIRES_S_MAX: u32 = 7 * 86_400;
 /// The version that we say to devices that say theirs (2022, Annex I): 3.0 is the standard of 2022.
 const VERSION: &str = "3.0";
 const VERSION_HEADER: &str = "X-GB-Ver";
+const VERSION_WITH_SM3: u32 = 3;
 
 impl Devices {
     pub fn register(&mut self, context: &mut Context<'_>, id: ServerId, hop: Hop, request: &Request) {
@@ -39,6 +40,10 @@ impl Devices {
                 let mut response = request.response(status);
                 if let Some(challenge) = challenge {
                     response.headers.push("WWW-Authenticate", &challenge);
+                    // Behind the one that all know: who takes the first that it knows, or the first at all, keeps to MD5.
+                    if knows_sm3(request) {
+                        response.headers.push("WWW-Authenticate", &with_sm3(&challenge));
+                    }
                 }
                 response
             }
@@ -201,6 +206,7 @@ impl Device {
             catalog_query: None,
             asked: None,
             is_unsure: false,
+            is_stale_notify_told: false,
         }
     }
 
@@ -221,6 +227,12 @@ impl Refusal {
     fn new(status: u16, reason: &'static str, message: String) -> Self {
         Refusal { status, challenge: None, note: Some((reason, message)) }
     }
+}
+
+/// Devices of the standard of 2022 may have nothing but SM3 (§9.1).
+fn knows_sm3(request: &Request) -> bool {
+    let version = request.headers.get(VERSION_HEADER).and_then(|text| text.trim().split('.').next()?.parse::<u32>().ok());
+    version.is_some_and(|major| major >= VERSION_WITH_SM3)
 }
 
 /// `None`: a device without a password.

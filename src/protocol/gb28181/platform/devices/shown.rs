@@ -8,9 +8,12 @@ use super::subscriptions::{State, name};
 use super::{Device, Devices, Id, Presence};
 use crate::media::Stamp;
 use crate::protocol::gb28181::manscdp::device::{DutyStatus, OnOff, Online};
-use crate::protocol::gb28181::manscdp::{DeviceStatus, ItemEvent, ItemStatus, Outcome, Preset, Record, RecordType, Section};
+use crate::protocol::gb28181::manscdp::{
+    CruiseName, CruisePoint, DeviceStatus, ItemEvent, ItemStatus, Outcome, Preset, PtzPosition, Record, RecordType, Section,
+};
 use crate::protocol::gb28181::platform::view::{
-    ChannelView, ConfigView, DeviceView, PresetView, RecordView, RecordsView, StatusView, SubscriptionView,
+    ChannelView, ConfigView, CruiseNameView, CruisePointView, CruiseView, DeviceView, PresetView, PtzPositionView, RecordView,
+    RecordsView, StatusView, SubscriptionView,
 };
 use crate::session::StreamKey;
 
@@ -218,4 +221,30 @@ pub(super) fn config_view(sections: Vec<Section>) -> ConfigView {
 pub(super) fn preset_views(presets: Vec<Preset>) -> Vec<PresetView> {
     let view = |preset: Preset| Some(PresetView { number: preset.id.parse().ok()?, name: some(&preset.name) });
     presets.into_iter().filter_map(view).collect()
+}
+
+/// Tracks that have no number are left out.
+pub(super) fn cruise_views(tracks: Vec<CruiseName>) -> Vec<CruiseNameView> {
+    tracks.into_iter().filter_map(cruise_name_view).collect()
+}
+
+fn cruise_name_view(track: CruiseName) -> Option<CruiseNameView> {
+    Some(CruiseNameView { number: track.number?, name: some(&track.name) })
+}
+
+/// Points without a preset are left out.
+pub(super) fn cruise_view(track: CruiseName, points: Vec<CruisePoint>) -> CruiseView {
+    let point = |point: CruisePoint| Some(CruisePointView { preset: point.preset?, stay_s: point.stay_time, speed: point.speed });
+    CruiseView { track: cruise_name_view(track).unwrap_or_default(), points: points.into_iter().filter_map(point).collect() }
+}
+
+pub(super) fn ptz_position_view(said: &PtzPosition) -> PtzPositionView {
+    PtzPositionView {
+        pan: said.pan,
+        tilt: said.tilt,
+        zoom: said.zoom,
+        horizontal_angle: said.horizontal_angle,
+        vertical_angle: said.vertical_angle,
+        distance_m: said.distance,
+    }
 }

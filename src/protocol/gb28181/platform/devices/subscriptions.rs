@@ -290,8 +290,7 @@ impl Devices {
         let call_id = request.headers.get("Call-ID").unwrap_or_default();
         let Some(place) = self.dialogs.get(call_id).filter(|(device, _)| *device == sender).map(|(_, place)| *place) else {
             context.respond(id, &request.response(481));
-            let message = format!("device {sender} notifies of what is not subscribed to");
-            return self.note_fault(context, "gb28181_not_subscribed_to", message);
+            return self.note_stale_notify(context, &sender);
         };
         let dialog = self.subscription(&sender, place).and_then(|subscription| subscription.dialog.as_mut());
         if dialog.is_some_and(|dialog| !dialog.take_number(request)) {
@@ -305,6 +304,14 @@ impl Devices {
             self.take(context, &sender, message, call_id);
         }
         self.take_state(context.now(), &sender, place, request.headers.get("Subscription-State").unwrap_or_default());
+    }
+
+    /// As of subscriptions from before a restart, which end with the 481: once for each device.
+    fn note_stale_notify(&mut self, context: &mut Context<'_>, sender: &Id) {
+        let told = self.by_id.get_mut(sender).map(|device| std::mem::replace(&mut device.is_stale_notify_told, true));
+        let level = if told == Some(false) { log::Level::Info } else { log::Level::Debug };
+        let message = format!("device {sender} notifies of what is not subscribed to, as from before a restart: answered 481");
+        context.note(level, Some("gb28181_not_subscribed_to"), message);
     }
 
     /// RFC 6665 §4.1.3: `active;expires=590`, `terminated;reason=timeout;retry-after=60`.

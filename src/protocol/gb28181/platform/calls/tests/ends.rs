@@ -147,7 +147,7 @@ fn after_the_answer() {
             "it never sends",
             |world| world.pass(10_000),
             Over {
-                words: "the device has answered and sent nothing in 10 s, waiting for media",
+                words: "the device has answered and not connected in 10 s, waiting for media",
                 reason: "call_no_media",
                 sent: &["BYE"],
                 closed: true,
@@ -160,7 +160,7 @@ fn after_the_answer() {
                 world.pass(10_000);
             },
             Over {
-                words: "the device has answered and sent nothing in 10 s, waiting for media; RTP seen with SSRC 8, 7 expected: ignored",
+                words: "the device has answered, connected and sent nothing in 10 s, waiting for media; RTP seen with SSRC 8, 7 expected: ignored",
                 reason: "call_no_media",
                 sent: &["BYE"],
                 closed: true,

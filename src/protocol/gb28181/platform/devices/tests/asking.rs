@@ -129,6 +129,27 @@ fn other_questions_are_answered_in_the_operators_form() {
     let Some(Answer::Presets(presets)) = world.answered(ticket) else { panic!() };
     assert_eq!((presets.len(), presets[0].number, presets[0].name.as_deref()), (1, 1, Some("Gate")));
 
+    let ticket = world.ask(Ask::Cruise { of: channel(CAMERA), number: 2 });
+    let sn = World::sn_of(&world.take(), "CruiseTrackQuery");
+    for point in [3, 4] {
+        assert_eq!(world.answered(ticket), None);
+        let xml = format!(
+            "<Response><CmdType>CruiseTrackQuery</CmdType><SN>{sn}</SN><Name>Night</Name><SumNum>2</SumNum><CruisePointList Num=\"1\">\
+            <CruisePoint><PresetIndex>{point}</PresetIndex><StayTime>10</StayTime></CruisePoint></CruisePointList></Response>"
+        );
+        world.message(hop, NVR, &xml);
+    }
+    let Some(Answer::Cruise(cruise)) = world.answered(ticket) else { panic!() };
+    assert_eq!((cruise.track.number, cruise.track.name.as_deref(), cruise.points.len()), (2, Some("Night"), 2));
+    assert_eq!((cruise.points[1].preset, cruise.points[1].stay_s, cruise.points[1].speed), (4, Some(10), None));
+
+    let ticket = world.ask(Ask::PtzPosition(channel(CAMERA)));
+    let sn = World::sn_of(&world.take(), "PTZPosition");
+    let xml = format!("<Response><CmdType>PTZPosition</CmdType><SN>{sn}</SN><Pan>90.5</Pan><Tilt>-3</Tilt></Response>");
+    world.message(hop, NVR, &xml);
+    let Some(Answer::PtzPosition(position)) = world.answered(ticket) else { panic!() };
+    assert_eq!((position.pan, position.tilt, position.zoom), (Some(90.5), Some(-3.0), None));
+
     let kinds = vec!["BasicParam".to_owned(), "VideoParamOpt".to_owned()];
     let ticket = world.ask(Ask::Config { of: channel(NVR), kinds });
     let sn = World::sn_of(&world.take(), "ConfigDownload");

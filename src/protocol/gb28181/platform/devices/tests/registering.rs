@@ -66,6 +66,27 @@ fn wrong_passwords_are_refused_and_then_not_even_looked_at() {
 }
 
 #[test]
+fn a_device_of_2022_may_answer_with_sm3_and_no_other_is_offered_it() {
+    let mut world = World::new();
+    let hop = udp("192.0.2.10:5060");
+    let response = world.register_once(hop, NVR, "", None, "3600");
+    let challenges: Vec<&str> = response.headers.all("WWW-Authenticate").collect();
+    assert!(challenges[0].ends_with(",algorithm=MD5") && challenges[1].ends_with(",algorithm=SM3"), "{challenges:?}");
+    let sm3 = challenges[1].to_owned();
+    assert_eq!(world.register_once(hop, NVR, "wrong", Some(&sm3), "3600").status, 403);
+    assert_eq!(world.register_once(hop, NVR, PASSWORD, Some(&sm3), "3600").status, 200);
+    for version in [None, Some("2.0"), Some("x")] {
+        let fill = |request: &mut Request| {
+            if let Some(version) = version {
+                request.headers.push("X-GB-Ver", version);
+            }
+        };
+        let response = world.request(hop, NVR, Method::Register, fill).expect("an answer");
+        assert_eq!(response.headers.all("WWW-Authenticate").count(), 1, "{version:?}");
+    }
+}
+
+#[test]
 fn credentials_that_were_used_are_not_taken_again() {
     let mut world = World::new();
     let (hop, thief) = (udp("192.0.2.10:5060"), udp("203.0.113.9:5060"));
