@@ -68,7 +68,7 @@ report() {
     done
     table
     echo
-    echo "When some do not read, and over a link of 100 Mbit/s with 10 ms ping that 40 viewers share:"
+    echo "When some do not read, and over a link of 100 Mbit/s with 10 ms ping that 10 viewers share:"
     echo
     row "p99 with 30 of 330 stalled against without, ms|last_byte_p99|uring-stalled-rtmp|uring-merge0-rtmp|<=1.2"
     row "RTMP over the link: in time, %|within_100_ms|uring-link-rtmp||>=100"

@@ -40,7 +40,10 @@ impl Pair {
         for _ in 0..TRIES_MAX {
             let one = UdpSocket::bind((ip, 0))?;
             let port = one.local_addr()?.port();
-            let Ok(other) = UdpSocket::bind((ip, port ^ 1)) else { continue };
+            let other = match UdpSocket::bind((ip, port ^ 1)) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => continue,
+                other => other?,
+            };
             let (rtp, rtcp) = if port % 2 == 0 { (one, other) } else { (other, one) };
             for socket in [&rtp, &rtcp] {
                 socket.set_nonblocking(true)?;
