@@ -54,6 +54,8 @@ say "format"
 cargo fmt --all --check
 say "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
+# The fuzz targets have a lock file of their own, which must keep up.
+cargo metadata --manifest-path fuzz/Cargo.toml --locked --format-version 1 >/dev/null
 say "documentation"
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --workspace --document-private-items -q
 say "tests"
