@@ -87,8 +87,8 @@ fn tail(runs: &[Value], names: &[String]) -> Plot {
     });
     Plot {
         title: "Latency: share of the frames that came in time".to_owned(),
-        x: Axis { label: "ms", logarithmic: true, name: |value| number(value) },
-        y: Axis { label: "", logarithmic: false, name: share },
+        x: Axis { label: "ms", logarithmic: true, step: None, name: |value| number(value) },
+        y: Axis { label: "", logarithmic: false, step: Some(1.0), name: share },
         series: all.collect(),
     }
 }
@@ -116,8 +116,8 @@ fn over_time(runs: &[Value], names: &[String]) -> Plot {
     });
     Plot {
         title: "Latency of the last byte over time".to_owned(),
-        x: Axis { label: "s", logarithmic: false, name: |value| number(value) },
-        y: Axis { label: "ms", logarithmic: true, name: |value| number(value) },
+        x: Axis { label: "s", logarithmic: false, step: None, name: |value| number(value) },
+        y: Axis { label: "ms", logarithmic: true, step: None, name: |value| number(value) },
         series: all.collect(),
     }
 }
@@ -140,8 +140,8 @@ fn by_viewers(runs: &[Value], title: &str, figure: &str, unit: &'static str) -> 
     series.iter_mut().for_each(|series| series.points.sort_by(|one, other| one.0.total_cmp(&other.0)));
     Plot {
         title: title.to_owned(),
-        x: Axis { label: "viewers", logarithmic: false, name: |value| number(value) },
-        y: Axis { label: unit, logarithmic: false, name: |value| number(value) },
+        x: Axis { label: "viewers", logarithmic: false, step: None, name: |value| number(value) },
+        y: Axis { label: unit, logarithmic: false, step: None, name: |value| number(value) },
         series,
     }
 }

@@ -6,8 +6,8 @@ use super::escape;
 
 const WIDTH: f64 = 520.0;
 const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 12.0;
+const LEFT: f64 = 84.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 const LEGEND_LINE: f64 = 17.0;
@@ -17,6 +17,8 @@ const COLORS: [&str; 8] = ["#1f6feb", "#d1541f", "#2c8a3d", "#8a3fc0", "#b58900"
 pub struct Axis {
     pub label: &'static str,
     pub logarithmic: bool,
+    /// Between ticks; `None`: what gives a few round ones.
+    pub step: Option<f64>,
     /// What a tick is called.
     pub name: fn(f64) -> String,
 }
@@ -117,7 +119,7 @@ impl Scale {
             let (first, last) = (least.log10().floor() as i32, most.log10().ceil() as i32);
             (first..=last.max(first + 1)).map(|power| 10f64.powi(power)).collect()
         } else {
-            let step = step(most - least.min(0.0));
+            let step = axis.step.unwrap_or_else(|| step(most - least.min(0.0)));
             let (first, last) = ((least.min(0.0) / step).floor() as i64, (most / step).ceil() as i64);
             (first..=last.max(first + 1)).map(|number| number as f64 * step).collect()
         };
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_hold_all_values() {
-        let axis = |logarithmic| Axis { label: "", logarithmic, name: |value| value.to_string() };
+        let axis = |logarithmic| Axis { label: "", logarithmic, step: None, name: |value| value.to_string() };
         let ticks = |logarithmic, values: &[f64]| Scale::new(&axis(logarithmic), values.iter().copied(), 0.0, 100.0).ticks;
         assert_eq!(ticks(false, &[3.0, 47.0]), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
         assert_eq!(ticks(true, &[0.0, 0.3, 42.0]), [0.1, 1.0, 10.0, 100.0]);
