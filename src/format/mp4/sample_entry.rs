@@ -164,11 +164,17 @@ pub fn parse(id: TrackId, kind: &Kind, content: &[u8]) -> Option<Track> {
         b"avc1" | b"avc3" => {
             let config = Bytes::copy_from_slice(visual_record(content, b"avcC")?);
             let avc = AvcConfig::parse(&config).ok().filter(|avc| avc.nal_length_bytes == 4)?;
+            if avc.sps.is_empty() || avc.pps.is_empty() {
+                return None;
+            }
             (Codec::H264, config, shape_or_size(avc.shape(), content)?)
         }
         b"hvc1" | b"hev1" => {
             let config = Bytes::copy_from_slice(visual_record(content, b"hvcC")?);
             let hevc = HevcConfig::parse(&config).ok().filter(|hevc| hevc.nal_length_bytes == 4)?;
+            if hevc.sps.is_empty() || hevc.pps.is_empty() {
+                return None;
+            }
             (Codec::H265, config, shape_or_size(hevc.shape(), content)?)
         }
         b"av01" => (Codec::Av1, Bytes::copy_from_slice(visual_record(content, b"av1C")?), size(content)?),

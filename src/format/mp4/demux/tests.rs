@@ -167,3 +167,10 @@ fn no_cut_is_fatal() {
         (0..file.len()).for_each(|cut| check(&file[..cut]));
     }
 }
+
+#[test]
+fn a_picture_without_parameter_sets_is_no_track() {
+    let file = include_bytes!("../../../../tests/corpus/mp4/without_pps");
+    let movie = read(&mut &file[..]);
+    assert!(!movie.is_ok_and(|movie| movie.tracks.iter().any(|track| track.track.codec == Codec::H264)));
+}
