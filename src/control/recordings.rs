@@ -25,7 +25,7 @@ use crate::protocol::record::RecorderStatus;
 use crate::session::{StreamKey, StreamKeyError};
 use crate::shard::message::{Command, RecordAnswer, RecorderSnapshot, ShardId};
 
-/// How long the disk is waited for, and how long for an export, which may have to write first.
+/// How long the disk is waited for; and for an export, which may have to write first.
 pub const DISK_MS_MAX: u64 = 5_000;
 pub const EXPORT_MS_MAX: u64 = 120_000;
 

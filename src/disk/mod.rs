@@ -13,6 +13,7 @@
 
 mod export;
 mod files;
+mod heads;
 mod index;
 mod keeper;
 mod measure;

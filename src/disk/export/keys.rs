@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
+use crate::disk::heads::{PesHead, is_audio_header, is_video_header};
 use crate::format::ts::PACKET_BYTES;
 use crate::media::timeline::WireClock;
 
@@ -81,23 +82,6 @@ pub fn of_flv(file: &File) -> io::Result<Keys> {
     Ok(keys)
 }
 
-/// Whether a video tag holds no picture.
-fn is_video_header(first: u8, second: u8) -> bool {
-    const IS_ENHANCED: u8 = 0x80;
-    if first & IS_ENHANCED != 0 { first & 0x0F == 0 } else { second == 0 }
-}
-
-/// Whether an audio tag holds no sound.
-fn is_audio_header(first: u8, second: u8) -> bool {
-    match first >> 4 {
-        // AAC
-        10 => second == 0,
-        // Enhanced
-        9 => first & 0x0F == 0,
-        _ => false,
-    }
-}
-
 /// Of a transport stream: tables with a random access point behind them.
 pub fn of_ts(file: &File) -> io::Result<Keys> {
     let mut reader = BufReader::with_capacity(READ_BYTES, file);
@@ -112,35 +96,12 @@ pub fn of_ts(file: &File) -> io::Result<Keys> {
         }
         if u16::from_be_bytes([packet[1] & 0x1F, packet[2]]) == 0 {
             tables_at = at;
-        } else if let Some((is_video, is_key, ticks)) = pes(&packet) {
-            let dts = clock.unwrap(ticks).as_micros();
-            if is_key {
+        } else if let Some(PesHead { is_video, is_access, dts_ticks }) = PesHead::of(&packet) {
+            let dts = clock.unwrap(dts_ticks).as_micros();
+            if is_access || !is_video {
                 keys.add(Key { offset: tables_at, dts }, is_video);
             }
         }
         at += PACKET_BYTES as u64;
     }
-}
-
-/// Of a packet in which a PES packet begins: whether it is of a picture, whether decoding may begin there, and its decoding time.
-fn pes(packet: &[u8; PACKET_BYTES]) -> Option<(bool, bool, u64)> {
-    const BEGINS: u8 = 0x40;
-    const HAS_ADAPTATION: u8 = 0x20;
-    const HAS_PAYLOAD: u8 = 0x10;
-    const RANDOM_ACCESS: u8 = 0x40;
-    (packet[1] & BEGINS != 0 && packet[3] & HAS_PAYLOAD != 0).then_some(())?;
-    let has_adaptation = packet[3] & HAS_ADAPTATION != 0;
-    let is_access = has_adaptation && packet[4] > 0 && packet[5] & RANDOM_ACCESS != 0;
-    let body = if has_adaptation { packet.get(5 + usize::from(packet[4])..)? } else { &packet[4..] };
-    let [0, 0, 1, stream_id, _, _, _, flags, _, rest @ ..] = body else { return None };
-    // The decoding time stands behind the other.
-    let stamp = match flags >> 6 {
-        0b10 => rest.get(..5)?,
-        0b11 => rest.get(5..10)?,
-        _ => return None,
-    };
-    let bits = |at: usize| u64::from(stamp[at]);
-    let ticks = (bits(0) >> 1 & 7) << 30 | bits(1) << 22 | (bits(2) >> 1) << 15 | bits(3) << 7 | bits(4) >> 1;
-    let is_video = stream_id & 0xF0 == 0xE0;
-    Some((is_video, is_access || !is_video, ticks))
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use super::Measured;
+use crate::disk::heads::{is_audio_header, is_video_header};
 
 const FILE_HEADER_BYTES: u64 = 13;
 const TAG_HEADER_BYTES: u64 = 11;
@@ -42,23 +43,6 @@ pub fn measure(file: &File) -> io::Result<Measured> {
     measured.progress.frames = main.frames;
     measured.progress.duration_micros = 1_000 * video.end().max(audio.end());
     Ok(measured)
-}
-
-/// Whether a video tag holds no picture.
-fn is_video_header(first: u8, second: u8) -> bool {
-    const IS_ENHANCED: u8 = 0x80;
-    if first & IS_ENHANCED != 0 { first & 0x0F == 0 } else { second == 0 }
-}
-
-/// Whether an audio tag holds no sound.
-fn is_audio_header(first: u8, second: u8) -> bool {
-    match first >> 4 {
-        // AAC
-        10 => second == 0,
-        // Enhanced
-        9 => first & 0x0F == 0,
-        _ => false,
-    }
 }
 
 #[derive(Clone, Copy, Default)]

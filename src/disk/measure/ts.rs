@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use super::{Measured, Part};
+use crate::disk::heads::PesHead;
 use crate::format::ts::PACKET_BYTES;
 use crate::media::MediaTime;
 use crate::media::timeline::WireClock;
@@ -65,7 +66,7 @@ pub fn measure(file: &File, with_parts: bool) -> io::Result<Measured> {
         let pid = u16::from_be_bytes([packet[1] & 0x1F, packet[2]]);
         if pid == PAT_PID {
             tables_at = Some(at);
-        } else if let Some((is_video, ticks)) = pes_time(&packet) {
+        } else if let Some(PesHead { is_video, dts_ticks: ticks, .. }) = PesHead::of(&packet) {
             let micros = if is_video { video.add(ticks) } else { audio.add(ticks) };
             // What stands behind tables in front of a picture can be played by itself.
             if let Some(offset) = tables_at.filter(|_| is_video || video.frames == 0) {
@@ -94,24 +95,4 @@ pub fn measure(file: &File, with_parts: bool) -> io::Result<Measured> {
 /// What the file's times count from.
 fn zero(video: &Times, audio: &Times) -> i64 {
     [video, audio].iter().filter(|times| times.frames > 0).map(|times| times.first).min().unwrap_or(0)
-}
-
-/// Of a packet in which a PES packet begins: whether it is of a picture, and its decoding time.
-fn pes_time(packet: &[u8; PACKET_BYTES]) -> Option<(bool, u64)> {
-    const BEGINS: u8 = 0x40;
-    let has_payload = packet[1] & BEGINS != 0 && packet[3] & 0x10 != 0;
-    has_payload.then_some(())?;
-    let has_adaptation = packet[3] & 0x20 != 0;
-    let body = if has_adaptation { packet.get(5 + usize::from(packet[4])..)? } else { &packet[4..] };
-    let [0, 0, 1, stream_id, _, _, _, flags, _, rest @ ..] = body else { return None };
-    let is_video = stream_id & 0xF0 == 0xE0;
-    // The decoding time stands behind the other.
-    let stamp = match flags >> 6 {
-        0b10 => rest.get(..5)?,
-        0b11 => rest.get(5..10)?,
-        _ => return None,
-    };
-    let bits = |at: usize| u64::from(stamp[at]);
-    let ticks = (bits(0) >> 1 & 7) << 30 | bits(1) << 22 | (bits(2) >> 1) << 15 | bits(3) << 7 | bits(4) >> 1;
-    Some((is_video, ticks))
 }
