@@ -1,7 +1,7 @@
 //! A part of a file of FLV or of a transport stream as fragmented MP4, in a file without a name: what the server reads as its own.
 //!
 //! Whole GOPs around the wanted time are written, so the caller cuts. Memory: one GOP in the making and one tag or picture. Not here: where the
-//! part is looked for ([`keys`](super::keys)), the tables that are made of the result.
+//! part is looked for ([`keys`]), the tables that are made of the result.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};

@@ -1,7 +1,7 @@
 //! The thread that plans one MP4 out of what recordings have between two moments, over as many files as it takes.
 //!
 //! fMP4 and MP4 are read where they are. FLV and transport streams are written anew first, as fragmented MP4 in a file without a name
-//! ([`convert`]), that goes with its last reader: only the wanted part, [`CONVERTED_BYTES_MAX`] at most, and only while there is room. The
+//! ([`mod@convert`]), that goes with its last reader: only the wanted part, [`CONVERTED_BYTES_MAX`] at most, and only while there is room. The
 //! newest such plan is kept for a minute, because who seeks asks again. Where codecs or their parameters change the answer is the ranges that can be had.
 //! Limits: [`EXPORT_FILES_MAX`], [`EXPORT_SAMPLES_MAX`]. A panic costs the question at hand. Not here: sending it.
 
