@@ -96,13 +96,20 @@ pub fn duplicate(socket: &impl AsRawFd) -> io::Result<OwnedFd> {
 
 /// Sends what the kernel takes at once.
 pub fn send(socket: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // Most sends are of one slice, for which the kernel has nothing to gather.
+    if let [slice] = slices {
+        // SAFETY: the slice lives through the call.
+        let result = unsafe { libc::send(socket, slice.as_ptr().cast(), slice.len(), FLAGS) };
+        return usize::try_from(result).map_err(|_| io::Error::last_os_error());
+    }
     // SAFETY: an all-zero `msghdr` is valid: no name, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     // `IoSlice` is an `iovec` by its documentation; the kernel only reads through it.
     message.msg_iov = slices.as_ptr().cast_mut().cast();
     message.msg_iovlen = slices.len() as _;
     // SAFETY: `message` and what it points to live through the call.
-    let result = unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    let result = unsafe { libc::sendmsg(socket, &raw const message, FLAGS) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
