@@ -4,7 +4,7 @@
 //! Tracks are interleaved in chunks of half a second. The presentation begins at zero, with the first picture if there is one: an edit list takes
 //! away what B-frames put in front of it and what there is of sound before, and holds back sound that begins later, so that both stay together.
 //!
-//! A piece with a beginning starts at the key frame before it. Pieces that would overlap are moved apart. A track's samples have one sample
+//! A piece with a beginning starts at the key frame before it, and one with an end has no hole in front of its last picture. Pieces that would overlap are moved apart. A track's samples have one sample
 //! entry: files whose tracks of a kind differ in codec or config cannot be joined ([`FileError::DifferentTracks`]), because players that
 //! change the decoder inside a plain file are rare.
 //!
@@ -200,18 +200,14 @@ fn add_piece(piece: &Piece<'_>, tracks: &mut Vec<OutTrack>) -> Result<(), FileEr
     Ok(())
 }
 
-/// When the picture is shown that is the last key at or before `from`; without one, the first.
+/// When the picture is shown that is the last key at or before `from`. Without one a piece goes on where it begins: its sound may begin
+/// before its first picture, and follow that of the piece before.
 fn key_before(video: &MovieTrack, from: i64) -> Option<i64> {
     let keys = video.samples.iter().filter(|sample| sample.key).map(|sample| video.micros(sample.pts()));
-    let (mut first, mut last) = (None, None);
-    for key in keys {
-        first = first.or(Some(key));
-        last = if key <= from { Some(key) } else { last };
-    }
-    last.or(first)
+    keys.take_while(|key| *key <= from).last()
 }
 
-/// The samples of `track` that are shown between the two moments; pictures from the key on that is shown at `from`.
+/// The samples of `track` that are shown between the two moments, and what is decoded with them; pictures from the key on that is shown at `from`.
 fn cut(track: &MovieTrack, is_video: bool, from: i64, to: i64) -> &[SampleInfo] {
     let is_in = |sample: &SampleInfo| {
         let begin = track.micros(sample.pts());
@@ -220,7 +216,10 @@ fn cut(track: &MovieTrack, is_video: bool, from: i64, to: i64) -> &[SampleInfo] 
     };
     let Some(first) = track.samples.iter().position(is_in) else { return &[] };
     let behind = &track.samples[first..];
-    let len = behind.iter().position(|sample| track.micros(sample.dts) >= to).unwrap_or(behind.len());
+    let mut len = behind.iter().rposition(|sample| track.micros(sample.pts()) < to).map_or(0, |last| last + 1);
+    // What is decoded next and shown before the last picture: without it there would be a hole.
+    let shown = behind[..len].iter().map(SampleInfo::pts).max();
+    len += behind[len..].iter().take_while(|sample| Some(sample.pts()) < shown).count();
     &behind[..len]
 }
 
@@ -277,7 +276,8 @@ fn interleave(tracks: &[OutTrack]) -> (Vec<Vec<Chunk>>, Vec<SourceRange>) {
     while let Some((begin, at)) = (0..tracks.len()).filter_map(|at| Some((due(at, next[at])?, at))).min() {
         let first = next[at];
         let chunk_offset = offset;
-        while due(at, next[at]).is_some_and(|due| due < begin.saturating_add(CHUNK_MICROS)) {
+        // One at least, however late it is.
+        while next[at] == first || due(at, next[at]).is_some_and(|due| due < begin.saturating_add(CHUNK_MICROS)) {
             let OutSample { info, source } = tracks[at].samples[next[at]];
             let len = u64::from(info.size);
             match ranges.last_mut() {
