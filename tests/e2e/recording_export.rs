@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::harness::media::H264_AAC;
-use crate::harness::recording::ffprobe;
+use crate::harness::recording::{Expected, PROGRAMS, assert_agree, ffprobe};
 use crate::harness::rtsp::hashes;
 use crate::harness::{Options, Runtime, Server, compare, fresh_folder, missing};
 use crate::recording::pictures;
@@ -40,7 +40,7 @@ fn options(runtime: Runtime, folder: &Path) -> Options {
 }
 
 fn one_file_of_many(runtime: Runtime) {
-    if missing(&["ffmpeg"]) || missing(&["ffprobe"]) {
+    if missing(&["ffmpeg"]) || missing(&PROGRAMS) {
         return;
     }
     let folder = fresh_folder("record");
@@ -58,6 +58,10 @@ fn one_file_of_many(runtime: Runtime) {
 fn exports(server: &Server, format: &str, folder: &Path, sent: &[String]) {
     let recordings = server.recordings(&format!("&stream={format}/a"));
     assert_eq!(recordings.len(), 4, "{format}: {recordings:?}");
+    for recording in &recordings {
+        let expected = Expected { video: Some("h264"), audio: Some("aac"), video_frames: Some(50), ..Expected::default() };
+        assert_agree(&folder.join(recording["path"].as_str().unwrap()), &expected);
+    }
     let milliseconds = |recording: &Value, what: &str| recording[what].as_f64().unwrap();
     let (first, last) = (&recordings[0], recordings.last().unwrap());
     let start = milliseconds(first, "start_ms");
