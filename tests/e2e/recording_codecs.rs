@@ -45,7 +45,7 @@ fn other_codecs(runtime: Runtime) {
     let folder = fresh_folder("record");
     let server = Server::start(in_every_format(runtime, &folder));
     let pushes = ROWS.map(|(name, recipe, ..)| recipe.push(&server.rtmp_url(&format!("live/{name}"))).unwrap());
-    pushes.map(|push| push.succeed());
+    pushes.into_iter().for_each(|push| drop(push.succeed()));
     let recordings = server.wait_recordings(ROWS.len() * FORMATS.len());
     std::thread::scope(|scope| {
         for row in &ROWS {

@@ -46,7 +46,7 @@ fn one_file_of_many(runtime: Runtime) {
     let folder = fresh_folder("record");
     let server = Server::start(options(runtime, &folder));
     let pushes = FORMATS.map(|format| H264_AAC.push(&server.rtmp_url(&format!("{format}/a"))).unwrap());
-    pushes.map(|push| push.succeed());
+    pushes.into_iter().for_each(|push| drop(push.succeed()));
     server.wait_recordings(4 * FORMATS.len());
     let sent = pictures(H264_AAC.file().unwrap().to_str().unwrap());
     for format in FORMATS {

@@ -44,7 +44,7 @@ fn by_age_and_size_of_a_rule(runtime: Runtime) {
         options(runtime, &folder, "ts").set("record.rules", rules).set("record.split_ms", 1_000).set("record.format", "ts");
     let server = Server::start(options);
     let pushes = ["age/a", "size/a", "kept/a"].map(|key| H264_B_AAC.push(&server.rtmp_url(key)).unwrap());
-    pushes.map(|push| push.succeed());
+    pushes.into_iter().for_each(|push| drop(push.succeed()));
     let kept = wait_kept(&server, "&stream=kept/a", "all of one are there", |found| found.len() >= 4);
     assert!(bytes(&kept) > BYTES_MAX, "there is something to delete");
     wait_kept(&server, "&stream=age/a", "the old ones are deleted", <[Value]>::is_empty);
@@ -68,7 +68,7 @@ fn by_size_of_all(runtime: Runtime) {
     let options = options(runtime, &folder, "ts").set("record.split_ms", 1_000).set("record.total_bytes_max", BYTES_MAX);
     let server = Server::start(options);
     let pushes = ["live/a", "live/b"].map(|key| H264_B_AAC.push(&server.rtmp_url(key)).unwrap());
-    pushes.map(|push| push.succeed());
+    pushes.into_iter().for_each(|push| drop(push.succeed()));
     let found = wait_kept(&server, "", "what is too much is deleted", |found| {
         !found.is_empty() && bytes(found) <= BYTES_MAX && found.iter().all(|recording| recording["state"] == "whole")
     });
