@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::framemd5::{self, Stream, Streams};
-use crate::harness::media::{H264_AAC, LIVE, LIVE_HEVC, LIVE_MS, Recipe};
+use crate::harness::media::{AAC_ONLY, H264_AAC, H264_MP3, LIVE, LIVE_HEVC, LIVE_MS, Recipe};
 use crate::harness::rtsp::{ADTS, hashes, hashes_of, micros};
 use crate::harness::{Client, Options, Publisher, Runtime, SOON, Server, compare, flv, fresh_folder, missing, wait_for};
 
-on_both_runtimes!(ts, fmp4, hls, hls_ts, ffmpeg_in_the_midst);
+on_both_runtimes!(ts, fmp4, hls, hls_ts, sound, ffmpeg_in_the_midst);
 
 const RECIPE: Recipe = H264_AAC;
 
@@ -58,6 +58,40 @@ fn play(runtime: Runtime, suffix: &str) {
         let missing = compare::assert_part(&play.seen(&folder, &client), &sent, None, &who);
         let missing_max = if play == Play::Vlc { VLC_KEEPS } else { 0 };
         assert!(missing.values().all(|missing| *missing <= missing_max), "{who}: at the end {missing:?} are missing");
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// `.aac` and `.mp3`, to GStreamer and VLC.
+fn sound(runtime: Runtime) {
+    if missing(&["ffmpeg", "gst-launch-1.0", "cvlc"]) || H264_MP3.file().is_none() {
+        return;
+    }
+    let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 40_000));
+    let rows = [("aac", AAC_ONLY, "aacparse ! audio/mpeg,stream-format=adts"), ("mp3", H264_MP3, "mpegaudioparse")];
+    for (form, recipe, parse) in rows {
+        let url = format!("http://{}/live/{form}.{form}", server.http);
+        let folder = fresh_folder("played");
+        let parsed = folder.join("parsed");
+        let pipeline = format!("souphttpsrc timeout=60 location={url} ! {parse} ! filesink location={}", parsed.display());
+        let mut gstreamer = Client::start(Command::new("gst-launch-1.0").arg("-q").args(pipeline.split_whitespace()));
+        let mut vlc = vlc(&url, &folder);
+        recipe.push(&server.rtmp_url(&format!("live/{form}"))).unwrap().succeed();
+        for client in [&mut gstreamer, &mut vlc] {
+            client.wait(SOON);
+        }
+        let mut sent = hashes(&recipe, &recipe.file().unwrap());
+        sent.remove("video");
+        let mut by_vlc = hashes(&recipe, &folder.join("out.ts"));
+        // Its file ends somewhere within a packet.
+        by_vlc.values_mut().for_each(|stream| drop(stream.lines.pop()));
+        let by_gstreamer = hashes_of(&recipe, Some(form), &parsed);
+        for (player, seen, missing_max) in [("GStreamer", by_gstreamer, 0), ("VLC", by_vlc, VLC_KEEPS)] {
+            let who = format!("{} {player} .{form}", runtime.name());
+            let missing = compare::assert_part(&seen, &sent, None, &who);
+            assert!(missing["audio"] <= missing_max, "{who}: at the end {missing:?} are missing");
+            assert!(seen["audio"].lines.len() * 2 >= sent["audio"].lines.len(), "{who}: half of it at least");
+        }
         let _ = std::fs::remove_dir_all(folder);
     }
 }
