@@ -14,6 +14,9 @@ use crate::session::StreamKey;
 
 /// Without video for this long, a stream counts as audio only.
 const SETTLE_MS: u64 = 1_000;
+/// The beginning of sound alone is kept until it has settled, and for no more than this.
+const BEGINNING_MS_MAX: u64 = 2 * SETTLE_MS;
+const BEGINNING_FRAMES_MAX: usize = 512;
 /// A stream that has sound or picture only is described so when it is this old: the other may be on its way.
 const COMPLETE_MS: u64 = 500;
 /// Formats of which clients have made up the numbers: each costs a muxer and a ring, whoever asks for it.
@@ -37,6 +40,8 @@ pub struct Stream {
     passed: Vec<MediaEvent>,
     timeline: Timeline,
     gop: Gop,
+    /// Sound alone from its first frame on, which no GOP has: for what records it. `None`: it has pictures, or has run for a while.
+    beginning: Option<Vec<Frame>>,
     segment: u32,
     settled: bool,
     first_arrival: Option<Stamp>,
@@ -73,6 +78,7 @@ impl Stream {
             passed: Vec::new(),
             timeline: Timeline::new(),
             gop: Gop::new(config.stream.gop_bytes_max, config.stream.gop_ms_max),
+            beginning: Some(Vec::new()),
             segment: 0,
             settled: false,
             first_arrival: None,
@@ -110,6 +116,7 @@ impl Stream {
     /// The owner of a watched stream has settled, so this one has.
     pub fn settle(&mut self) {
         self.settled = true;
+        self.beginning = None;
     }
 
     /// A publisher begins, the first or one that takes over.
@@ -175,6 +182,7 @@ impl Stream {
         let kind = kind_in(&self.tracks, frame);
         let has_video = self.tracks.has(TrackKind::Video);
         self.gop.push(frame, kind, has_video);
+        self.keep_beginning(frame, has_video);
         self.counters.gops_not_kept = self.gop.not_kept();
         let first = *self.first_arrival.get_or_insert(frame.arrival);
         if !self.settled {
@@ -189,17 +197,41 @@ impl Stream {
     pub fn media_bytes(&self) -> usize {
         let rings = || self.fanouts.iter().map(|fanout| &fanout.ring);
         let shared = self.fanouts.iter().map(Fanout::shared_bytes).fold(self.gop.bytes(), usize::max);
-        shared + rings().map(|ring| ring.bytes() - ring.shared_bytes()).sum::<usize>() + self.gate.held_bytes()
+        let beginning = self.beginning.iter().flatten().map(|frame| frame.data.len()).sum::<usize>();
+        shared + beginning + rings().map(|ring| ring.bytes() - ring.shared_bytes()).sum::<usize>() + self.gate.held_bytes()
     }
 
     /// Forgets all media that is kept: newcomers and lagging viewers wait for the next keyframe.
     pub fn forget_media(&mut self) {
         self.gop.give_up();
+        self.beginning = None;
         self.gate.forget();
         self.fanouts.iter_mut().for_each(Fanout::forget);
     }
 
     /// The events that bring a newcomer up to date.
+    /// As [`Stream::catch_up`], where sound alone has just settled from its first frame on.
+    pub fn catch_up_from_beginning(&self) -> Vec<MediaEvent> {
+        let Some(beginning) = self.beginning.as_ref().filter(|beginning| !beginning.is_empty()) else { return self.catch_up() };
+        let frames = beginning.iter().cloned().map(MediaEvent::Frame);
+        std::iter::once(MediaEvent::Tracks(self.tracks.clone())).chain(frames).collect()
+    }
+
+    /// Whoever wanted the beginning has it.
+    pub fn forget_beginning(&mut self) {
+        self.beginning = None;
+    }
+
+    fn keep_beginning(&mut self, frame: &Frame, has_video: bool) {
+        let Some(beginning) = &mut self.beginning else { return };
+        let is_over = |first: &Frame| frame.arrival.millis_since(first.arrival) > BEGINNING_MS_MAX;
+        if has_video || beginning.len() >= BEGINNING_FRAMES_MAX || beginning.first().is_some_and(is_over) {
+            self.beginning = None;
+        } else {
+            beginning.push(frame.clone());
+        }
+    }
+
     pub fn catch_up(&self) -> Vec<MediaEvent> {
         let frames = self.gop.frames().iter().cloned().map(MediaEvent::Frame);
         std::iter::once(MediaEvent::Tracks(self.tracks.clone())).chain(frames).collect()

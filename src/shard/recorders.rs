@@ -101,6 +101,7 @@ impl<P: Ports> Core<P> {
             slot.taps.pre_roll = Some(pre_roll);
             slot.collect_events();
         }
+        self.streams[at].stream.forget_beginning();
     }
 
     /// What a recording of a stream that runs begins with.

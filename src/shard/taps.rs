@@ -42,7 +42,7 @@ impl<P: Ports> Core<P> {
     /// The events with which a new tap of a stream begins. What was collected before goes to the others first, so that none is given twice.
     pub(super) fn begin_tap(&mut self, at: StreamIndex) -> Vec<MediaEvent> {
         self.send_outgoing(at);
-        self.streams[at].stream.catch_up()
+        self.streams[at].stream.catch_up_from_beginning()
     }
 
     /// Gives what has happened in this turn to the taps.

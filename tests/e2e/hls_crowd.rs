@@ -35,18 +35,22 @@ fn ten_thousand_players(runtime: Runtime) {
     first.follow(|seen| seen.segments.len() >= 3);
     let before = server.rss_bytes();
     let asked = Instant::now();
-    let paths: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| open_sessions(&server, PLAYERS / CONNECTIONS))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    let crowds: Vec<(Vec<String>, u64)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| play_for_many(&server, PLAYERS / CONNECTIONS))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let counted = viewers(&server, "hls");
     let took = asked.elapsed();
     let grown = server.rss_bytes().saturating_sub(before);
-    println!("{}: {} players in {took:?}: {counted} counted, {grown} bytes more", runtime.name(), paths.len());
+    let again: u64 = crowds.iter().map(|(_, again)| again).sum();
+    let paths: Vec<String> = crowds.into_iter().flat_map(|(paths, _)| paths).collect();
+    let who = runtime.name();
+    println!("{who}: {} players in {took:?}, who asked {again} times again: {counted} counted, {grown} bytes more", paths.len());
     let segments = server.stream(KEY).unwrap()["segments"].clone();
     println!("{}: {segments}", runtime.name());
     // Requests are all that has become more.
-    assert!(segments["requests"].as_u64().unwrap() >= PLAYERS as u64, "{segments}");
+    assert!(again >= PLAYERS as u64, "each asked again: {again}");
+    assert!(segments["requests"].as_u64().unwrap() >= PLAYERS as u64 + again, "{segments}");
     assert!(segments["bytes"].as_u64().unwrap() < STREAM_BYTES_MAX && segments["refused"] == 0, "{segments}");
     let mut distinct = paths.clone();
     distinct.sort_unstable();
@@ -63,8 +67,11 @@ fn ten_thousand_players(runtime: Runtime) {
     );
 }
 
-/// Players that ask for both playlists once.
-fn open_sessions(server: &Server, count: usize) -> Vec<String> {
+/// For so long players ask again once all of a connection's are there, and until each has asked.
+const ROUNDS: Duration = Duration::from_secs(3);
+
+/// Players that ask for both playlists, and then for the second one in turn. Their paths, and how often they asked again.
+fn play_for_many(server: &Server, count: usize) -> (Vec<String>, u64) {
     let mut connection = Connection::kept(server.http);
     let index = format!("/{KEY}/index.m3u8");
     let open = |_| {
@@ -74,7 +81,14 @@ fn open_sessions(server: &Server, count: usize) -> Vec<String> {
         assert_eq!(connection.get(&media, &[]).status, 200);
         media
     };
-    (0..count).map(open).collect()
+    let paths: Vec<String> = (0..count).map(open).collect();
+    let (began, mut again) = (Instant::now(), 0);
+    while again < count || began.elapsed() < ROUNDS {
+        let answer = connection.get(&paths[again % count], &[]);
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        again += 1;
+    }
+    (paths, again as u64)
 }
 
 fn viewers_come_and_go(runtime: Runtime) {

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
 
+use crate::harness::api::request;
 use crate::harness::framemd5::{Line, Stream, Streams};
 use crate::harness::media::{
     AAC_ONLY, AV1_AAC, H264_AAC, H264_ALAW, H264_B_AAC, H264_ULAW, H265_OPUS, Recipe, VP9_MP3, framemd5_of,
 };
 use crate::harness::viewer::messages;
-use crate::harness::{Client, Options, Runtime, SOON, Server, framemd5, fresh_folder, missing, wait_for};
+use crate::harness::{Client, Options, Publisher, Runtime, SOON, Server, framemd5, fresh_folder, missing, wait_for};
 
 on_both_runtimes!(bit_exact, one_message_per_fragment, heads, players);
 
@@ -126,15 +127,30 @@ fn one_message_per_fragment(runtime: Runtime) {
 }
 
 fn heads(runtime: Runtime) {
-    if missing(&["curl"]) {
+    if missing(&["curl", "ffmpeg"]) {
         return;
     }
-    let server = Server::start(Options::new(runtime));
-    let mut curl = Command::new("curl");
-    let curl = Client::start(curl.args(["-s", "-I", &url(&server, "live/none", "")]));
-    let head = curl.succeed().to_ascii_lowercase();
-    for line in ["http/1.1 200", "content-type: video/mp4", "cache-control: no-cache"] {
-        assert!(head.lines().any(|said| said.starts_with(line)), "no {line:?} in\n{head}");
+    let server = Server::start(Options::new(runtime).shards(2).set("viewer.wait_ms", 500));
+    let _streaming = Publisher::connect(&server, "live/a").stream(H264_AAC.tags().unwrap());
+    server.wait_live("live/a");
+    let head = |key: &str| {
+        let mut curl = Command::new("curl");
+        Client::start(curl.args(["-s", "-I", &url(&server, key, "")])).succeed().to_ascii_lowercase()
+    };
+    let cases = [
+        ("live/a", &["http/1.1 200", "content-type: video/mp4", "cache-control: no-cache"][..]),
+        ("live/none", &["http/1.1 404", "content-type: application/json"]),
+    ];
+    for (key, lines) in cases {
+        let head = head(key);
+        for line in lines {
+            assert!(head.lines().any(|said| said.starts_with(line)), "{key}: no {line:?} in\n{head}");
+        }
+    }
+    for path in ["/live/none.flv", "/live/none.ts", "/live/none/index.m3u8", "/live/none/ts.m3u8", "/live/a.mp3"] {
+        for method in ["HEAD", "GET"] {
+            assert_eq!(request(server.http, method, path, &[]).status, 404, "{method} {path}");
+        }
     }
 }
 

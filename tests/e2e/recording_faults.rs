@@ -2,29 +2,42 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use shardcast::protocol::common::random::SplitMix64;
 
 use crate::harness::flv::{self, AUDIO, VIDEO};
 use crate::harness::media::{H264_AAC, H264_AAC_HEAVY, Recipe};
 use crate::harness::publisher::Streaming;
 use crate::harness::recording::ffprobe;
 use crate::harness::standstill::Standstill;
-use crate::harness::{Over, Publisher, Runtime, SOON, Server, Viewer, fresh_folder, missing, skip, wait_for};
+use crate::harness::{Lateness, Over, Publisher, Runtime, SOON, Server, Viewer, fresh_folder, missing, skip, wait_for};
 use crate::recording::{options, path_of, pictures};
+use crate::recording_codecs::in_every_format;
 
 on_both_runtimes!(killed, full, read_only, frozen);
 
 /// A file system of its own; gone when dropped.
-struct Disk(PathBuf);
+pub struct Disk(PathBuf);
 
 impl Disk {
     /// `None`: only root may.
-    fn mount(size: &str) -> Option<Self> {
+    pub fn mount(size: &str) -> Option<Self> {
         let folder = fresh_folder("disk");
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&folder).status();
         mount.is_ok_and(|status| status.success()).then_some(Disk(folder))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        let said = Command::new("stat").args(["--file-system", "--format=%a %S"]).arg(&self.0).output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let (blocks, size) = said.trim().split_once(' ').unwrap();
+        blocks.parse::<u64>().unwrap() * size.parse::<u64>().unwrap()
     }
 
     fn remount(&self, how: &str) {
@@ -59,37 +72,71 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
+/// How long behind the writing of a fragment the process is killed, in milliseconds: seeded, one in each third of a fragment.
+fn kills() -> [u64; 3] {
+    const SEED: u64 = 5;
+    let mut random = SplitMix64::new(SEED);
+    [0, 1, 2].map(|third| third * 333 + random.next() % 333)
+}
+
+/// In every format at the same time. A fragment is a second long.
 fn killed(runtime: Runtime) {
     if missing(&["ffmpeg", "ffprobe"]) {
         return;
     }
-    for format in ["fmp4", "mp4", "flv", "ts", "hls"] {
+    for behind_ms in kills() {
         let folder = fresh_folder("killed");
-        let server = Server::start(options(runtime, &folder, format));
+        let server = Server::start(in_every_format(runtime, &folder));
         let streaming = Publisher::connect(&server, "live/a").stream(H264_AAC.tags().unwrap());
-        let written = wait_for("some seconds are written", SOON, || {
-            server.recordings("").into_iter().find(|recording| recording["frames"].as_u64() >= Some(75))
+        server.wait_live("live/a");
+        let lateness = Lateness::of(&server, "live/a");
+        let frames = || server.recordings("").iter().map(|recording| number(&recording["frames"])).min().unwrap_or(0);
+        wait_for("two seconds are written in every format", SOON, || {
+            (server.recordings("").len() == 5 && frames() >= 50).then_some(())
         });
+        let before = frames();
+        let written = wait_for("a fragment is written", SOON, || {
+            let all = server.recordings("");
+            all.iter().all(|recording| number(&recording["frames"]) > before).then_some(all)
+        });
+        std::thread::sleep(Duration::from_millis(behind_ms));
         server.signal(libc::SIGKILL);
+        let died = Instant::now();
         let (_, sent) = streaming.stop();
         drop(server);
+        // What the machine kept from the server was not the server's to lose.
+        let stalled = lateness.between(died - Duration::from_secs(2), died).as_secs_f64();
         let last_sent = f64::from(sent.iter().map(|tag| tag.timestamp).max().unwrap()) / 1_000.0;
-        let whole = path_of(&folder, &written);
-        let part = whole.with_file_name(format!(".{}.part", whole.file_name().unwrap().to_str().unwrap()));
-        let facts = ffprobe(&part);
-        let lost = last_sent - (facts["video"].end - facts["video"].begin);
-        // What was gathered, and what was under way when the process died.
-        assert!(lost <= 1.0 + 1.0, "{format}: {lost} s are lost: {facts:?}");
-        let server = Server::start(options(runtime, &folder, format));
-        let recovered = server.wait_recordings(1).remove(0);
-        assert_eq!(recovered["cut_short"], true, "{recovered}");
-        assert_eq!(recovered["frames"], facts["video"].frames, "{format}: {recovered}");
-        assert!(number(&recovered["frames"]) >= number(&written["frames"]));
-        assert!(!part.exists());
-        assert_eq!(pictures(whole.to_str().unwrap()).len() as u64, facts["video"].frames, "{format}");
-        println!("{format}: killed, {:.0} ms lost, {} frames kept", 1_000.0 * lost, recovered["frames"]);
+        let parts: Vec<_> = written.iter().map(|recording| assert_little_lost(recording, &folder, last_sent, stalled)).collect();
+        println!("{}: killed {behind_ms} ms behind a fragment: {parts:?} s lost, {stalled} s stalled", runtime.name());
+        let server = Server::start(in_every_format(runtime, &folder));
+        let recovered = server.wait_recordings(5);
+        for recording in &recovered {
+            let whole = path_of(&folder, recording);
+            assert_eq!(recording["cut_short"], true, "{recording}");
+            let then = written.iter().find(|written| written["format"] == recording["format"]).unwrap();
+            assert!(number(&recording["frames"]) >= number(&then["frames"]), "{recording}");
+            assert!(!part_of(&whole).exists(), "{recording}");
+            assert_eq!(pictures(whole.to_str().unwrap()).len() as u64, number(&recording["frames"]), "{recording}");
+        }
+        drop(server);
         let _ = std::fs::remove_dir_all(folder);
     }
+}
+
+/// What a file is called while it is written.
+fn part_of(whole: &Path) -> PathBuf {
+    whole.with_file_name(format!(".{}.part", whole.file_name().unwrap().to_str().unwrap()))
+}
+
+/// A file that the dead process left lacks at most the last fragment, as ffprobe reads it. How much it lacks, in seconds.
+fn assert_little_lost(recording: &Value, folder: &Path, last_sent: f64, stalled: f64) -> f64 {
+    const FRAGMENT: f64 = 1.0;
+    const FRAME: f64 = 0.04;
+    let facts = ffprobe(&part_of(&path_of(folder, recording)));
+    let lost = last_sent + FRAME - (facts["video"].end - facts["video"].begin);
+    assert!(lost <= FRAGMENT + 2.0 * FRAME + stalled, "{recording}: {lost} s are lost, {stalled} s stalled: {facts:?}");
+    lost
 }
 
 fn full(runtime: Runtime) {

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::boxes::{put_box, put_full_box};
 use super::carried::{Carried, carried};
+use super::clock::ticks;
 use crate::media::Tracks;
 
 /// Ticks of `mvhd`, `tkhd` and `elst`.
@@ -16,6 +17,13 @@ const LANGUAGE_UNDETERMINED: u16 = 0x55C4;
 
 /// `ftyp` and `moov` in front of fragments. `None`: none of the tracks can be carried. Tracks are numbered from 1 in the order of those carried.
 pub fn init_segment(tracks: &Tracks) -> Option<Bytes> {
+    init_segment_from(tracks, 0)
+}
+
+/// As [`init_segment`], where the presentation begins at this time of the pictures, in microseconds: what B-frames put in front of it is taken
+/// away by an edit list, which holds for all fragments that follow (§8.6.6: an edit without duration). Sound has none, for ffmpeg takes it for
+/// samples to be left out.
+pub fn init_segment_from(tracks: &Tracks, begin_micros: i64) -> Option<Bytes> {
     let carried = carried(tracks);
     if carried.is_empty() {
         return None;
@@ -26,7 +34,9 @@ pub fn init_segment(tracks: &Tracks) -> Option<Bytes> {
     put_box(&mut out, b"moov", |out| {
         put_mvhd(out, 0, carried.len() as u32 + 1);
         for (track, _) in &carried {
-            put_track(out, track, TrackTimes::default(), |out| {
+            let begin = ticks(begin_micros, track.timescale).max(0) as u64;
+            let edit = (track.is_video && begin > 0).then_some((0, begin));
+            put_track(out, track, TrackTimes { edit, ..TrackTimes::default() }, |out| {
                 for kind in [b"stts", b"stsc", b"stco"] {
                     put_full_box(out, kind, 0, 0, |out| out.put_u32(0));
                 }
@@ -73,7 +83,7 @@ pub fn put_mvhd(out: &mut BytesMut, duration: u64, next_track: u32) {
     });
 }
 
-/// What a track's headers say of its time. All zero in front of fragments.
+/// What a track's headers say of its time. In front of fragments all are zero but the beginning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrackTimes {
     /// Of the samples, in ticks of the track.
@@ -222,6 +232,27 @@ mod tests {
         assert_eq!(numbers, (1..=every_track().len() as u8).collect::<Vec<_>>());
         assert_eq!(children(descend(moov, &[b"mvex"]).unwrap()).count(), every_track().len());
         assert_eq!(init_segment(&tracks(vec![script])), None);
+    }
+
+    #[test]
+    fn what_b_frames_put_in_front_is_taken_away_from_the_pictures() {
+        let tracks = tracks(every_track());
+        let edits = |init: &[u8]| -> Vec<(bool, Vec<u8>)> {
+            let traks = children(descend(init, &[b"moov"]).unwrap()).filter(|(kind, _)| kind == b"trak");
+            let with_edits = traks.filter_map(|(_, trak)| {
+                let handler = descend(trak, &[b"mdia", b"hdlr"]).unwrap()[8..12] == *b"vide";
+                Some((handler, descend(trak, &[b"edts", b"elst"])?.to_vec()))
+            });
+            with_edits.collect()
+        };
+        assert_eq!(edits(&init_segment(&tracks).unwrap()), []);
+        let found = edits(&init_segment_from(&tracks, 80_000).unwrap());
+        assert!(!found.is_empty());
+        for (is_video, elst) in found {
+            // One edit without duration, from tick 7200 on, at the usual rate.
+            let expected = [0, 1, 0, 7_200, 0x1_0000].map(u32::to_be_bytes).concat();
+            assert_eq!((is_video, elst), (true, expected));
+        }
     }
 
     #[test]

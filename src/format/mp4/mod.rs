@@ -17,6 +17,9 @@
 //! H.264 and H.265 are always `avc1` and `hvc1`, whose parameter sets stand in the sample entry: a stream whose sets change has new tracks,
 //! and so a new init segment. Sets that the frames repeat are left in place, as every decoder takes them. The demuxer reads `avc3` and `hev1` too.
 //!
+//! Live there is no edit list, with or without B-frames: a viewer may begin anywhere, times are those of the stream, and each sample says by its
+//! composition offset when it is shown. Files begin at zero: in a recording and in a plain file an edit list takes away what B-frames put in front.
+//!
 //! Not here: playlists, files on disks, encryption, subtitles.
 
 mod boxes;
@@ -32,7 +35,7 @@ mod sample_entry;
 mod testing;
 
 pub use fragment::{Fragment, FragmentParts, FragmentWriter, Sample};
-pub use init::init_segment;
+pub use init::{init_segment, init_segment_from};
 pub use mux::{Fmp4Muxer, FragmentMode};
 
 /// Ticks per second of every picture's track.

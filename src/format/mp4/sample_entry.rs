@@ -330,6 +330,21 @@ mod tests {
     }
 
     #[test]
+    fn entries_whose_parameter_sets_may_stand_in_the_samples_too_are_read_as_the_others() {
+        for track in every_track() {
+            let entry = entry(&track).unwrap();
+            let (kind, content) = children(&entry).next().unwrap();
+            let other = match &kind {
+                b"avc1" => b"avc3",
+                b"hvc1" => b"hev1",
+                _ => continue,
+            };
+            assert_eq!(parse(track.id, other, content), parse(track.id, &kind, content));
+            assert_eq!(parse(track.id, other, content).map(|read| read.config), Some(track.config));
+        }
+    }
+
+    #[test]
     fn broken_records_are_not_carried() {
         for codec in [Codec::H264, Codec::H265, Codec::Aac] {
             let shape = if codec == Codec::Aac { every_track()[1].shape } else { every_track()[0].shape };

@@ -163,14 +163,14 @@ impl HttpSession {
                         self.state = State::Sending(pending, now.after_millis(SENDING_MS_MAX));
                         Ok(())
                     }
-                    None => self.answered(now, &pending, out),
+                    None => self.answered(now, pending.keep_alive, pending.body_bytes, out),
                 };
             }
             Fetched::Expired => {
                 let challenge = self.authority.basic_challenge();
                 let status = if challenge.is_some() { Status::Unauthorized } else { Status::Forbidden };
                 out.push(Output::Send(responder.error_with(status, NOBODY, challenge.as_deref())));
-                return self.answered(now, &pending, out);
+                return self.answered(now, pending.keep_alive, pending.body_bytes, out);
             }
             Fetched::NotFound => (Status::NotFound, "no such stream, or not that of it"),
             Fetched::TooFar => (Status::BadRequest, "that is too far behind the end of the playlist"),
@@ -179,7 +179,7 @@ impl HttpSession {
             Fetched::ShuttingDown => (Status::ServiceUnavailable, "the server is shutting down"),
         };
         out.push(Output::Send(responder.error(status, message)));
-        self.answered(now, &pending, out)
+        self.answered(now, pending.keep_alive, pending.body_bytes, out)
     }
 
     /// All of a response has been sent.
@@ -188,20 +188,7 @@ impl HttpSession {
             return Ok(());
         }
         let State::Sending(pending, _) = std::mem::replace(&mut self.state, State::Closed) else { return Ok(()) };
-        self.answered(now, &pending, out)
-    }
-
-    /// The next request, if there may be one, is what has come meanwhile.
-    fn answered(&mut self, now: Stamp, pending: &Pending, out: &mut Vec<Output>) -> Result<(), HttpError> {
-        self.answered = true;
-        let held = std::mem::take(&mut self.head);
-        if !pending.keep_alive {
-            self.close(out);
-            return Ok(());
-        }
-        let deadline = now.after_millis(self.config.limits.handshake_ms_max);
-        self.state = State::Request { skip_bytes: pending.body_bytes, deadline };
-        self.take_bytes(now, &held, out)
+        self.answered(now, pending.keep_alive, pending.body_bytes, out)
     }
 }
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `GET /{app}/{name}.flv` or another container | the stream, ended by closing the connection; with a WebSocket upgrade the same in binary messages |
 //! | `GET` and `HEAD` of `/{app}/{name}/index.m3u8` and what it leads to | a piece of the stream, see [`fetch`] |
-//! | `HEAD` of a stream | the headers, whether the stream is there or not |
+//! | `HEAD` of a stream | the headers, or the 404 that `GET` would get |
 //! | `OPTIONS` | 204 and the CORS headers |
 //! | a half of an RTSP tunnel | none: the connection goes on as RTSP, if that is served in the clear |
 //! | else | 404, 405 or 400 with `{"error": …}` |
@@ -37,10 +37,10 @@ use self::response::{Responder, Status};
 use self::target::{Container, Target};
 use super::{Protocol, SessionContext};
 use crate::config::Config;
-use crate::format::Envelope;
 use crate::format::envelope::LAST_CHUNK;
 use crate::format::websocket::{ClientFrame, FrameReader, Opcode, close_code, close_frame, control_frame};
-use crate::media::Stamp;
+use crate::format::{Envelope, Format};
+use crate::media::{Stamp, TrackKind, Tracks};
 use crate::protocol::common::auth::{Authority, Right, Verdict, is_basic};
 use crate::protocol::common::random::SplitMix64;
 use crate::session::{CloseReason, Delivery, Input, Output, PlayRequest, Refusal, Session, SessionError, StreamKey};
@@ -91,12 +91,23 @@ enum State {
     Playing { chunked: bool, ignored_bytes: usize },
     /// Plays in WebSocket messages.
     WebSocket { frames: FrameReader, ping_at: Stamp },
+    /// Has asked by HEAD for a stream; requests that come meanwhile wait in `head`.
+    Asking(Box<Asked>),
     /// Has asked for a piece of a stream; requests that come meanwhile wait in `head`.
     Fetching(Box<Pending>),
     /// Sends it, until the stamp at the most.
     Sending(Box<Pending>, Stamp),
     /// The last word is said.
     Closed,
+}
+
+/// A HEAD whose stream is waited for.
+struct Asked {
+    keep_alive: bool,
+    body_bytes: u64,
+    http_1_1: bool,
+    content_type: &'static str,
+    format: Format,
 }
 
 impl HttpSession {
@@ -131,7 +142,7 @@ impl HttpSession {
                     *ignored_bytes = ignored_bytes.saturating_add(bytes.len());
                     return if *ignored_bytes > IGNORED_BYTES_MAX { Err(HttpError::ExcessBytes) } else { Ok(()) };
                 }
-                State::Fetching(_) | State::Sending(..) => return self.hold(bytes),
+                State::Asking(_) | State::Fetching(_) | State::Sending(..) => return self.hold(bytes),
                 State::WebSocket { frames, .. } => match frames.read(&mut bytes)? {
                     Some(ClientFrame::Ping(payload)) => out.push(Output::Send(control_frame(Opcode::Pong, &payload))),
                     Some(ClientFrame::Close(code)) => {
@@ -211,10 +222,7 @@ impl HttpSession {
             (_, Target::BadName(why)) => self.refuse(now, request, Status::BadRequest, &why, out),
             (_, Target::Fetch(key, resource)) => self.fetch(now, request, key, resource, out),
             (_, Target::Stream(_, key)) if !self.may_play(now, request, &key, out) => {}
-            (Method::Head, Target::Stream(container, _)) => {
-                let response = self.responder(request).stream(container.content_type, request.http_1_1);
-                self.respond(now, request, response, out);
-            }
+            (Method::Head, Target::Stream(container, key)) => self.ask(request, container, key, out),
             (Method::Get, Target::Stream(container, key)) => match &request.upgrade {
                 Some(Upgrade::WrongVersion) => {
                     self.refuse_for_good(Status::UpgradeRequired, "only WebSocket version 13 is spoken", out);
@@ -280,6 +288,49 @@ impl HttpSession {
         }));
     }
 
+    fn ask(&mut self, request: &Request, container: &Container, key: StreamKey, out: &mut Vec<Output>) {
+        self.state = State::Asking(Box::new(Asked {
+            keep_alive: request.keep_alive,
+            body_bytes: request.body_bytes,
+            http_1_1: request.http_1_1,
+            content_type: container.content_type,
+            format: (container.format)(&self.config, request, Envelope::None),
+        }));
+        out.push(Output::Describe(key));
+    }
+
+    /// The answer to HEAD.
+    fn described(&mut self, now: Stamp, tracks: Result<&Tracks, Refusal>, out: &mut Vec<Output>) -> Result<(), HttpError> {
+        if !matches!(self.state, State::Asking(_)) {
+            return Ok(());
+        }
+        let State::Asking(asked) = std::mem::replace(&mut self.state, State::Closed) else { return Ok(()) };
+        let has_media = |tracks: &&Tracks| {
+            let carried = asked.format.carried(tracks);
+            carried.has(TrackKind::Video) || carried.has(TrackKind::Audio)
+        };
+        let refusal = tracks.and_then(|tracks| Some(tracks).filter(has_media).ok_or(Refusal::NotCarried)).err();
+        let responder = Responder { allow_origin: &self.config.http.allow_origin, close: !asked.keep_alive, head_only: true };
+        out.push(Output::Send(match refusal.map(words_of) {
+            Some((status, message)) => responder.error(status, message),
+            None => responder.stream(asked.content_type, asked.http_1_1),
+        }));
+        self.answered(now, asked.keep_alive, asked.body_bytes, out)
+    }
+
+    /// All of a response has been sent. The next request, if there may be one, is what has come meanwhile.
+    fn answered(&mut self, now: Stamp, keep_alive: bool, body_bytes: u64, out: &mut Vec<Output>) -> Result<(), HttpError> {
+        self.answered = true;
+        let held = std::mem::take(&mut self.head);
+        if !keep_alive {
+            self.close(out);
+            return Ok(());
+        }
+        let deadline = now.after_millis(self.config.limits.handshake_ms_max);
+        self.state = State::Request { skip_bytes: body_bytes, deadline };
+        self.take_bytes(now, &held, out)
+    }
+
     fn refuse(&mut self, now: Stamp, request: &Request, status: Status, message: &str, out: &mut Vec<Output>) {
         let response = self.responder(request).error(status, message);
         self.respond(now, request, response, out);
@@ -329,23 +380,21 @@ impl HttpSession {
         };
     }
 
-    fn refused(&mut self, refusal: Refusal, out: &mut Vec<Output>) {
-        if !matches!(self.state, State::Waiting { .. }) {
-            return;
+    fn refused(&mut self, now: Stamp, refusal: Refusal, out: &mut Vec<Output>) -> Result<(), HttpError> {
+        match self.state {
+            State::Waiting { .. } => {
+                let (status, message) = words_of(refusal);
+                self.refuse_for_good(status, message, out);
+                Ok(())
+            }
+            State::Asking(_) => self.described(now, Err(refusal), out),
+            _ => Ok(()),
         }
-        let (status, message) = match refusal {
-            Refusal::NotFound => (Status::NotFound, "no such stream"),
-            Refusal::NotCarried => (Status::NotFound, "the stream has nothing that can be had in this form"),
-            Refusal::LimitReached => (Status::ServiceUnavailable, "a limit of the server is reached"),
-            Refusal::NameInUse => (Status::ServiceUnavailable, "the stream cannot be played now"),
-            Refusal::ShuttingDown => (Status::ServiceUnavailable, "the server is shutting down"),
-        };
-        self.refuse_for_good(status, message, out);
     }
 
-    fn ended(&mut self, out: &mut Vec<Output>) {
+    fn ended(&mut self, now: Stamp, out: &mut Vec<Output>) -> Result<(), HttpError> {
         match self.state {
-            State::Waiting { .. } => self.refused(Refusal::NotFound, out),
+            State::Waiting { .. } | State::Asking(_) => return self.refused(now, Refusal::NotFound, out),
             State::Playing { chunked, .. } => {
                 // Without it the peer could not tell the end of the stream from a broken connection.
                 if chunked {
@@ -359,6 +408,7 @@ impl HttpSession {
             }
             State::Request { .. } | State::Fetching(_) | State::Sending(..) | State::Closed => {}
         }
+        Ok(())
     }
 
     /// The shard closes the connection after this.
@@ -370,7 +420,7 @@ impl HttpSession {
             CloseReason::TakenOver => (close_code::GOING_AWAY, "the stream has a new publisher"),
         };
         match self.state {
-            State::Waiting { .. } | State::Fetching(_) => {
+            State::Waiting { .. } | State::Asking(_) | State::Fetching(_) => {
                 out.push(Output::Send(self.last_responder().error(Status::ServiceUnavailable, message)));
             }
             State::WebSocket { .. } => out.push(Output::Send(close_frame(Some(code)))),
@@ -420,7 +470,7 @@ impl Session for HttpSession {
         let result = match input {
             Input::Bytes(bytes) => self.take_bytes(now, bytes, out),
             // Never asked for.
-            Input::Described(_) | Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => Ok(()),
+            Input::Datagram { .. } | Input::PairOpened { .. } | Input::GroupJoined(_) => Ok(()),
             // It has opened no port.
             Input::PortOpened(_) | Input::Connected(_) | Input::Disconnected | Input::Unwatched | Input::Expect(_) => Ok(()),
             Input::Timeout => self.timeout(now, out),
@@ -430,14 +480,9 @@ impl Session for HttpSession {
                 self.playing(now, out);
                 Ok(())
             }
-            Input::Refused(refusal) => {
-                self.refused(refusal, out);
-                Ok(())
-            }
-            Input::Ended => {
-                self.ended(out);
-                Ok(())
-            }
+            Input::Described(tracks) => self.described(now, Ok(tracks), out),
+            Input::Refused(refusal) => self.refused(now, refusal, out),
+            Input::Ended => self.ended(now, out),
             Input::Closing(reason) => {
                 self.closing(reason, out);
                 Ok(())
@@ -457,12 +502,23 @@ impl Session for HttpSession {
             State::WebSocket { ping_at, .. } => Some(*ping_at),
             State::Sending(_, deadline) => Some(*deadline),
             // The shard limits waiting (`viewer.wait_ms`) and stalls (`viewer.stall_ms_max`).
-            State::Waiting { .. } | State::Playing { .. } | State::Fetching(_) | State::Closed => None,
+            State::Waiting { .. } | State::Playing { .. } | State::Asking(_) | State::Fetching(_) | State::Closed => None,
         }
     }
 
     fn held_bytes(&self) -> usize {
         self.head.len()
+    }
+}
+
+/// Why a stream cannot be had, in a status and in words.
+fn words_of(refusal: Refusal) -> (Status, &'static str) {
+    match refusal {
+        Refusal::NotFound => (Status::NotFound, "no such stream"),
+        Refusal::NotCarried => (Status::NotFound, "the stream has nothing that can be had in this form"),
+        Refusal::LimitReached => (Status::ServiceUnavailable, "a limit of the server is reached"),
+        Refusal::NameInUse => (Status::ServiceUnavailable, "the stream cannot be played now"),
+        Refusal::ShuttingDown => (Status::ServiceUnavailable, "the server is shutting down"),
     }
 }
 

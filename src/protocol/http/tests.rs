@@ -7,6 +7,7 @@ use tungstenite::{ClientHandshake, HandshakeError, Message};
 
 use super::*;
 use crate::format::HevcForm;
+use crate::media::{Codec, Track, TrackId, TrackShape};
 use crate::session::Fault;
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -33,6 +34,7 @@ fn show(out: &[Output]) -> String {
             Output::Play(play) => {
                 text.push_str(&format!("[play {} {:?} {:?} {}]", play.key, play.format, play.start, play.protocol));
             }
+            Output::Describe(key) => text.push_str(&format!("[describe {key}]")),
             Output::Agent(agent) => text.push_str(&format!("[agent {agent}]")),
             Output::Close => text.push_str("[close]"),
             Output::Note { reason, message } => text.push_str(&format!("[note {}: {message}]", reason.unwrap_or("-"))),
@@ -120,15 +122,10 @@ fn cases() -> Vec<(&'static str, String, String)> {
             get("/live/a.flv.mp4?frag=gop"),
             "[play live/a.flv Fmp4 { fragments: PerGop, envelope: HttpChunk } Gop http-fmp4]".into(),
         ),
-        ("HEAD of MP4", request("HEAD /live/a.mp4", ""), HEAD_ANSWER.replace("x-flv", "mp4")),
         ("agent", request("GET /live/a.flv", "User-Agent: VLC/3\r\n"), format!("[agent VLC/3]{PLAY}")),
         ("Range is ignored", request("GET /live/a.flv", "Range: bytes=0-\r\n"), PLAY.into()),
         ("HTTP/1.0", "GET /live/a.flv HTTP/1.0\r\n\r\n".into(), PLAY.replace("HttpChunk", "None")),
-        ("HEAD", request("HEAD /live/a.flv", ""), HEAD_ANSWER.into()),
-        ("HEAD, then close", request("HEAD /live/a.flv", "Connection: close\r\n"), format!("{FLV_HEAD}[close]")),
-        ("HEAD of a transport stream", request("HEAD /live/a.ts", ""), HEAD_ANSWER.replace("x-flv", "mp2t")),
-        ("HEAD of AAC", request("HEAD /live/a.aac", ""), HEAD_ANSWER.replace("video/x-flv", "audio/aac")),
-        ("HEAD of MP3", request("HEAD /live/a.mp3", ""), HEAD_ANSWER.replace("video/x-flv", "audio/mpeg")),
+        ("HEAD", request("HEAD /live/a.flv", ""), "[describe live/a]".into()),
         ("HEAD elsewhere", request("HEAD /x", ""), not_found(false).split_once('{').unwrap().0.to_owned()),
         ("OPTIONS", request("OPTIONS /live/a.flv", ""), format!("{OPTIONS_ANSWER}\n")),
         ("OPTIONS *", request("OPTIONS *", ""), format!("{OPTIONS_ANSWER}\n")),
@@ -153,12 +150,12 @@ fn cases() -> Vec<(&'static str, String, String)> {
             format!("{}hello{}", request("POST /live/a.flv", "Content-Length: 5\r\n"), request("HEAD /live/a.flv", "")),
             cors_error("405 Method Not Allowed", false, "this method is not served")
                 .replace("Content-Type", "Allow: GET, HEAD, OPTIONS\nContent-Type")
-                + HEAD_ANSWER,
+                + "[describe live/a]",
         ),
         (
             "pipeline",
-            [request("HEAD /live/a.flv", ""), get("/"), request("OPTIONS /", ""), get("/live/a.flv")].concat(),
-            format!("{HEAD_ANSWER}{}{OPTIONS_ANSWER}\n{PLAY}", not_found(false)),
+            [get("/"), request("OPTIONS /", ""), get("/live/a.flv")].concat(),
+            format!("{}{OPTIONS_ANSWER}\n{PLAY}", not_found(false)),
         ),
         (
             "nothing is answered behind a close",
@@ -368,16 +365,52 @@ fn silence_times_out_once_and_then_closes_quietly() {
     let mut kept = session();
     let head = request("HEAD /live/a.flv", "");
     let answered_at = Stamp::from_millis(limit / 2);
-    assert_eq!(input(&mut kept, answered_at, Input::Bytes(head.as_bytes())), HEAD_ANSWER);
+    assert_eq!(input(&mut kept, Stamp::ZERO, Input::Bytes(head.as_bytes())), "[describe live/a]");
+    assert_eq!(kept.next_timeout(), None, "the shard looks after it");
+    assert_eq!(input(&mut kept, answered_at, Input::Described(&aac())), HEAD_ANSWER);
     assert_eq!(kept.next_timeout(), Some(answered_at.after_millis(limit)));
     assert_eq!(input(&mut kept, answered_at.after_millis(limit), Input::Timeout), "[close]");
+}
+
+/// A stream of nothing but AAC.
+fn aac() -> Tracks {
+    let shape = TrackShape::Audio { sample_rate: 48_000, channels: 2 };
+    let track = Track { id: TrackId(0), codec: Codec::Aac, config: Bytes::from_static(&[0x11, 0x90]), shape };
+    Tracks::new(vec![track], Bytes::new())
+}
+
+#[test]
+fn a_head_is_answered_when_the_stream_is_there_or_is_not() {
+    let not_found = |message| cors_error("404 Not Found", false, message).split_once('{').unwrap().0.to_owned();
+    let absent = Input::Refused(Refusal::NotFound);
+    let rows = [
+        ("/live/a.flv", "", Input::Described(&aac()), HEAD_ANSWER.to_owned()),
+        ("/live/a.flv", "Connection: close\r\n", Input::Described(&aac()), format!("{FLV_HEAD}[close]")),
+        ("/live/a.mp4", "", Input::Described(&aac()), HEAD_ANSWER.replace("x-flv", "mp4")),
+        ("/live/a.ts", "", Input::Described(&aac()), HEAD_ANSWER.replace("x-flv", "mp2t")),
+        ("/live/a.aac", "", Input::Described(&aac()), HEAD_ANSWER.replace("video/x-flv", "audio/aac")),
+        ("/live/a.mp3", "", Input::Described(&aac()), not_found("the stream has nothing that can be had in this form")),
+        ("/live/a.ts", "", absent, not_found("no such stream")),
+        ("/live/a.ts", "", Input::Ended, not_found("no such stream")),
+    ];
+    for (path, headers, told, expected) in rows {
+        let mut session = session();
+        let head = request(&format!("HEAD {path}"), headers);
+        assert_eq!(feed(&mut session, [head.as_bytes()]), "[describe live/a]", "{path}");
+        // What comes meanwhile is answered behind it.
+        let next = request("OPTIONS /", "");
+        assert_eq!(feed(&mut session, next.as_bytes().chunks(5)), "", "{path}");
+        let is_kept = !expected.ends_with("[close]");
+        let behind = if is_kept { format!("{OPTIONS_ANSWER}\n") } else { String::new() };
+        assert_eq!(input(&mut session, Stamp::ZERO, told), format!("{expected}{behind}"), "{path}");
+    }
 }
 
 #[test]
 fn an_idle_connection_owns_no_buffer() {
     let mut session = session();
     assert_eq!(session.head.capacity(), 0);
-    feed(&mut session, [&b"HEAD /live/a.flv HT"[..], b"TP/1.1\r\nHost: x\r\n\r\n"]);
+    feed(&mut session, [&b"OPTIONS / HT"[..], b"TP/1.1\r\nHost: x\r\n\r\n"]);
     assert_eq!(session.head.capacity(), 0);
     assert!(size_of::<HttpSession>() < 256, "{} bytes", size_of::<HttpSession>());
 }

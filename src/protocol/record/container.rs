@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::RecordFormat;
 use crate::format::flv_mux::FlvMuxer;
-use crate::format::mp4::{Fragment, FragmentWriter, Sample, init_segment};
+use crate::format::mp4::{Fragment, FragmentWriter, Sample, init_segment_from};
 use crate::format::ts::write::{TsWriter, carries};
 use crate::format::{Envelope, HevcForm, Muxer, Packet};
 use crate::media::{Frame, MediaEvent, TrackId, TrackKind, Tracks};
@@ -12,14 +12,26 @@ use crate::media::{Frame, MediaEvent, TrackId, TrackKind, Tracks};
 /// Writes one file. What it has written is undone by going back to a clone.
 #[derive(Clone)]
 pub enum Container {
-    Flv { muxer: FlvMuxer, packets: Vec<Packet> },
-    Mp4 { writer: FragmentWriter, sequence: u32 },
-    Ts { writer: Box<TsWriter>, video: Option<TrackId> },
+    Flv {
+        muxer: FlvMuxer,
+        packets: Vec<Packet>,
+    },
+    /// `begin_micros`: what an edit list takes away from the pictures, and what the sound therefore comes earlier.
+    Mp4 {
+        writer: FragmentWriter,
+        sequence: u32,
+        begin_micros: i64,
+    },
+    Ts {
+        writer: Box<TsWriter>,
+        video: Option<TrackId>,
+    },
 }
 
 impl Container {
-    /// Appends the head of a file to `out`; `None`: the format carries nothing of these tracks.
-    pub fn begin(format: RecordFormat, tracks: &Tracks, out: &mut Vec<Bytes>) -> Option<Self> {
+    /// Appends the head of a file to `out`, in which something is shown from `shown_from` microseconds on; `None`: the format carries nothing
+    /// of these tracks.
+    pub fn begin(format: RecordFormat, tracks: &Tracks, shown_from: i64, out: &mut Vec<Bytes>) -> Option<Self> {
         match format {
             RecordFormat::Flv => {
                 let mut muxer = FlvMuxer::new(HevcForm::Enhanced, Envelope::None);
@@ -31,8 +43,9 @@ impl Container {
             }
             RecordFormat::Fmp4 | RecordFormat::Mp4 => {
                 let writer = FragmentWriter::new(tracks)?;
-                out.push(init_segment(tracks)?);
-                Some(Container::Mp4 { writer, sequence: 0 })
+                let begin_micros = shown_from.max(0);
+                out.push(init_segment_from(tracks, begin_micros)?);
+                Some(Container::Mp4 { writer, sequence: 0, begin_micros })
             }
             RecordFormat::Ts | RecordFormat::Hls => {
                 tracks.iter().any(carries).then_some(())?;
@@ -53,8 +66,13 @@ impl Container {
                 }
                 out.extend(packets.drain(..).flat_map(|packet| packet.parts));
             }
-            Container::Mp4 { writer, sequence } => {
-                let tracks = by_track(frames, |track| writer.carries(track));
+            Container::Mp4 { writer, sequence, begin_micros } => {
+                let mut tracks = by_track(frames, |track| writer.carries(track));
+                for (track, samples) in &mut tracks {
+                    if !writer.is_video(*track) {
+                        samples.iter_mut().for_each(|sample| sample.dts = sample.dts.offset(-*begin_micros));
+                    }
+                }
                 if tracks.is_empty() {
                     return;
                 }

@@ -141,6 +141,18 @@ struct Open {
     lasted: Vec<(TrackId, i64)>,
 }
 
+impl Open {
+    /// What is zero in the file, and where in it something is shown first.
+    fn beginning(&self) -> (MediaTime, i64) {
+        if let Some(begun) = &self.begun {
+            return (begun.base, begun.shown_from);
+        }
+        // Sound may begin a little before the picture that came first.
+        let base = self.pending.iter().map(|frame| frame.dts).min().unwrap_or(self.first.0);
+        (base, self.pending.iter().map(|frame| shown(frame, base)).min().unwrap_or(0))
+    }
+}
+
 struct Begun {
     path: String,
     /// What is zero in the file.
@@ -333,12 +345,10 @@ impl Recorder {
     /// Creates the file for what was gathered; `None`: the disk is behind.
     fn begin(&self, file: &Open, disk: &mut Disk<'_>) -> Option<Begun> {
         let (first, arrival) = file.first;
-        // Sound may begin a little before the picture that came first.
-        let base = file.pending.iter().map(|frame| frame.dts).min().unwrap_or(first);
+        let (base, shown_from) = file.beginning();
         let arrived = self.settings.epoch_micros + (arrival.as_nanos() / 1000) as i64;
         let measured = arrived - first.as_micros();
         let zero = self.zero_micros.filter(|zero| (zero - measured).abs() <= FOLLOWS_MICROS_MAX).unwrap_or(measured);
-        let shown_from = file.pending.iter().map(|frame| shown(frame, base)).min().unwrap_or(0);
         let start_micros = zero + base.as_micros() + shown_from;
         let path = path_of(&self.settings.plan.path, &self.key, start_micros);
         let start = FileStart {
@@ -365,7 +375,7 @@ impl Recorder {
         let mut parts = Vec::with_capacity(4 * file.pending.len());
         let container = match file.container.take() {
             Some(container) => Some(container),
-            None => Container::begin(self.format(), &self.tracks, &mut parts),
+            None => Container::begin(self.format(), &self.tracks, file.beginning().1, &mut parts),
         };
         let Some(mut container) = container else { return self.give_up(&file, disk) };
         if file.begun.is_none() {

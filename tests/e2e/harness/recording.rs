@@ -79,6 +79,10 @@ fn assert_track(what: &str, facts: &Facts, theirs: &Value) {
     if let Some(frames) = number("FrameCount") {
         assert_eq!(facts.frames as f64, frames, "{what}: frames by ffprobe and by MediaInfo");
     }
+    // Of Opus in a transport stream it says nothing.
+    if format == "Opus" && theirs["CodecID"] == "6" {
+        return;
+    }
     let seconds = number("Duration").unwrap_or_else(|| panic!("{what}: MediaInfo does not say how long: {theirs}"));
     // From the track's first frame, or from the beginning of time.
     let off = (seconds - facts.seconds()).abs().min((seconds - facts.end).abs());
@@ -128,9 +132,12 @@ pub fn ffprobe(path: &Path) -> BTreeMap<String, Facts> {
         let packets = probed["packets"].as_array().unwrap().iter().filter(|packet| packet["stream_index"] == stream["index"]);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let seconds = |value: &Value| value.as_str().and_then(|text| text.parse::<f64>().ok());
-        let times: Vec<(f64, f64)> = packets
-            .filter_map(|packet| Some((seconds(&packet["pts_time"])?, seconds(&packet["duration_time"]).unwrap_or(0.0))))
-            .collect();
+        let times: Vec<(f64, Option<f64>)> =
+            packets.filter_map(|packet| Some((seconds(&packet["pts_time"])?, seconds(&packet["duration_time"])))).collect();
+        // Of Opus in fragments it does not say how long a packet is: as long as it is to the next one.
+        let steps = times.windows(2).map(|pair| pair[1].0 - pair[0].0).filter(|step| *step > 0.0);
+        let usual = if times.iter().all(|(_, duration)| duration.is_none()) { steps.fold(f64::MAX, f64::min) } else { 0.0 };
+        let times: Vec<(f64, f64)> = times.into_iter().map(|(pts, duration)| (pts, duration.unwrap_or(usual))).collect();
         let (Some(kind), Some(codec), false) = (text(&stream["codec_type"]), text(&stream["codec_name"]), times.is_empty())
         else {
             continue;

@@ -4,8 +4,8 @@
 //! Tracks are interleaved in chunks of half a second. The presentation begins at zero, with the first picture if there is one: an edit list takes
 //! away what B-frames put in front of it and what there is of sound before, and holds back sound that begins later, so that both stay together.
 //!
-//! A piece with a beginning starts at the key frame before it. Pieces that would overlap are moved apart. A track's samples have one sample
-//! entry: files whose tracks of a kind differ in codec or config cannot be joined ([`FileError::DifferentTracks`]), because players that
+//! A piece with a beginning starts at the key frame before it, and one with an end has no hole in front of its last picture. Pieces that would
+//! overlap are moved apart. A track's samples have one sample entry: files whose tracks of a kind differ in codec or config cannot be joined ([`FileError::DifferentTracks`]), because players that
 //! change the decoder inside a plain file are rare.
 //!
 //! Carries the first track of each kind. Limits: those of the files read. Not here: reading and copying.
@@ -105,7 +105,7 @@ pub fn plan(pieces: &[Piece<'_>]) -> Result<Plan, FileError> {
         add_piece(piece, &mut tracks)?;
     }
     tracks.retain(|track| !track.samples.is_empty());
-    let begin_micros = begin(&mut tracks).ok_or(FileError::Empty)?;
+    let begin_micros = begin(&tracks).ok_or(FileError::Empty)?;
     let end_micros = tracks.iter().map(|track| micros(track.end(), track.timescale)).max().unwrap_or(begin_micros);
     let carried = number(&mut tracks);
     if carried.is_empty() {
@@ -126,22 +126,13 @@ pub fn plan(pieces: &[Piece<'_>]) -> Result<Plan, FileError> {
     })
 }
 
-/// Where the presentation begins: with the picture. Frames of sound that are over by then are left out; an edit list takes away the rest, for
-/// which a picture that is held back is no substitute: programs that count frames by the length of the track would count one too many.
-fn begin(tracks: &mut Vec<OutTrack>) -> Option<i64> {
+/// Where the presentation begins: with the picture. An edit list takes away what there is of sound before, for which a picture that is held back
+/// is no substitute: programs that count frames by the length of the track would count one too many. The sound stays in the file, because it
+/// follows that of the file before.
+fn begin(tracks: &[OutTrack]) -> Option<i64> {
     let micros_of = |track: &OutTrack| micros(track.begin(), track.timescale);
     let videos = tracks.iter().filter(|track| track.track.codec.kind() == TrackKind::Video);
-    let Some(begin) = videos.map(micros_of).min() else { return tracks.iter().map(micros_of).min() };
-    for track in tracks.iter_mut() {
-        let is_over = |sample: &OutSample| {
-            let end = sample.info.pts().saturating_add(sample.info.duration.into());
-            micros(end, track.timescale) <= begin
-        };
-        let over = track.samples.iter().take_while(|sample| is_over(sample)).count();
-        track.samples.drain(..over);
-    }
-    tracks.retain(|track| !track.samples.is_empty());
-    Some(begin)
+    videos.map(micros_of).min().or(tracks.iter().map(micros_of).min())
 }
 
 /// Numbers the tracks from 1.
@@ -200,18 +191,14 @@ fn add_piece(piece: &Piece<'_>, tracks: &mut Vec<OutTrack>) -> Result<(), FileEr
     Ok(())
 }
 
-/// When the picture is shown that is the last key at or before `from`; without one, the first.
+/// When the picture is shown that is the last key at or before `from`. Without one a piece goes on where it begins: its sound may begin
+/// before its first picture, and follow that of the piece before.
 fn key_before(video: &MovieTrack, from: i64) -> Option<i64> {
     let keys = video.samples.iter().filter(|sample| sample.key).map(|sample| video.micros(sample.pts()));
-    let (mut first, mut last) = (None, None);
-    for key in keys {
-        first = first.or(Some(key));
-        last = if key <= from { Some(key) } else { last };
-    }
-    last.or(first)
+    keys.take_while(|key| *key <= from).last()
 }
 
-/// The samples of `track` that are shown between the two moments; pictures from the key on that is shown at `from`.
+/// The samples of `track` that are shown between the two moments, and what is decoded with them; pictures from the key on that is shown at `from`.
 fn cut(track: &MovieTrack, is_video: bool, from: i64, to: i64) -> &[SampleInfo] {
     let is_in = |sample: &SampleInfo| {
         let begin = track.micros(sample.pts());
@@ -220,7 +207,10 @@ fn cut(track: &MovieTrack, is_video: bool, from: i64, to: i64) -> &[SampleInfo] 
     };
     let Some(first) = track.samples.iter().position(is_in) else { return &[] };
     let behind = &track.samples[first..];
-    let len = behind.iter().position(|sample| track.micros(sample.dts) >= to).unwrap_or(behind.len());
+    let mut len = behind.iter().rposition(|sample| track.micros(sample.pts()) < to).map_or(0, |last| last + 1);
+    // What is decoded next and shown before the last picture: without it there would be a hole.
+    let shown = behind[..len].iter().map(SampleInfo::pts).max();
+    len += behind[len..].iter().take_while(|sample| Some(sample.pts()) < shown).count();
     &behind[..len]
 }
 
@@ -277,7 +267,8 @@ fn interleave(tracks: &[OutTrack]) -> (Vec<Vec<Chunk>>, Vec<SourceRange>) {
     while let Some((begin, at)) = (0..tracks.len()).filter_map(|at| Some((due(at, next[at])?, at))).min() {
         let first = next[at];
         let chunk_offset = offset;
-        while due(at, next[at]).is_some_and(|due| due < begin.saturating_add(CHUNK_MICROS)) {
+        // One at least, however late it is.
+        while next[at] == first || due(at, next[at]).is_some_and(|due| due < begin.saturating_add(CHUNK_MICROS)) {
             let OutSample { info, source } = tracks[at].samples[next[at]];
             let len = u64::from(info.size);
             match ranges.last_mut() {
@@ -339,7 +330,7 @@ impl OutTrack {
         let media = last.info.dts.saturating_add(last.info.duration.into()).saturating_sub(first.info.dts);
         let lead = micros(self.begin(), self.timescale).saturating_sub(begin_micros);
         let delay = movie_ticks(lead.max(0));
-        // Less than a frame of sound, which began before the picture.
+        // Sound that began before the picture.
         let skipped = ticks(lead.min(0).saturating_neg(), self.timescale);
         let skipped_to = self.begin().saturating_add(skipped);
         let begin = skipped_to.saturating_sub(first.info.dts).saturating_add(self.offset_shift());
