@@ -15,7 +15,7 @@ use shardcast::format::{Format, MuxerContext};
 use shardcast::hub::Directory;
 use shardcast::hub::fanout::ConnIndex;
 use shardcast::hub::outgoing::Sent;
-use shardcast::media::{Codec, Stamp};
+use shardcast::media::{Codec, Frame, MediaEvent, Stamp};
 use shardcast::protocol::record::DiskOrder;
 use shardcast::session::{Delivery, Input, Output, PairId, PlayRequest, Session, SessionError, Start, StreamKey};
 use shardcast::shard::conn::Socket;
@@ -44,9 +44,11 @@ fn turn(format: Format, viewers: usize) -> Work {
     let mut shard = Shard::new();
     (0..viewers).for_each(|_| shard.view(format));
     // They get the GOP that is there, and have caught up.
-    (0..2 * super::GROUP.min(frames_per_call(viewers))).for_each(|_| shard.turn());
-    let (frames, sends) = (frames_per_call(viewers), shard.sends.take());
-    assert!(sends >= viewers, "{sends} sends to {viewers} viewers");
+    let frames = frames_per_call(viewers);
+    (0..frames).for_each(|_| shard.turn());
+    shard.sends.take();
+    shard.turn();
+    assert_eq!(shard.sends.take(), viewers);
     Work::new((frames * viewers) as u32, move || (0..frames).for_each(|_| shard.turn()))
 }
 
@@ -110,7 +112,7 @@ struct Publisher {
 }
 
 impl Session for Publisher {
-    fn handle(&mut self, _now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
+    fn handle(&mut self, now: Stamp, input: Input<'_>, out: &mut Vec<Output>) -> Result<(), SessionError> {
         if !matches!(input, Input::Bytes(_)) {
             return Ok(());
         }
@@ -123,7 +125,11 @@ impl Session for Publisher {
                 out.push(Output::Media(self.feed.announcement()));
                 self.step = Step::Frames;
             }
-            Step::Frames => out.push(Output::Media(self.feed.next().clone())),
+            Step::Frames => {
+                if let MediaEvent::Frame(frame) = self.feed.next() {
+                    out.push(Output::Media(MediaEvent::Frame(Frame { arrival: now, ..frame.clone() })));
+                }
+            }
         }
         Ok(())
     }
