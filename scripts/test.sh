@@ -59,7 +59,9 @@ cargo metadata --manifest-path fuzz/Cargo.toml --locked --format-version 1 >/dev
 say "documentation"
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --no-deps --locked --workspace --document-private-items -q
 say "tests"
-cargo test --workspace --locked --lib --bins --test tidy --test cli
+cargo test --workspace --locked --lib --bins --test tidy --test cli --test instructions
+say "instructions"
+bash scripts/instructions.sh
 # Here every client is installed, so a test that would skip is a failure.
 SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
 say "load generator"
