@@ -8,18 +8,19 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::task::LocalSet;
 
 pub use tokio::net::{TcpListener as Listener, TcpStream as Stream};
 
-use super::socket;
+use super::{moderation, socket};
 
 pub fn run<F: Future<Output = ()> + 'static>(core: Option<usize>, main: impl FnOnce() -> F) -> io::Result<()> {
     if let Some(core) = core {
         socket::pin_thread(core)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(moderation::before_waiting).build()?;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async { main().await });
     Ok(())
@@ -75,7 +76,12 @@ pub fn datagrams(socket: OwnedFd) -> io::Result<Datagrams> {
     Datagrams::from_std(socket)
 }
 
-/// tokio believes a socket readable until its own call finds nothing: a look asks the kernel.
 pub async fn readable(socket: &Datagrams) -> io::Result<()> {
-    socket.peek_from(&mut [0; 1]).await.map(|_| ())
+    socket.readable().await
+}
+
+/// Calls `receive`, which says whether it has left something; if not, tokio waits for the kernel to report more.
+pub fn receive(socket: &Datagrams, receive: impl FnOnce() -> bool) {
+    // What it says is known to the caller.
+    let _ = socket.try_io(Interest::READABLE, || if receive() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) });
 }

@@ -6,6 +6,7 @@
 
 pub mod clock;
 mod epoll;
+mod moderation;
 pub mod probe;
 pub mod socket;
 #[cfg(test)]

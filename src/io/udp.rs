@@ -109,6 +109,20 @@ impl Udp {
             Udp::Epoll(socket) => epoll::readable(socket).await,
         }
     }
+
+    /// Gives `each` what has come, at most one batch; `WouldBlock` when that is nothing.
+    pub fn receive(&self, receiver: &mut Receiver, each: impl FnMut(SocketAddr, &[u8])) -> io::Result<Batch> {
+        let socket = match self {
+            Udp::IoUring(socket) => return receiver.receive(socket.as_raw_fd(), each),
+            Udp::Epoll(socket) => socket,
+        };
+        let mut result = Err(io::ErrorKind::WouldBlock.into());
+        epoll::receive(socket, || {
+            result = receiver.receive(socket.as_raw_fd(), each);
+            result.as_ref().is_ok_and(|batch| batch.full) || result.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock)
+        });
+        result
+    }
 }
 
 impl AsRawFd for Udp {
@@ -126,6 +140,8 @@ pub struct Batch {
     pub datagrams: usize,
     /// Datagrams for which the socket's buffer had no room, since it was opened, as of the newest message; wraps. `None`: not said.
     pub kernel_drops_total: Option<u32>,
+    /// All buffers were used, so there may be more. Otherwise there was nothing more.
+    pub full: bool,
 }
 
 /// The buffers of a shard for what it receives.
@@ -171,7 +187,7 @@ impl Receiver {
         let count =
             unsafe { libc::recvmmsg(socket, messages.as_mut_ptr(), BATCH as u32, libc::MSG_DONTWAIT as _, std::ptr::null_mut()) };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        let mut batch = Batch::default();
+        let mut batch = Batch { full: count == BATCH, ..Batch::default() };
         for (at, message) in messages[..count].iter().enumerate() {
             let (segment, drops) = control_data(&message.msg_hdr);
             batch.kernel_drops_total = drops.or(batch.kernel_drops_total);

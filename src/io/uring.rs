@@ -5,12 +5,13 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::moderation;
 use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
 use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 
@@ -29,6 +30,7 @@ pub fn run<F: Future<Output = ()> + 'static>(name: &str, core: Option<usize>, ma
         .preempt_timer(PREEMPT_TIMER)
         .make()
         .map_err(to_io)?;
+    glommio::set_before_sleep(moderation::before_waiting);
     executor.run(async { main().await });
     Ok(())
 }
@@ -81,15 +83,12 @@ fn to_io(error: GlommioError<()>) -> io::Error {
     }
 }
 
-pub use glommio::net::UdpSocket as Datagrams;
+pub use std::os::fd::OwnedFd as Datagrams;
 
-/// The descriptor stays in blocking mode: io_uring would not wait on it otherwise.
 pub fn datagrams(socket: OwnedFd) -> Datagrams {
-    // SAFETY: the descriptor is owned and given away.
-    unsafe { Datagrams::from_raw_fd(socket.into_raw_fd()) }
+    socket
 }
 
 pub async fn readable(socket: &Datagrams) -> io::Result<()> {
-    // There is no other way to wait: a look at the first byte leaves the datagram where it is.
-    socket.peek_from(&mut [0; 1]).await.map(|_| ()).map_err(to_io)
+    glommio::net::readable(socket.as_raw_fd()).await
 }

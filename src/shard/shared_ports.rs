@@ -107,12 +107,9 @@ async fn datagrams(driver: Rc<Driver>, udp: Udp, rtcp: bool) {
             // An answer of the network to something that was sent; the port goes on.
             log::debug!("shared UDP port: {error}");
         }
-        for _ in 0..READS_PER_TURN {
-            if !read_datagrams(&driver, &udp, rtcp, &kernel_drops) {
-                break;
-            }
+        if (0..READS_PER_TURN).all(|_| read_datagrams(&driver, &udp, rtcp, &kernel_drops)) {
+            futures_lite::future::yield_now().await;
         }
-        futures_lite::future::yield_now().await;
     }
 }
 
@@ -120,12 +117,12 @@ async fn datagrams(driver: Rc<Driver>, udp: Udp, rtcp: bool) {
 fn read_datagrams(driver: &Driver, udp: &Udp, rtcp: bool, kernel_drops: &Cell<u32>) -> bool {
     let mut receiver = driver.receiver.borrow_mut();
     driver.with(|core, now| {
-        let result = receiver.receive(udp.as_raw_fd(), |from, bytes| core.shared_datagram(now, rtcp, from, bytes));
+        let result = udp.receive(&mut receiver, |from, bytes| core.shared_datagram(now, rtcp, from, bytes));
         let Ok(batch) = result else { return false };
         if let Some(total) = batch.kernel_drops_total {
             core.shared_lost(u64::from(total.wrapping_sub(kernel_drops.replace(total))));
         }
-        batch.datagrams > 0
+        batch.full
     })
 }
 

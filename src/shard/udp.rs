@@ -221,12 +221,9 @@ async fn reader(driver: Rc<Driver>, pair: Rc<OpenPair>, rtcp: bool) {
             Some(Err(error)) => log::debug!("UDP port {}: {error}", pair.port),
             None => return,
         }
-        for _ in 0..READS_PER_TURN {
-            if !read_once(&driver, &pair, rtcp) {
-                break;
-            }
+        if (0..READS_PER_TURN).all(|_| read_once(&driver, &pair, rtcp)) {
+            futures_lite::future::yield_now().await;
         }
-        futures_lite::future::yield_now().await;
     }
 }
 
@@ -235,7 +232,7 @@ fn read_once(driver: &Driver, pair: &OpenPair, rtcp: bool) -> bool {
     let socket = if rtcp { &pair.rtcp } else { &pair.rtp };
     let mut receiver = driver.receiver.borrow_mut();
     driver.with(|core, now| {
-        let result = receiver.receive(socket.udp.as_raw_fd(), |from, bytes| {
+        let result = socket.udp.receive(&mut receiver, |from, bytes| {
             if !pair.closed.get() {
                 core.datagram(now, pair.index, Datagram { pair: pair.id, rtcp, from, bytes });
             }
@@ -247,7 +244,7 @@ fn read_once(driver: &Driver, pair: &OpenPair, rtcp: bool) -> bool {
                 core.datagrams_lost(pair.index, u64::from(new));
             }
         }
-        batch.datagrams > 0
+        batch.full
     })
 }
 

@@ -440,6 +440,8 @@ pub mod sync;
 pub mod timer;
 
 use crate::reactor::Reactor;
+// Shardcast: for whoever spaces wake-ups.
+pub use crate::sys::set_before_sleep;
 pub use crate::{
     byte_slice_ext::{ByteSliceExt, ByteSliceMutExt},
     error::{

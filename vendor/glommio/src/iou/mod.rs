@@ -92,6 +92,10 @@ bitflags::bitflags! {
         const CQSIZE    = 1 << 3;
         const CLAMP     = 1 << 4;
         const ATTACH_WQ = 1 << 5;
+        // Shardcast: Linux 6.1.
+        const TASKRUN_FLAG = 1 << 9;
+        const SINGLE_ISSUER = 1 << 12;
+        const DEFER_TASKRUN = 1 << 13;
     }
 }
 

@@ -25,7 +25,10 @@ use std::{
     pin::Pin,
     ptr,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        atomic::{fence, AtomicU32, Ordering},
+        Arc,
+    },
     time::{Duration, Instant},
 };
 
@@ -37,7 +40,7 @@ use crate::{
         self,
         blocking::{BlockingThreadOp, BlockingThreadPool},
         dma_buffer::{BufferStorage, DmaBuffer},
-        membarrier, DirectIo, EnqueuedSource, EnqueuedStatus, InnerSource, IoBuffer,
+        DirectIo, EnqueuedSource, EnqueuedStatus, InnerSource, IoBuffer,
         PollableStatus, Source, SourceType, Statx, TimeSpec64,
     },
     uring_sys::{self, IoRingOp},
@@ -899,12 +902,13 @@ impl SleepableRing {
     fn new(
         size: usize,
         name: &'static str,
+        defer: bool,
         allocator: Rc<UringBufferAllocator>,
         source_map: Rc<RefCell<SourceMap>>,
     ) -> io::Result<Self> {
         assert!(*IO_URING_RECENT_ENOUGH);
         Ok(SleepableRing {
-            ring: iou::IoUring::new(size as _)?,
+            ring: Self::new_ring(size, defer)?,
             size,
             submission_queue: UringQueueState::with_capacity(size * 4),
             name,
@@ -914,6 +918,49 @@ impl SleepableRing {
             source_map,
             in_kernel: 0,
         })
+    }
+
+    // Shardcast: with `defer` what completes is handed over when the thread asks for events, instead of
+    // interrupting it each time. Linux before 6.1 knows nothing of it.
+    fn new_ring(size: usize, defer: bool) -> io::Result<iou::IoUring> {
+        let deferring = iou::SetupFlags::SINGLE_ISSUER
+            | iou::SetupFlags::DEFER_TASKRUN
+            | iou::SetupFlags::TASKRUN_FLAG;
+        if defer {
+            let features = iou::SetupFeatures::empty();
+            if let Ok(ring) = iou::IoUring::new_with_flags(size as _, deferring, features) {
+                return Ok(ring);
+            }
+        }
+        iou::IoUring::new(size as _)
+    }
+
+    // Shardcast: asks for what has completed, if the ring defers it and there is something.
+    fn collect_deferred(&mut self) {
+        let raw = self.ring.raw();
+        // SAFETY: the ring is mapped as long as it exists, and the kernel changes the flags at any time.
+        let flags = unsafe { AtomicU32::from_ptr(raw.sq.kflags).load(Ordering::Relaxed) };
+        if flags & IORING_SQ_TASKRUN != 0 {
+            // SAFETY: nothing is submitted and nothing waited for. An interrupted call leaves the flag.
+            unsafe {
+                uring_sys::syscalls::io_uring_enter(
+                    raw.ring_fd,
+                    0,
+                    0,
+                    uring_sys::IORING_ENTER_GETEVENTS,
+                    std::ptr::null(),
+                );
+            }
+        }
+    }
+
+    // Shardcast: moves what is queued to the ring, without telling the kernel; whether all of it went.
+    fn prepare_submissions(&mut self) -> bool {
+        let q = self.submission_queue();
+        let mut queue = q.borrow_mut();
+        self.consume_sqe_queue(&mut queue.submissions, false)
+            .is_ok_and(|submitted| submitted == 0)
+            && queue.submissions.is_empty()
     }
 
     fn ring_fd(&self) -> RawFd {
@@ -1002,22 +1049,10 @@ impl SleepableRing {
     }
 
     // Shardcast: `link` is what is to be added before sleeping, if it is not in the ring yet; one
-    // system call adds it and waits.
+    // system call submits it with all that is prepared and waits.
     fn sleep(&mut self, link: Option<&Source>) -> io::Result<usize> {
-        assert_eq!(
-            self.waiting_kernel_submission(),
-            0,
-            "sleeping with pending SQEs"
-        );
         let Some(link) = link else {
-            return self
-                .ring
-                .cq()
-                .wait(1)
-                .map(|_| 1)
-                .or_else(Reactor::busy_ok)
-                .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok);
+            return self.submit_and_wait();
         };
         if let Some(mut sqe) = self.ring.sq().prepare_sqe() {
             let op = UringDescriptor {
@@ -1036,17 +1071,7 @@ impl SleepableRing {
                 DmaBuffer::new,
                 &mut self.source_map.borrow_mut(),
             );
-            // If the kernel does not take it, this returns at once, and the next submission takes
-            // it along.
-            let submitted = self
-                .ring
-                .submit_sqes_and_wait(1)
-                .map(|count| count as usize)
-                .or_else(Reactor::busy_ok)
-                .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok)?;
-            self.in_kernel += submitted;
-            Ok(submitted)
+            self.submit_and_wait()
         } else {
             // Can't link rings because we ran out of `CQE`s. Just can't sleep.
             // Submit what we have, once we're out of here we'll consume them
@@ -1056,6 +1081,20 @@ impl SleepableRing {
                 .or_else(Reactor::again_ok)
                 .or_else(Reactor::intr_ok)
         }
+    }
+
+    // Shardcast: if the kernel does not take all, this returns at once, and the next submission takes
+    // the rest along.
+    fn submit_and_wait(&mut self) -> io::Result<usize> {
+        let submitted = self
+            .ring
+            .submit_sqes_and_wait(1)
+            .map(|count| count as usize)
+            .or_else(Reactor::busy_ok)
+            .or_else(Reactor::again_ok)
+            .or_else(Reactor::intr_ok)?;
+        self.in_kernel += submitted;
+        Ok(submitted)
     }
 }
 
@@ -1202,6 +1241,18 @@ pub(crate) fn read_flags() -> PollFlags {
     PollFlags::POLLIN | PollFlags::POLLPRI
 }
 
+/// Shardcast: the kernel has events that it hands over when asked (`IORING_SETUP_TASKRUN_FLAG`).
+const IORING_SQ_TASKRUN: u32 = 1 << 2;
+
+thread_local! {
+    static BEFORE_SLEEP: Cell<Option<fn()>> = const { Cell::new(None) };
+}
+
+/// Shardcast: `before_sleep` is called on this thread each time before its executor goes to sleep.
+pub fn set_before_sleep(before_sleep: fn()) {
+    BEFORE_SLEEP.set(Some(before_sleep));
+}
+
 /// Shardcast: so much later than wanted a sleep may end, when the timer is in the ring already.
 const TIMER_SLACK: Duration = Duration::from_micros(50);
 
@@ -1263,10 +1314,10 @@ impl Reactor {
         let registry = vec![allocator.as_bytes()];
 
         let main_ring =
-            SleepableRing::new(ring_depth, "main", allocator.clone(), source_map.clone())?;
+            SleepableRing::new(ring_depth, "main", true, allocator.clone(), source_map.clone())?;
         let poll_ring = PollRing::new(ring_depth, allocator.clone(), source_map.clone())?;
         let mut latency_ring =
-            SleepableRing::new(ring_depth, "latency", allocator.clone(), source_map.clone())?;
+            SleepableRing::new(ring_depth, "latency", false, allocator.clone(), source_map.clone())?;
 
         match main_ring.registrar().register_buffers_by_ref(&registry) {
             Err(x) => warn!("Error: registering buffers in the main ring. Skipping{x:#?}"),
@@ -1706,6 +1757,7 @@ impl Reactor {
 
     pub(crate) fn poll_io(&self, woke: &mut usize) -> io::Result<()> {
         self.poll_ring.borrow_mut().poll(woke)?;
+        self.main_ring.borrow_mut().collect_deferred();
         self.main_ring.borrow_mut().poll(woke)?;
         self.latency_ring.borrow_mut().poll(woke)?;
         *woke += self.flush_syscall_thread();
@@ -1795,16 +1847,26 @@ impl Reactor {
         flush_cancellations!(into &mut woke; lat_ring, poll_ring, main_ring);
         // ... which happens right here. If you ever reorder this code just
         // be careful about this dependency.
-        flush_rings!(lat_ring, poll_ring, main_ring)?;
+        flush_rings!(lat_ring, poll_ring)?;
+        // Shardcast: what the main ring has to submit goes with the call that sleeps, if there is one.
+        let may_sleep = preempt_timer().is_none() && woke == 0;
+        let prepared = may_sleep && main_ring.prepare_submissions();
+        if !prepared {
+            flush_rings!(main_ring)?;
+            main_ring.collect_deferred();
+        }
         // pick up the results of any cancellations
         consume_rings!(into &mut woke; lat_ring, poll_ring, main_ring);
 
         // If we generated any event so far, we can't sleep. Need to handle them.
-        let should_sleep = preempt_timer().is_none()
+        let should_sleep = prepared
             && (woke == 0)
             && poll_ring.can_sleep()
-            && main_ring.can_sleep()
+            && main_ring.waiting_kernel_collection() == 0
             && lat_ring.can_sleep();
+        if prepared && !should_sleep {
+            flush_rings!(main_ring)?;
+        }
 
         if should_sleep {
             // We are about to go to sleep. It's ok to sleep, but if there
@@ -1819,13 +1881,18 @@ impl Reactor {
             // We have to sweep the remote channels function once more because since
             // last time until now it could be that something happened in a remote executor
             // that opened up room. If it did we bail on sleep and go process it.
+            if let Some(before_sleep) = BEFORE_SLEEP.get() {
+                before_sleep();
+            }
             self.notifier.prepare_to_sleep();
-            // See https://www.scylladb.com/2018/02/15/memory-barriers-seastar-linux/ for
-            // details. This translates to `sys_membarrier()` /
-            // `MEMBARRIER_CMD_PRIVATE_EXPEDITED`
-            membarrier::heavy();
+            // Shardcast: either this thread sees below what another has left for it, or that other, which
+            // has a fence too (`SleepNotifier::notify`), sees that it is to notify.
+            fence(Ordering::SeqCst);
             let events = process_remote_channels() + self.flush_syscall_thread();
-            if events == 0 {
+            if events > 0 {
+                flush_rings!(main_ring)?;
+                self.notifier.wake_up();
+            } else {
                 if self.eventfd_src.is_installed().unwrap() {
                     self.link_rings_and_sleep(&mut main_ring)
                         .expect("some error");
