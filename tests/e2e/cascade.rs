@@ -5,7 +5,9 @@
 //! |---|---|---|---|
 //! | UDP | UDP | H.264 with B-frames + AAC, H.265 + AAC | RTMP, RTSP |
 //! | TCP, the lower one connecting | TCP | H.264 + G.711A, H.265 + AAC | RTMP, RTSP |
-//! | TCP, the upper one connecting | UDP | H.265 + AAC | RTMP, RTSP |
+//! | TCP, the upper one connecting | UDP | H.265 + AAC; H.264 + AAC | RTMP, RTSP; RTSP |
+
+use std::net::{SocketAddr, UdpSocket};
 
 use serde_json::{Value, json};
 
@@ -16,7 +18,13 @@ use crate::harness::media::{H264_AAC, H264_ALAW, HEVC_AAC, Recipe};
 use crate::harness::rtsp::{Expected, Play, Player, Push, assert_run, hashes};
 use crate::harness::{Device, Options, Over, Runtime, SOON, Server, Viewer, missing, wait_for};
 
-on_both_runtimes!(live_streams, a_camera_of_the_lower_one, a_wrong_password_is_said, a_stream_that_is_not_there);
+on_both_runtimes!(
+    live_streams,
+    a_camera_of_the_lower_one,
+    a_wrong_password_is_said,
+    a_platform_that_sends_elsewhere,
+    a_stream_that_is_not_there
+);
 
 const PLAYERS: [Play; 2] = [Play::FfmpegTcp, Play::HttpFlv];
 const UPPER: &str = "34010000002000000001";
@@ -34,7 +42,10 @@ fn upper(runtime: Runtime, transport: &str) -> Server {
 }
 
 fn lower(runtime: Runtime, upper: &Server, sip: &str, password: &str) -> Server {
-    let address = upper.address(&format!("gb28181 {sip}"));
+    lower_of(runtime, upper.address(&format!("gb28181 {sip}")), sip, password)
+}
+
+fn lower_of(runtime: Runtime, address: SocketAddr, sip: &str, password: &str) -> Server {
     let upstream = format!(
         "[{{ address: \"{address}\", transport: {sip}, id: \"{UPPER}\", password: {password}, share: [\"live/cam\"], \
          names: {{ live/cam: Gate }} }}]"
@@ -77,6 +88,9 @@ fn live_streams(runtime: Runtime) {
         ("udp", "udp", HEVC_AAC, Push::FfmpegTcp),
         ("tcp_passive", "tcp", HEVC_AAC, Push::FfmpegTcp),
         ("tcp_active", "udp", HEVC_AAC, Push::FfmpegTcp),
+        // Its first frame of sound is 23 ms older than its picture. Over RTSP the picture comes first and is zero, so the lower server has that
+        // frame at zero as well, which the upper one, whose times begin at 1 s, says as it is: of all times only this one is not the file's.
+        ("tcp_active", "udp", H264_AAC, Push::FfmpegTcp),
     ];
     for (transport, sip, recipe, push) in rows {
         if let (Some(_), Some(_)) = (recipe.file(), recipe.ffmpeg()) {
@@ -181,6 +195,31 @@ fn a_wrong_password_is_said(runtime: Runtime) {
     let expected = "the registration is refused: 403 Forbidden (is the password right?); tried again 60 s later";
     lower.wait_upstream("it is refused", |upstream| upstream["detail"] == expected);
     assert_eq!(upper.api("gb28181/devices")["total"], 0);
+}
+
+/// A platform that does nothing but answer registrations with 302 (2022): the lower one registers where it is sent, and shows its streams there.
+fn a_platform_that_sends_elsewhere(runtime: Runtime) {
+    let upper = upper(runtime, "udp");
+    let contact = upper.address("gb28181 udp");
+    let front = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = front.local_addr().unwrap();
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        let mut datagram = [0; 4_096];
+        while let Ok((count, from)) = front.recv_from(&mut datagram) {
+            let request = String::from_utf8_lossy(&datagram[..count]).into_owned();
+            let is_kept = |line: &&str| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|name| line.starts_with(name));
+            let kept: String = request.split("\r\n").filter(is_kept).map(|line| format!("{line}\r\n")).collect();
+            let answer = format!(
+                "SIP/2.0 302 Moved Temporarily\r\n{kept}Contact: <sip:{UPPER}@{contact}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n"
+            );
+            let _ = front.send_to(answer.as_bytes(), from);
+        }
+    });
+    let lower = lower_of(runtime, address, "udp", PASSWORD);
+    lower.wait_upstream("it is registered", |upstream| upstream["state"] == "online");
+    assert_eq!(upper.api(&format!("gb28181/devices/{LOWER}"))["online"], true);
+    upper.wait_channel();
 }
 
 fn a_stream_that_is_not_there(runtime: Runtime) {

@@ -29,6 +29,7 @@ on_both_runtimes!(
     a_seek_goes_to_its_place,
     reports_in_calls,
     one_port_for_all,
+    calls_have_ports_of_their_own,
     on_demand_for_all_viewers,
     commands_arrive,
     recordings,
@@ -145,6 +146,37 @@ fn one_port_for_all(runtime: Runtime) {
     play(&server, &H264_PLAIN_AAC, &H264_PLAIN_AAC.file().unwrap(), &["udp", "tcp_passive", "udp"]);
     for call in server.calls() {
         assert_eq!(call["port"], port, "{call}");
+    }
+}
+
+/// Where calls have ranges of ports of their own, each names one of those and is played through it, and the port is free behind it.
+fn calls_have_ports_of_their_own(runtime: Runtime) {
+    let (udp, tcp) = (free_ports(4), free_ports(4));
+    let range = |first: u16| format!("{first}-{}", first + 3);
+    let options = platform(runtime).set("gb28181.idle_ms", 1_000);
+    let server = Server::start_platform(options.set("gb28181.udp_ports", range(udp)).set("gb28181.tcp_ports", range(tcp)));
+    let device = Device::start(&server, "--rate 500k");
+    server.wait_channels(DEVICE, 1);
+    let port_of = |call: &Value| u16::try_from(call["port"].as_u64().unwrap()).unwrap();
+    for (number, (transport, first)) in (1..).zip([("udp", udp), ("tcp_passive", tcp), ("udp", udp), ("tcp_passive", tcp)]) {
+        let call = server.ask_gb("play", &json!({ "device": DEVICE, "channel": CHANNEL, "transport": transport }));
+        assert!((first..first + 4).contains(&port_of(&call)), "{transport}, {first}: {call}");
+        let invite = device.wait_times("invite", number);
+        let offered = invite["offer"]["address"].as_str().unwrap();
+        assert!(offered.ends_with(&format!(":{}", port_of(&call))), "{invite}");
+        let viewer = Viewer::open(&server, Over::HttpFlv, STREAM);
+        viewer.wait_frames(VIDEO, 10);
+        let playing = server.wait_call(STREAM, "playing");
+        assert_eq!((&playing["port"], &playing["transport"]), (&call["port"], &json!(transport)), "{playing}");
+        drop(viewer);
+        assert_eq!(device.wait_times("bye", number)["by"], "platform");
+        wait_for("its port is free", SOON, || {
+            let is_free = match transport {
+                "udp" => std::net::UdpSocket::bind(("0.0.0.0", port_of(&call))).is_ok(),
+                _ => std::net::TcpListener::bind(("0.0.0.0", port_of(&call))).is_ok(),
+            };
+            is_free.then_some(())
+        });
     }
 }
 
@@ -295,12 +327,16 @@ fn a_seek_goes_to_its_place(runtime: Runtime) {
     if missing(&["ffmpeg"]) {
         return;
     }
+    TRANSPORTS.iter().for_each(|transport| seek_over(runtime, transport));
+}
+
+fn seek_over(runtime: Runtime, transport: &str) {
     let Some(clip) = CLOCK.file() else { return };
     let tags = CLOCK.tags().unwrap();
     let pictures: Vec<&flv::Tag> = flv::of_kind(&tags, VIDEO).collect();
     // Each second begins with a keyframe, behind whose head no picture is like another.
     let picture = |second: usize| pictures[25 * second].body[pictures[25 * second].body.len() / 4..].to_vec();
-    let server = Server::start_platform(platform(runtime));
+    let server = Server::start_platform(platform(runtime).set("gb28181.transport", transport));
     let device = Device::start_with(&server, "", Some(&clip));
     server.wait_channels(DEVICE, 1);
     let span = json!({ "device": DEVICE, "channel": CHANNEL, "start": "2026-01-02T00:00:00", "end": "2026-01-02T01:00:00" });

@@ -117,10 +117,22 @@ pub struct Video {
     pub unmarked: u32,
     /// A unit was said to be over, and nothing has come since.
     is_over: bool,
+    /// The rest of a unit that was said to be over is broken; else the depacketizer, which makes no difference of ends, puts it right.
+    leaves_rest_out: bool,
+    /// Such a rest comes.
+    passes_rest: bool,
     /// Behind the end of a unit its rest has come. `true`: the sender had said that it was over.
     pub was_cut: Option<bool>,
-    /// A PES packet went on with what the one before had begun.
-    pub continues: bool,
+    /// The PES packet at hand has shown whether it goes on with the NAL unit of the one before; and does.
+    front_seen: bool,
+    goes_on: bool,
+    /// How many slices units have, all of them so far and so many; `None`: they differ.
+    slices_of_all: Option<u32>,
+    units: u32,
+    /// The unit under way has come from its first slice on.
+    from_front: bool,
+    /// A PES packet has begun with a slice, or a field, that was not the first of its unit.
+    pub slices_apart: bool,
     /// A unit has begun inside a PES packet: their ends say nothing.
     pub begins_inside: bool,
     arrival: Stamp,
@@ -160,13 +172,25 @@ impl Video {
             untimed: 0,
             unmarked: 0,
             is_over: false,
+            leaves_rest_out: false,
+            passes_rest: false,
             was_cut: None,
-            continues: false,
+            front_seen: false,
+            goes_on: false,
+            slices_of_all: Some(0),
+            units: 0,
+            from_front: false,
+            slices_apart: false,
             begins_inside: false,
             arrival: Stamp::ZERO,
             began: None,
             pieces: Vec::new(),
         }
+    }
+
+    /// As [`Video::new`], for who learns of [`Video::was_cut`] where units end: what is not of a whole unit is left out.
+    pub fn leaving_rests_out() -> Self {
+        Video { leaves_rest_out: true, ..Video::new() }
     }
 
     /// What the sender says; the parameter sets may say otherwise.
@@ -193,6 +217,7 @@ impl Video {
     pub fn lost(&mut self, out: &mut Vec<Picture>) {
         self.nal.clear();
         (self.is_open, self.is_over, self.unit, self.slices) = (false, false, None, 0);
+        (self.from_front, self.passes_rest) = (false, false);
         if let Some(depacketizer) = &mut self.depacketizer {
             depacketizer.lost(&mut self.pieces);
         }
@@ -203,7 +228,7 @@ impl Video {
     pub fn begin(&mut self, times: Option<Times>, moment: Moment) {
         self.packet = Origin { packet: self.packet.packet + 1, times, at_front: false, moment };
         self.packet_bytes = 0;
-        self.continues = false;
+        (self.front_seen, self.goes_on) = (false, false);
     }
 
     pub fn payload(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Picture>) {
@@ -221,11 +246,12 @@ impl Video {
         let mut from = held.saturating_sub(2);
         while let Some(at) = start_code(&self.nal, from) {
             let at_front = matches!(at as i64 - front, 0 | 1);
+            self.goes_on |= !std::mem::replace(&mut self.front_seen, true) && self.is_open && !at_front;
             if self.is_open {
                 self.close_nal(at, out);
             } else {
                 // What stands there had been taken for the end, or is the end of what was missed.
-                self.note_cut(at);
+                self.note_cut(at, out);
             }
             self.nal.advance(at + 3);
             front -= at as i64 + 3;
@@ -235,7 +261,7 @@ impl Video {
         self.look(out);
         if !self.is_open && self.nal.len() > 2 {
             let passed = self.nal.len() - 2;
-            self.note_cut(passed);
+            self.note_cut(passed, out);
             self.nal.advance(passed);
         }
     }
@@ -248,6 +274,9 @@ impl Video {
         }
         self.is_seen = true;
         let kind = self.codec.map(|codec| kind(codec, &self.nal[..enough_bytes]));
+        if let Some(kind) = kind {
+            self.note_slice(kind, enough_bytes, out);
+        }
         let is_next = matches!(kind, Some(Kind::Front | Kind::Slice { first: true }));
         if self.slices > 0 && is_next && !self.is_second_field(&self.nal[..enough_bytes]) {
             self.unmarked += 1;
@@ -266,16 +295,53 @@ impl Video {
         self.fields.filter(|_| is_slice).and_then(|fields| fields.field(nal))
     }
 
-    /// So many bytes in front belong to nothing.
-    fn note_cut(&mut self, bytes: usize) {
-        if self.is_over && self.nal[..bytes].iter().any(|byte| *byte != 0) {
-            self.was_cut.get_or_insert(self.unmarked == 0);
+    /// A slice that is not the first of its unit, or the second field of one, behind what had been taken for the end.
+    fn note_slice(&mut self, kind: Kind, bytes: usize, out: &mut Vec<Picture>) {
+        let is_slice = matches!(kind, Kind::Slice { .. });
+        if self.is_over && is_slice && !self.begins_after_all(kind, &self.nal[..bytes]) {
+            self.slices_apart |= self.origin.at_front;
+            self.note_rest(out);
         }
     }
 
-    /// The packet is over; says whether it began with something of its own.
-    pub fn is_continued(&self) -> bool {
-        self.continues || self.origin.packet != self.packet.packet
+    /// Whether a slice behind the end of a unit is not of that unit.
+    fn begins_after_all(&self, kind: Kind, nal: &[u8]) -> bool {
+        let is_pair = self.first_field.zip(self.field(nal)).is_some_and(|(first, second)| first.is_paired_with(&second));
+        kind == (Kind::Slice { first: true }) && !is_pair
+    }
+
+    /// So many bytes in front belong to nothing.
+    fn note_cut(&mut self, bytes: usize, out: &mut Vec<Picture>) {
+        if self.nal[..bytes].iter().any(|byte| *byte != 0) {
+            self.note_rest(out);
+        }
+    }
+
+    /// What comes now is the rest of a unit that was said to be over, if one was.
+    fn note_rest(&mut self, out: &mut Vec<Picture>) {
+        if std::mem::take(&mut self.is_over) {
+            self.was_cut.get_or_insert(self.unmarked == 0);
+            if self.leaves_rest_out {
+                self.passes_rest = true;
+                out.push(Picture::Discarded(Discard::BrokenFrame));
+            }
+        }
+    }
+
+    /// The packet is over; says whether it went on with the NAL unit of the one before.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on || !self.front_seen && self.is_open
+    }
+
+    /// Whether the unit under way has slices: as many as every one before it, of which there are so many at least.
+    pub fn has_all_slices(&self, units: u32) -> bool {
+        let is_open_slice = self.is_open && self.codec.is_some_and(|codec| matches!(kind(codec, &self.nal), Kind::Slice { .. }));
+        self.units >= units && self.slices_of_all == Some(self.slices + u32::from(is_open_slice))
+    }
+
+    /// Whether something of a picture has come, so that it can end.
+    pub fn has_slices(&self) -> bool {
+        self.slices > 0 || self.is_open && self.codec.is_some_and(|codec| matches!(kind(codec, &self.nal), Kind::Slice { .. }))
     }
 
     /// The unit under way is whole.
@@ -294,6 +360,11 @@ impl Video {
     fn end_unit(&mut self, out: &mut Vec<Picture>) {
         if let Some(Times { pts, .. }) = self.unit.take() {
             self.piece(&[], pts, true, out);
+        }
+        if std::mem::take(&mut self.from_front) && self.slices > 0 {
+            let is_same = self.units == 0 || self.slices_of_all == Some(self.slices);
+            self.slices_of_all = is_same.then_some(self.slices);
+            self.units = self.units.saturating_add(1);
         }
         self.slices = 0;
     }
@@ -324,20 +395,19 @@ impl Video {
         }
         let kind = kind(codec, nal);
         let is_second_field = self.is_second_field(nal);
+        self.slices_apart |= is_second_field && self.origin.at_front;
+        let is_rest = self.passes_rest && matches!(kind, Kind::Slice { .. }) && !self.begins_after_all(kind, nal);
         let begins = match kind {
             Kind::LeftOut => return,
+            _ if is_rest => return,
             Kind::Other if self.unit.is_none() => return,
             Kind::Other => false,
             Kind::Front => self.unit.is_none() || self.slices > 0,
             Kind::Slice { first: true } if is_second_field => false,
             Kind::Slice { first: true } => self.unit.is_none() || self.slices > 0 || self.is_timed_anew(),
             Kind::Slice { first: false } => {
-                self.continues |= self.origin.at_front && self.slices > 0;
+                self.slices_apart |= self.origin.at_front && self.slices > 0;
                 if self.unit.is_none() {
-                    // The rest of a unit that was said to be over.
-                    if self.is_over {
-                        self.was_cut.get_or_insert(self.unmarked == 0);
-                    }
                     self.unit = self.last;
                 }
                 false
@@ -365,8 +435,9 @@ impl Video {
         if self.slices > 0 {
             self.unmarked += 1;
         }
-        self.is_over = false;
+        (self.is_over, self.passes_rest) = (false, false);
         self.end_unit(out);
+        self.from_front = true;
         let Origin { packet, times, at_front, moment } = self.origin;
         self.begins_inside |= !at_front;
         let own = times.filter(|_| packet != self.used_packet);

@@ -7,12 +7,13 @@
 //! | it ends | if the sender |
 //! |---|---|
 //! | at [`PsDemuxer::frame_end`], the marker of RTP | says so there, and no packet is under way whose length says otherwise |
-//! | with its PES packet | has not said so for [`HABIT`] pictures, begins each with a packet, keeps its lengths, and has never continued a packet of that size |
+//! | with its last PES packet | says no such thing, but lengths that are right; [`ends`] knows that packet by its size |
 //! | where the next begins, or the whole stream ends | does neither |
 //!
 //! Limits: [`HELD_BYTES_MAX`]. Codecs that are not carried are counted, and named by [`PsDemuxer::take_left_out`]. The other way is
 //! [`mod@write`]. Not here: RTP.
 
+mod ends;
 #[cfg(test)]
 #[path = "../../../tests/e2e/harness/ps_writer.rs"]
 pub(crate) mod ps_writer;
@@ -23,6 +24,7 @@ pub mod write;
 
 use bytes::Bytes;
 
+use self::ends::Ends;
 use self::reader::{Part, Reader};
 use crate::format::pes::announced::{AUDIO, Announced, VIDEO};
 use crate::format::pes::audio::{Audio, Sound};
@@ -36,10 +38,6 @@ use crate::media::{Codec, Discard, Frame, MediaEvent, MediaTime, Stamp, TrackSha
 /// What is kept of a stream at most: a unit under way, a packet of sound, a header.
 pub const HELD_BYTES_MAX: usize = UNIT_BYTES_MAX + 128 * 1024;
 
-/// Pictures in a row that show a sender's habit.
-const HABIT: u32 = 8;
-/// A PES packet of more may be the first of several, whatever came before.
-const WHOLE_BYTES_MAX: usize = 60_000;
 /// A stream of which nothing has come for so long is replaced by another of its kind.
 const SILENT_MS: u64 = 5_000;
 const RTP_BITS: u32 = 32;
@@ -85,11 +83,7 @@ struct Demuxer {
     sound: Option<Setup>,
     audio_stream: Option<Taken>,
     whose: Whose,
-    /// The length of the picture's packet at hand, and of the last one.
-    bytes: Option<usize>,
-    last_bytes: Option<usize>,
-    /// The shortest packet of a picture that the next one went on with.
-    continued_bytes_min: usize,
+    ends: Ends,
     /// The end of a frame was said where it was not.
     marks_lie: bool,
     on_loss: OnLoss,
@@ -110,16 +104,14 @@ impl PsDemuxer {
         let demuxer = Demuxer {
             clock: WireClock::new(PTS_BITS, PTS_PER_SECOND),
             map: Vec::new(),
-            video: Video::new(),
+            video: Video::leaving_rests_out(),
             setup: None,
             video_stream: None,
             audio: Audio::default(),
             sound: None,
             audio_stream: None,
             whose: Whose::LeftOut,
-            bytes: None,
-            last_bytes: None,
-            continued_bytes_min: WHOLE_BYTES_MAX,
+            ends: Ends::default(),
             marks_lie: false,
             on_loss,
             after_loss: false,
@@ -219,6 +211,7 @@ impl Demuxer {
 
     fn out_of_step(&mut self, out: &mut Vec<Demuxed>) {
         self.whose = Whose::LeftOut;
+        self.ends.lost();
         self.audio.lost();
         self.video.lost(&mut self.pictures);
         self.settle_pictures(out);
@@ -272,7 +265,7 @@ impl Demuxer {
         let (dts, pts) = (micros(dts), micros(pts));
         match self.whose {
             Whose::Video => {
-                (self.last_bytes, self.bytes) = (self.bytes, bytes);
+                self.ends.begin(bytes);
                 let times = pts.map(|pts| Times { pts, dts: dts.unwrap_or(pts) });
                 self.video.begin(times, Moment { rtp: self.rtp_micros, arrival: now });
             }
@@ -284,11 +277,16 @@ impl Demuxer {
     fn payload(&mut self, now: Stamp, bytes: &[u8], out: &mut Vec<Demuxed>) {
         match self.whose {
             Whose::Video => {
+                let ended = self.video.unmarked;
                 self.video.payload(now, bytes, &mut self.pictures);
                 self.settle_pictures(out);
+                if self.video.unmarked > ended {
+                    self.ends.picture_ended();
+                }
                 if let Some(by_mark) = self.video.was_cut.take() {
                     self.marks_lie |= by_mark;
-                    self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
+                    self.ends.was_wrong |= !by_mark;
+                    self.after_loss = true;
                 }
             }
             Whose::Audio => {
@@ -302,11 +300,10 @@ impl Demuxer {
     fn end(&mut self, now: Stamp, by_length: bool, out: &mut Vec<Demuxed>) {
         match self.whose {
             Whose::Video => {
-                if self.video.is_continued() {
-                    self.continued_bytes_min = self.continued_bytes_min.min(self.last_bytes.unwrap_or(0));
+                if self.video.goes_on() {
+                    self.ends.went_on();
                 }
-                let is_whole = self.bytes.is_some_and(|bytes| bytes < self.continued_bytes_min);
-                if by_length && is_whole && !self.video.begins_inside && self.video.unmarked >= HABIT {
+                if by_length && self.ends.is_last(&self.video) {
                     let unmarked = self.video.unmarked;
                     self.end_picture(out);
                     self.video.unmarked = unmarked;

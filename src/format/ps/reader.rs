@@ -36,7 +36,7 @@ pub enum Part<'a> {
         bytes: Option<usize>,
     },
     Payload(&'a [u8]),
-    /// The packet is over. `by_length`: it said so, and the lengths of pictures' packets can be believed.
+    /// The packet is over. `by_length`: it said so, and the last length of a picture's packet was right.
     End {
         by_length: bool,
     },
@@ -66,8 +66,10 @@ enum State {
 pub struct Reader {
     buffer: BytesMut,
     state: State,
-    /// The last length of a picture's packet was right.
+    /// The last length of a picture's packet was right: something of the system stood behind it.
     lengths_hold: bool,
+    /// The last packet ended where it had said.
+    ended_by_length: bool,
     map: Vec<(u8, u8)>,
 }
 
@@ -77,7 +79,7 @@ fn is_picture(id: u8) -> bool {
 
 impl Reader {
     pub fn new() -> Self {
-        Reader { buffer: BytesMut::new(), state: State::Seeking, lengths_hold: true, map: Vec::new() }
+        Reader { buffer: BytesMut::new(), state: State::Seeking, lengths_hold: true, ended_by_length: false, map: Vec::new() }
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -169,6 +171,7 @@ impl Reader {
             };
         }
         let Some(id) = self.buffer.get(3).copied() else { return false };
+        self.lengths_hold |= self.ended_by_length && behind.is_some_and(is_picture);
         match id {
             0xB9 => {
                 self.buffer.advance(4);
@@ -312,7 +315,6 @@ impl Reader {
                 self.give(within - kept, sink);
                 return false;
             }
-            self.lengths_hold |= is_picture(id);
         } else if let Some(at) = self.pack_inside(within) {
             self.give(at, sink);
             self.end(id, false, sink);
@@ -354,6 +356,7 @@ impl Reader {
 
     fn end(&mut self, id: u8, by_length: bool, sink: &mut dyn FnMut(Part<'_>)) {
         self.state = State::Between { behind: Some(id) };
+        self.ended_by_length = by_length;
         sink(Part::End { by_length: by_length && self.lengths_hold });
     }
 }
