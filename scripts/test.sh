@@ -63,7 +63,7 @@ cargo test --workspace --locked --lib --bins --test tidy --test cli --test instr
 say "instructions"
 bash scripts/instructions.sh
 # Here every client is installed, so a test that would skip is a failure.
-SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=2
+SHARDCAST_E2E_STRICT=1 cargo test --locked --test e2e -- --test-threads=3
 say "load generator"
 bash scripts/smoke.sh
 bash scripts/bench.sh --smoke

@@ -24,7 +24,9 @@ const REORDER_MS: u64 = 50;
 
 pub fn cases() -> Vec<Case> {
     use Codec::{Aac, H264, H265, Opus};
-    let table: [(&str, fn(Codec) -> Work, &[Codec]); 6] = [
+    /// What it is called, what makes its work, and for which codecs.
+    type Row = (&'static str, fn(Codec) -> Work, &'static [Codec]);
+    let table: [Row; 6] = [
         ("flv", flv, &[H264, H265, Aac, Opus]),
         ("rtp", |codec| rtp(codec, Some(REORDER_MS)), &[H264, H265, Aac, Opus]),
         ("rtp_interleaved", |codec| rtp(codec, None), &[H264, Aac]),
