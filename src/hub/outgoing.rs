@@ -261,7 +261,8 @@ impl Outgoing {
                 self.begin_if_due(fanout);
             }
             let ring = fanout.map(|fanout| &fanout.ring);
-            let slices = self.gather(ring);
+            let mut slices = SmallVec::new();
+            self.gather(ring, &mut slices);
             if slices.is_empty() {
                 drop(slices);
                 return self.idle(now);
@@ -478,21 +479,20 @@ impl Outgoing {
         }
     }
 
-    fn gather<'a>(&'a self, ring: Option<&'a Ring>) -> SmallVec<[IoSlice<'a>; SLICES_MAX]> {
-        let mut slices = SmallVec::new();
+    /// Into a place of the caller's, because the slices of one call fill a kilobyte, which would be moved.
+    fn gather<'a>(&'a self, ring: Option<&'a Ring>, slices: &mut SmallVec<[IoSlice<'a>; SLICES_MAX]>) {
         let own = self.partial.iter().chain(&self.queue).filter(|part| !part.is_empty());
         slices.extend(own.take(SLICES_MAX).map(|part| IoSlice::new(part)));
-        let (Some(ring), Some(at)) = (ring, self.ready_at()) else { return slices };
+        let (Some(ring), Some(at)) = (ring, self.ready_at()) else { return };
         for number in at.. {
             let Some(packet) = ring.get(number) else { break };
             for part in packet.parts.iter().filter(|part| !part.is_empty()) {
                 if slices.len() == SLICES_MAX {
-                    return slices;
+                    return;
                 }
                 slices.push(IoSlice::new(part));
             }
         }
-        slices
     }
 }
 

@@ -121,8 +121,17 @@ pub(crate) fn annex_b_units(data: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// What follows the next 00 00 01.
 fn after_start_code(data: &[u8]) -> Option<&[u8]> {
-    let at = data.windows(3).position(|window| window == [0, 0, 1])?;
-    Some(&data[at + 3..])
+    start_code(data, 0).map(|at| &data[at + 3..])
+}
+
+/// Where the next 00 00 01 begins, from an offset on.
+pub(crate) fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
+    // Coded media has ones as seldom as any other byte, and they are looked for many bytes at a time.
+    let from = from.min(bytes.len());
+    memchr::memchr_iter(1, &bytes[from..])
+        .map(|at| from + at)
+        .find(|at| *at >= from + 2 && bytes[at - 2..*at] == [0, 0])
+        .map(|at| at - 2)
 }
 
 /// Whether decoding may begin at the picture of this supplemental enhancement information, of which `body` is what stands behind the

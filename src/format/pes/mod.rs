@@ -138,17 +138,3 @@ pub fn crc32(bytes: &[u8]) -> u32 {
         (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| crc << 1 ^ if crc >> 31 == 1 { POLYNOMIAL } else { 0 })
     })
 }
-
-/// Where the next 00 00 01 begins, from an offset on.
-pub fn start_code(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(third) = bytes.get(at + 2) {
-        match third {
-            0 => at += 1,
-            1 if bytes[at..at + 2] == [0, 0] => return Some(at),
-            // No start code has another byte in its third place, nor can one begin before it.
-            _ => at += 3,
-        }
-    }
-    None
-}

@@ -9,12 +9,12 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::start_code;
 use crate::format::rtp::depacketize::{AccessUnit, Depacketized, Depacketizer, Piece, UNIT_BYTES_MAX};
 use crate::format::rtp::payload::VIDEO_CLOCK_RATE;
 use crate::format::rtp::{PayloadForm, RtpPayload};
 use crate::media::h264::{self, AvcConfig, FIELD_BYTES, Field, FieldCoding};
 use crate::media::h265::{self, HevcConfig};
+use crate::media::nal::start_code;
 use crate::media::{Codec, Discard, Stamp, TrackShape};
 
 const INTERVAL_MICROS: i64 = 40_000;

@@ -16,7 +16,8 @@
 
 use bytes::{Buf, BytesMut};
 
-use crate::format::pes::{read_time, start_code};
+use crate::format::pes::read_time;
+use crate::media::nal::start_code;
 
 /// The start code of a pack, and the byte that tells which it is.
 const PACK_BYTES_MIN: usize = 5;

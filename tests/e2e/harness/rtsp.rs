@@ -526,18 +526,8 @@ fn assert_times(times: &[(&String, usize, i64, i64)], expected: Expected, who: &
     let mut offsets: Vec<i64> = times.iter().map(|(_, _, seen, sent)| seen - sent).collect();
     offsets.sort_unstable();
     let offset = offsets[offsets.len() / 2];
-    // A publisher over RTSP begins at zero with the picture, and no time is less: sound that is older stands at the picture's beginning.
-    let picture = times.iter().find(|(kind, at, ..)| *kind == "video" && *at == 0).map(|(_, _, seen, _)| *seen);
-    let is_moved = |kind: &str, seen: i64, due: i64| {
-        expected.push != Push::Rtmp
-            && kind == "audio"
-            && picture.is_some_and(|picture| due < picture && (seen - picture).abs() <= 1_000)
-    };
     // Players count from zero: what is older than their first packet, they show at zero.
     for (kind, at, seen, sent) in times.iter().filter(|(_, _, _, sent)| sent + offset >= 0) {
-        if is_moved(kind, *seen, sent + offset) {
-            continue;
-        }
         let difference = seen - sent - offset;
         let near =
             || times.iter().filter(|near| near.0 == *kind && near.1.abs_diff(*at) < 4).map(|near| (near.2, near.3 + offset));

@@ -1,7 +1,7 @@
 //! The clocks of a publisher's tracks → one timeline in microseconds.
 //!
-//! Every track has a clock of its own with a random zero. Until the sender says more, a track's zero is where its first packet came,
-//! counted from the first packet of all. Sender reports give each clock's relation to one wall clock (RFC 3550 §6.4.1); once two tracks
+//! Every track has a clock of its own with a random zero. Until the sender says more, a track begins where its first packet came,
+//! counted from the first packet of all, which stands at [`START_MICROS`]. Sender reports give each clock's relation to one wall clock (RFC 3550 §6.4.1); once two tracks
 //! have one, the sound is moved so that both agree: exactly when that becomes known, later only by more than
 //! [`SKEW_MICROS_MAX`] and if two reports in a row say so, because jitter in reports is no drift. A clock that jumps, or steps back by
 //! more than pictures can be out of order, goes on where its packets say by their arrival.
@@ -10,6 +10,8 @@ use crate::format::rtp::payload::micros_of_ticks;
 use crate::format::rtp::rtcp::SenderReport;
 use crate::media::Stamp;
 
+/// Where the first packet stands: reports may say that sound which comes behind it is older.
+pub const START_MICROS: i64 = 1_000_000;
 /// Less than a listener notices.
 const SKEW_MICROS_MAX: i64 = 20_000;
 /// A wall clock between the two is not set: 1968-01-20, when the upper bit of NTP's seconds came in, and 2000-01-01.
@@ -73,7 +75,7 @@ impl TrackClock {
 #[derive(Debug)]
 pub struct Clocks {
     pub tracks: Vec<TrackClock>,
-    /// When the first packet of all came: zero of the timeline.
+    /// When the first packet of all came.
     origin: Option<Stamp>,
     /// The track that the others follow.
     leader: usize,
@@ -93,7 +95,7 @@ impl Clocks {
         let stamp = clock.micros(ticks);
         let by_arrival = match clock.last {
             Some((last, last_arrival)) => last + micros_between(last_arrival, arrival),
-            None => micros_between(origin, arrival),
+            None => START_MICROS + micros_between(origin, arrival),
         };
         let offset = match (clock.offset_micros, agreed, clock.report) {
             (Some(offset), ..) => {
@@ -186,7 +188,7 @@ mod tests {
 
     fn place(clocks: &mut Clocks, track: usize, timestamp: u32, arrival_ms: u64) -> i64 {
         let ticks = clocks.tracks[track].unwrap(timestamp);
-        clocks.place(track, ticks, Stamp::from_millis(arrival_ms), 1_000_000) / 1000
+        (clocks.place(track, ticks, Stamp::from_millis(arrival_ms), 1_000_000) - START_MICROS) / 1000
     }
 
     #[test]
@@ -214,6 +216,18 @@ mod tests {
             clocks.report(1, &report(0, 500));
             assert_eq!(place(&mut clocks, 1, 660, 1_220), 20, "the moment that it was made");
         }
+    }
+
+    #[test]
+    fn sound_that_is_older_than_the_first_picture_has_a_place() {
+        let mut clocks = Clocks::new([90_000, 44_100].into_iter(), 0);
+        clocks.report(0, &report(23, 0));
+        clocks.report(1, &report(0, 0));
+        assert_eq!(place(&mut clocks, 0, 0, 0), 0);
+        let ticks = clocks.tracks[1].unwrap(0);
+        let sound = clocks.place(1, ticks, Stamp::from_millis(1), 1_000_000);
+        assert!((1..START_MICROS).contains(&sound), "no timeline has room below zero: {sound}");
+        assert_eq!((sound - START_MICROS) / 1000, -23);
     }
 
     #[test]
