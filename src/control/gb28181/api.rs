@@ -30,6 +30,10 @@ use crate::protocol::gb28181::platform::view::{
 use crate::session::{StreamKey, StreamKeyError};
 use crate::shard::message::Command;
 
+/// How fast records are played, forwards or backwards (GB/T 28181-2016 Annex B).
+const SCALE_MIN: f64 = 0.25;
+const SCALE_MAX: f64 = 4.0;
+
 /// All routes.
 pub fn router() -> Router<Arc<App>> {
     let devices = Router::new()
@@ -82,6 +86,10 @@ pub enum PlatformError {
     BadMove,
     #[error("{0} needs a value")]
     NoValue(&'static str),
+    #[error("seek must be 0 to {} seconds from the beginning of the span, and is never negative", u32::MAX)]
+    BadSeek,
+    #[error("scale must be {SCALE_MIN} to {SCALE_MAX}, or as much backwards: -{SCALE_MAX} to -{SCALE_MIN}")]
+    BadScale,
     #[error("a cruise track has a number")]
     BadCruise,
     #[error("a call id is a number")]
@@ -541,12 +549,14 @@ impl TryFrom<PlayingBody> for PlayingControl {
         Ok(match (body.action, body.value) {
             (PlayingAction::Pause, _) => PlayingControl::Pause,
             (PlayingAction::Resume, _) => PlayingControl::Resume,
-            (PlayingAction::Scale, Some(scale)) => PlayingControl::Scale(scale),
+            (PlayingAction::Scale, Some(scale)) if (SCALE_MIN..=SCALE_MAX).contains(&scale.abs()) => PlayingControl::Scale(scale),
+            (PlayingAction::Scale, Some(_)) => return Err(PlatformError::BadScale),
             (PlayingAction::Scale, None) => return Err(PlatformError::NoValue("scale")),
             (PlayingAction::Seek, Some(seconds)) if (0.0..=f64::from(u32::MAX)).contains(&seconds) => {
                 PlayingControl::Seek(seconds as u32)
             }
-            (PlayingAction::Seek, _) => return Err(PlatformError::NoValue("seek")),
+            (PlayingAction::Seek, Some(_)) => return Err(PlatformError::BadSeek),
+            (PlayingAction::Seek, None) => return Err(PlatformError::NoValue("seek")),
         })
     }
 }

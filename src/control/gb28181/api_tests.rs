@@ -331,7 +331,18 @@ fn every_refusal_has_its_status_and_a_sentence() {
         ("POST", "ptz", r#"{"device": "a", "zoom": -16}"#, 400, "zoom must be -15 to 15"),
         ("POST", "ptz", r#"{"device": "a", "focus": -256}"#, 400, "focus must be -255 to 255"),
         ("POST", "calls/7/control", r#"{"action": "scale"}"#, 400, "scale needs a value"),
-        ("POST", "calls/7/control", r#"{"action": "seek", "value": -1}"#, 400, "seek needs a value"),
+        ("POST", "calls/7/control", r#"{"action": "scale", "value": 0.1}"#, 400, "scale must be 0.25 to 4, or"),
+        ("POST", "calls/7/control", r#"{"action": "scale", "value": 8}"#, 400, "scale must be 0.25 to 4, or"),
+        ("POST", "calls/7/control", r#"{"action": "scale", "value": -4.5}"#, 400, "scale must be 0.25 to 4, or"),
+        ("POST", "calls/7/control", r#"{"action": "scale", "value": 0}"#, 400, "scale must be 0.25 to 4, or"),
+        ("POST", "calls/7/control", r#"{"action": "seek"}"#, 400, "seek needs a value"),
+        (
+            "POST",
+            "calls/7/control",
+            r#"{"action": "seek", "value": -5}"#,
+            400,
+            "seek must be 0 to 4294967295 seconds from the beginning of the span, and is never negative",
+        ),
         ("POST", "calls/7/control", r#"{"action": "rewind"}"#, 400, "the body is not what this route takes"),
     ];
     for (method, path, body, status, sentence) in cases {

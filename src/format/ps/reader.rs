@@ -69,6 +69,8 @@ pub struct Reader {
     state: State,
     /// The last length of a picture's packet was right: something of the system stood behind it.
     lengths_hold: bool,
+    /// A picture was over where the sender said so, though the length of its packet said otherwise.
+    marks_hold: bool,
     /// The last packet ended where it had said.
     ended_by_length: bool,
     map: Vec<(u8, u8)>,
@@ -80,7 +82,14 @@ fn is_picture(id: u8) -> bool {
 
 impl Reader {
     pub fn new() -> Self {
-        Reader { buffer: BytesMut::new(), state: State::Seeking, lengths_hold: true, ended_by_length: false, map: Vec::new() }
+        Reader {
+            buffer: BytesMut::new(),
+            state: State::Seeking,
+            lengths_hold: true,
+            marks_hold: false,
+            ended_by_length: false,
+            map: Vec::new(),
+        }
     }
 
     pub fn held_bytes(&self) -> usize {
@@ -106,7 +115,8 @@ impl Reader {
     pub fn frame_end(&mut self, sink: &mut dyn FnMut(Part<'_>)) -> bool {
         let State::Payload { id, left } = self.state else { return true };
         let is_whole = left.is_some_and(|left| left <= self.buffer.len());
-        if left.is_some() && !is_whole && (!is_picture(id) || self.lengths_hold) {
+        let is_believed = !is_picture(id) || self.lengths_hold && !self.marks_hold;
+        if left.is_some() && !is_whole && is_believed {
             return false;
         }
         self.give(self.buffer.len(), sink);
@@ -114,11 +124,15 @@ impl Reader {
         true
     }
 
-    /// A datagram begins with these bytes, behind the end of a frame: if they are a pack, the packet under way said a wrong length.
+    /// A datagram begins with these bytes, behind the end of a frame: if they are a pack, the packet under way said a wrong length, and the
+    /// sender's word is better from now on.
     pub fn frame_begins(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Part<'_>)) {
-        if let State::Payload { id, .. } = self.state
+        if let State::Payload { id, left } = self.state
             && bytes.starts_with(&[0, 0, 1, 0xBA])
         {
+            if is_picture(id) && left.is_some() {
+                (self.lengths_hold, self.marks_hold) = (false, true);
+            }
             self.give(self.buffer.len(), sink);
             self.end(id, false, sink);
         }

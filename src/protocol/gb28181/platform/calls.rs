@@ -80,6 +80,8 @@ pub trait Registry {
     fn hop(&self, device: &str) -> Result<Hop, Refused>;
     /// Whether a viewer may make a device be asked for that channel.
     fn camera(&self, of: &Channel) -> Camera;
+    /// Refuses a channel that the device does not have, as far as that is known.
+    fn check_channel(&self, of: &Channel) -> Result<(), Refused>;
     fn charset(&self, device: &str) -> Charset;
     /// For a message that is answered with another one.
     fn next_sn(&mut self) -> u64;
@@ -208,6 +210,19 @@ impl Calls {
     pub fn heard_now(&self, now: Stamp, id: CallId) -> Option<&str> {
         let call = self.calls.get(&id).filter(|call| call.heard.1 == now && call.heard.0 > 0)?;
         Some(&call.of.device)
+    }
+
+    /// The device that a request was sent to which begins a call, or asks whether there still is one.
+    pub fn asked(&self, id: ClientId) -> Option<&str> {
+        match self.sent.get(&id)? {
+            Sent::Invite(call) | Sent::Announcement(call) | Sent::Probe(call) => Some(&self.calls.get(call)?.of.device),
+            Sent::Late { .. } | Sent::Playing(_) => None,
+        }
+    }
+
+    /// A call of a device that is not over.
+    pub fn any_of(&self, device: &str) -> Option<CallId> {
+        self.of_device(device).next().map(|call| call.id)
     }
 
     /// What a receiver says of itself.

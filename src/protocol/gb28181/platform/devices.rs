@@ -42,7 +42,7 @@ use self::channels::{Bytes, Channels};
 use self::events::Events;
 use self::queries::Query;
 use self::subscriptions::Subscriptions;
-use super::ask::{Refused, RefusedKind};
+use super::ask::{Channel, Refused, RefusedKind};
 use super::context::Context;
 use crate::config::Gb28181;
 use crate::media::Stamp;
@@ -252,6 +252,19 @@ impl Devices {
         self.by_id.get(device)?.channels.get(channel)
     }
 
+    /// Refuses a channel that is missing in a catalog which has come whole since the start. A device may be its own channel, and inputs of
+    /// alarms are told with its status.
+    pub fn check_channel(&self, of: &Channel) -> Result<(), Refused> {
+        let Some(device) = self.by_id.get(of.device.as_str()).filter(|_| of.device != of.channel) else { return Ok(()) };
+        let mut inputs = device.status.iter().flat_map(|status| &status.alarm_inputs);
+        let is_told = device.channels.get(&of.channel).is_some() || inputs.any(|input| input.device_id == of.channel);
+        if is_told || !device.channels.is_whole() {
+            return Ok(());
+        }
+        let why = format!("device {} has no channel {}", of.device, of.channel);
+        Err(Refused { kind: RefusedKind::NotFound, why })
+    }
+
     /// In what a device writes.
     pub fn charset(&self, id: &str) -> Charset {
         self.by_id.get(id).map_or(Charset::default(), |device| device.charset)
@@ -280,10 +293,17 @@ impl Devices {
 
     /// An answer to a request of ours. `false`: it is none of these.
     pub fn response(&mut self, context: &mut Context<'_>, id: ClientId, response: &Response) -> bool {
-        match self.sent.remove(&id) {
-            Some(Sent::Query(sn)) => self.query_answered(context, sn, response),
-            Some(Sent::Subscribe(id, subject, call_id)) => self.subscribe_answered(context, (&id, subject), &call_id, response),
-            None => return false,
+        let Some(sent) = self.sent.remove(&id) else { return false };
+        let device = match &sent {
+            Sent::Query(sn) => self.queries.get(sn).map(|query| query.device().clone()),
+            Sent::Subscribe(id, ..) => Some(id.clone()),
+        };
+        match sent {
+            Sent::Query(sn) => self.query_answered(context, sn, response),
+            Sent::Subscribe(id, subject, call_id) => self.subscribe_answered(context, (&id, subject), &call_id, response),
+        }
+        if let Some(device) = device.filter(|_| response.is_success()) {
+            self.agreed(context, &device);
         }
         true
     }

@@ -376,3 +376,91 @@ fn a_device_whose_media_comes_is_not_offline_for_want_of_keepalives() {
     }
     assert!(!is_online(&mut world));
 }
+
+fn unlisted() -> ask::Channel {
+    ask::Channel { device: NVR.to_owned(), channel: "34020000001310000009".to_owned() }
+}
+
+/// A device that was saved before a restart, and has not been heard of since.
+fn remembered() -> World {
+    let mut world = World::new();
+    let saved = world.platform.saved();
+    let mut config = Config::default();
+    config.gb28181.password = PASSWORD.to_owned();
+    world.platform = Platform::new(Arc::new(config), saved, [8; 32]);
+    world.tell(Input::Timeout);
+    assert!(!is_online(&mut world));
+    world
+}
+
+fn is_online(world: &mut World) -> bool {
+    match world.answer(Ask::Device(NVR.to_owned())) {
+        Answer::Device(device) => device.online,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_remembered_device_that_agrees_to_a_request_is_heard() {
+    let of = || ask::Channel { device: NVR.to_owned(), channel: CAMERA.to_owned() };
+    for status in [200, 403] {
+        let mut world = remembered();
+        world.ask(Ask::Control { of: of(), control: ask::DeviceControl::KeyFrame });
+        let question = world.sent_request(Method::Message);
+        world.receive(&question.response(status).to_bytes());
+        assert_eq!(is_online(&mut world), status == 200, "MESSAGE, {status}");
+
+        let mut world = remembered();
+        world.ask(Ask::Play { of: of(), options: ask::CallOptions::default() });
+        world.tell(Input::ReceiverOpened { call: CallId(1), port: Ok(30_000) });
+        let invite = world.sent_request(Method::Invite);
+        world.receive(&invite.response(100).to_bytes());
+        assert!(!is_online(&mut world), "only asked");
+        let mut answer = invite.response(status);
+        answer.headers.push("Contact", &format!("<sip:{CAMERA}@192.168.1.64:5060>"));
+        world.receive(&answer.to_bytes());
+        assert_eq!(is_online(&mut world), status == 200, "INVITE, {status}");
+    }
+}
+
+#[test]
+fn a_device_with_a_call_is_not_forgotten() {
+    let mut world = remembered();
+    let of = ask::Channel { device: NVR.to_owned(), channel: CAMERA.to_owned() };
+    world.ask(Ask::Play { of, options: ask::CallOptions::default() });
+    let refused = world.refusal(Ask::Forget(NVR.to_owned()));
+    let why = format!("call 1 of device {NVR} is under way: end it first");
+    assert_eq!((refused.kind, refused.why), (ask::RefusedKind::Conflict, why));
+    assert_eq!(world.answer(Ask::Stop(CallId(1))), Answer::Done);
+    assert_eq!(world.answer(Ask::Forget(NVR.to_owned())), Answer::Done);
+}
+
+#[test]
+fn a_channel_that_a_whole_catalog_lacks_is_not_found() {
+    let options = ask::CallOptions::default;
+    let questions = |of: ask::Channel| {
+        [
+            Ask::Control { of: of.clone(), control: ask::DeviceControl::Move { pan: 1, tilt: 0, zoom: 0 } },
+            Ask::Control { of: of.clone(), control: ask::DeviceControl::Record { on: true } },
+            Ask::Play { of: of.clone(), options: options() },
+            Ask::Playback { of: of.clone(), from_unix_s: 1, to_unix_s: 2, options: options() },
+            Ask::Download { of, from_unix_s: 1, to_unix_s: 2, speed: 1, options: options() },
+        ]
+    };
+    let mut world = World::new();
+    for question in questions(unlisted()) {
+        let refused = world.refusal(question);
+        let why = format!("device {NVR} has no channel 34020000001310000009");
+        assert_eq!((refused.kind, refused.why), (ask::RefusedKind::NotFound, why));
+    }
+    // It may be its own channel; and what a catalog holds that has not come is not known.
+    let mut unknown = World::empty(|_| ());
+    unknown.register_for(3_600);
+    let itself = ask::Channel { device: NVR.to_owned(), channel: NVR.to_owned() };
+    for (mut world, of) in [(world, itself), (unknown, unlisted()), (remembered(), unlisted())] {
+        for question in questions(of) {
+            let ticket = world.ask(question);
+            assert_eq!(world.answer_to(ticket), None, "it is asked");
+        }
+    }
+}

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::ask::{Answer, Channel, Refused, RefusedKind};
+use super::ask::{Answer, Ask, Channel, Refused, RefusedKind};
 use super::calls::{ALLOWED, Calls, Camera, Registry};
 use super::context::Context;
 use super::devices::{Devices, News, Saved, kind_of};
-use super::{Clock, Input, Output};
+use super::{Clock, Input, Output, Ticket};
 use crate::config::Config;
 use crate::media::Stamp;
 use crate::protocol::common::auth::Keyed;
@@ -80,13 +80,9 @@ impl Platform {
                     calls.timeout(context, devices);
                 });
             }
-            Input::Ask { ticket, ask } => self.with(out, |devices, calls, context| {
-                let ask = devices.ask(context, ticket, ask).err();
-                let unknown = ask.and_then(|ask| calls.ask(context, devices, ticket, ask).err());
-                if unknown.is_some() {
-                    context.answer(ticket, Answer::refused(RefusedKind::Bad, "this question is not known"));
-                }
-            }),
+            Input::Ask { ticket, ask } => {
+                self.with(out, |devices, calls, context| of_operator(devices, calls, context, ticket, ask));
+            }
             media => self.with(out, |devices, calls, context| of_media(devices, calls, context, media)),
         }
         self.events(out);
@@ -129,13 +125,31 @@ impl Platform {
     }
 }
 
+fn of_operator(devices: &mut Devices, calls: &mut Calls, context: &mut Context<'_>, ticket: Ticket, ask: Ask) {
+    if let Ask::Forget(device) = &ask
+        && let Some(call) = calls.any_of(device)
+    {
+        let why = format!("call {} of device {device} is under way: end it first", call.0);
+        return context.answer(ticket, Answer::refused(RefusedKind::Conflict, why));
+    }
+    let ask = devices.ask(context, ticket, ask).err();
+    let unknown = ask.and_then(|ask| calls.ask(context, devices, ticket, ask).err());
+    if unknown.is_some() {
+        context.answer(ticket, Answer::refused(RefusedKind::Bad, "this question is not known"));
+    }
+}
+
 fn of_sip(devices: &mut Devices, calls: &mut Calls, context: &mut Context<'_>, event: Event) {
     match event {
         Event::Request { id, hop, request } => request_of_device(devices, calls, context, (id, hop), request),
         Event::Response { id, response, .. } => {
             if !devices.response(context, id, &response) {
+                let device = calls.asked(id).filter(|_| response.is_success()).map(str::to_owned);
                 // Of BYE, nobody waits for the answer.
                 calls.response(context, devices, id, &response);
+                if let Some(device) = device {
+                    devices.agreed(context, &device);
+                }
             }
         }
         Event::Failed { id, failure } => {
@@ -220,6 +234,10 @@ impl Registry for Devices {
             false if self.items(&of.device).next().is_none() => Camera::MayBe,
             false => Camera::No,
         }
+    }
+
+    fn check_channel(&self, of: &Channel) -> Result<(), Refused> {
+        Devices::check_channel(self, of)
     }
 
     fn charset(&self, device: &str) -> Charset {

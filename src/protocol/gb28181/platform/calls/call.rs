@@ -177,6 +177,7 @@ impl Call {
         let of_reception = || self.reception.as_ref().map(|reception| reception.detail.as_str());
         let says = self.sending.as_ref().map(|sending| sending.detail.as_str()).or_else(of_reception);
         match says {
+            None if self.kind == CallKind::Talk => "answered, the stream is about to be sent".to_owned(),
             None => "answered, waiting for media".to_owned(),
             Some(says) if self.plays() => says.to_owned(),
             Some(says) => format!("answered, {says}"),

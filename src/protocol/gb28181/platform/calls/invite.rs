@@ -111,6 +111,7 @@ impl Calls {
         let id = self.next_id();
         let key = names::stream_key(wish.kind, &wish.of, wish.options.stream_number, id);
         let key = key.map_err(|error| refused(RefusedKind::Bad, error.to_string()))?;
+        registry.check_channel(&wish.of)?;
         if self.calls.len() >= CALLS_MAX {
             return Err(refused(RefusedKind::Full, format!("{CALLS_MAX} calls are under way")));
         }

@@ -81,6 +81,7 @@ impl Devices {
         control: &DeviceControl,
     ) -> Result<(), Refused> {
         let id = self.known(&of.device)?;
+        self.check_channel(of)?;
         self.control_device(context, (&id, &of.channel), commands::of(control)?, ticket)
     }
 

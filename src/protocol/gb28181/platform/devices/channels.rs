@@ -85,6 +85,12 @@ impl Channels {
         self.bytes
     }
 
+    /// Has as many items as the device has said since the start, and some.
+    pub fn is_whole(&self) -> bool {
+        let is_all = self.announced.is_some_and(|announced| announced as usize <= self.len());
+        self.extent == Extent::Whole && is_all && self.len() > 0
+    }
+
     pub fn get(&self, id: &str) -> Option<&Item> {
         self.by_id.get(id).map(|channel| &channel.item)
     }

@@ -65,6 +65,16 @@ impl Devices {
         }
     }
 
+    /// A device that has not been heard of has agreed to a request of ours: it is there. One that is online is to send its keepalives all the
+    /// same.
+    pub fn agreed(&mut self, context: &mut Context<'_>, id: &str) {
+        let now = context.now();
+        let is_unheard = |device: &&mut Device| device.presence != Presence::Online && device.may_send(now);
+        let Some(device) = self.by_id.get_mut(id).filter(is_unheard) else { return };
+        device.heard = now;
+        self.came(context, &id.into());
+    }
+
     /// A device that is there has registered with another Call-ID, as some do each time, and all do that have begun anew: then its
     /// subscriptions are unknown to it, and its catalog may be another.
     pub(super) fn may_have_begun_anew(&mut self, context: &mut Context<'_>, id: &Id) {

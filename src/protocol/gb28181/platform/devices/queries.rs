@@ -52,8 +52,12 @@ pub(super) struct Query {
     bytes: usize,
 }
 
-#[cfg(test)]
 impl Query {
+    pub fn device(&self) -> &Id {
+        &self.device
+    }
+
+    #[cfg(test)]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

@@ -188,8 +188,8 @@ fn viewers_cannot_make_a_device_be_asked_for_anything() {
     // A device that is its own camera.
     world.tell(Input::Wanted(key(&format!("gb/{NVR}/{NVR}"))));
     assert_eq!(world.media().len(), 1);
-    // The operator may.
-    let of = Channel { channel: "34020000001310000009".to_owned(), ..camera() };
+    // The operator may, as far as a device has it.
+    let of = Channel { channel: LOUDSPEAKER.to_owned(), ..camera() };
     world.ask(Ask::Play { of, options: CallOptions::default() });
     assert_eq!(world.media().len(), 1);
     let of = Channel { device: "1".to_owned(), channel: "2".to_owned() };

@@ -109,6 +109,7 @@ fn from_the_announcement_to_the_end() {
     let call = call_of(world.answer_to(ticket));
     assert_eq!((call.state, call.ssrc, call.stream.as_str()), (CallState::Answered, Some(200_000_777), "live/mic"));
     in_talk(&mut world, &invite, &answer, Method::Ack);
+    assert_eq!(world.state(), (CallState::Answered, "answered, the stream is about to be sent".to_owned()));
     world.pass(40_000);
     assert_eq!(world.state().0, CallState::Answered, "nothing is missed");
     sending(&mut world, SendingState::Sending, "sending G711A to 192.168.1.64:9000");
