@@ -528,6 +528,11 @@ fn assert_times(times: &[(&String, usize, i64, i64)], expected: Expected, who: &
     let offset = offsets[offsets.len() / 2];
     // Players count from zero: what is older than their first packet, they show at zero.
     for (kind, at, seen, sent) in times.iter().filter(|(_, _, _, sent)| sent + offset >= 0) {
+        // Who waited for a publisher over RTSP was told that its first picture is the beginning, before the sound came that is a little
+        // older; ffmpeg takes the times from reports only behind that picture.
+        if expected.push != Push::Rtmp && (kind.as_str(), *at, *seen) == ("video", 0, 0) {
+            continue;
+        }
         let difference = seen - sent - offset;
         let near =
             || times.iter().filter(|near| near.0 == *kind && near.1.abs_diff(*at) < 4).map(|near| (near.2, near.3 + offset));
