@@ -233,6 +233,10 @@ pub async fn export(
 ) -> Result<Response, ApiError> {
     let Query(ExportQuery { stream, from, to }) = query?;
     let key = StreamKey::parse(&stream)?;
+    // The index would take it for many streams.
+    if key.as_str().contains('*') {
+        return Err(RecordError::OneStream(stream).into());
+    }
     let (from, to) = (moment(&from)?, moment(&to)?);
     if from >= to {
         return Err(RecordError::EmptyRange.into());

@@ -56,6 +56,8 @@ pub enum RecordError {
     State(String),
     #[error("stream: a pattern of app/name has no control characters and at most 512 bytes")]
     Pattern,
+    #[error("{0:?} is a pattern: an export is of one stream")]
+    OneStream(String),
     #[error("{0}: {1}")]
     Wish(&'static str, Problem),
     #[error("from must be before to")]
@@ -77,7 +79,9 @@ impl RecordError {
                 StatusCode::BAD_REQUEST
             }
             RecordError::Export(ExportError::NoRoom) => StatusCode::INSUFFICIENT_STORAGE,
-            RecordError::State(_) | RecordError::Pattern | RecordError::Wish(..) => StatusCode::BAD_REQUEST,
+            RecordError::State(_) | RecordError::Pattern | RecordError::OneStream(_) | RecordError::Wish(..) => {
+                StatusCode::BAD_REQUEST
+            }
             RecordError::Export(_) => StatusCode::CONFLICT,
             RecordError::Moment(_) | RecordError::Key(_) | RecordError::EmptyRange => StatusCode::BAD_REQUEST,
             RecordError::Already(..) | RecordError::Keep(_, KeepError::Busy) => StatusCode::CONFLICT,
@@ -149,6 +153,7 @@ pub struct RecordingView {
     bytes: u64,
     frames: u64,
     cut_short: bool,
+    gops_dropped: u64,
     tracks: Vec<RecordedTrack>,
 }
 
@@ -169,6 +174,7 @@ impl From<&Entry> for RecordingView {
             bytes: recording.bytes,
             frames: recording.frames,
             cut_short: recording.cut_short,
+            gops_dropped: recording.gops_dropped,
             tracks: recording.tracks.clone(),
         }
     }

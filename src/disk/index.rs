@@ -189,6 +189,7 @@ mod tests {
             parts: Vec::new(),
             keep_ms: None,
             cut_short: false,
+            gops_dropped: 0,
         };
         Entry::new(path.to_owned(), EntryState::Whole, recording)
     }

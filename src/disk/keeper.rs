@@ -440,5 +440,6 @@ fn no_recording() -> Recording {
         parts: Vec::new(),
         keep_ms: None,
         cut_short: false,
+        gops_dropped: 0,
     }
 }

@@ -42,7 +42,7 @@ fn mp4(file: &File) -> io::Result<Measured> {
     let duration_micros = movie.span_micros().map_or(0, |(start, end)| end - start);
     // The head alone is no recording.
     let bytes = if frames > 0 { movie.whole_bytes } else { 0 };
-    Ok(Measured { bytes, progress: Progress { duration_micros, frames }, parts: Vec::new() })
+    Ok(Measured { bytes, progress: Progress { duration_micros, frames, gops_dropped: 0 }, parts: Vec::new() })
 }
 
 /// A file that is read at any place.

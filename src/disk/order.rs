@@ -8,9 +8,10 @@ use std::path::Path;
 
 use super::files::{self, beside};
 use super::measure::FileSource;
-use super::sidecar::Recording;
+use super::sidecar::{Part, Recording};
 use crate::format::mp4::demux;
 use crate::format::mp4::file::{Piece, plan};
+use crate::protocol::common::utc::rfc3339;
 
 const COPY_BYTES: usize = 1024 * 1024;
 
@@ -45,28 +46,33 @@ fn copy(from: &File, mut offset: u64, len: u64, buffer: &mut [u8], to: &mut impl
     Ok(())
 }
 
-/// A playlist of the parts of one file (RFC 8216 §4.3.2.2: byte ranges want version 4).
+/// A playlist of the parts of one file (RFC 8216 §4.3.2.2: byte ranges want version 4); what goes on behind a hole does not join
+/// (§4.3.2.3).
 pub fn playlist(recording: &Recording, uri: &str) -> String {
-    let ends = recording.parts.iter().skip(1).map(|next| (next.offset, next.start_micros));
+    let ends = recording.parts.iter().skip(1).map(|next| (next.offset, next.start_micros - next.hole_micros));
     let ends = ends.chain([(recording.bytes, recording.duration_micros)]);
-    let parts: Vec<(u64, u64, f64)> = recording
+    let parts: Vec<(&Part, u64, f64)> = recording
         .parts
         .iter()
         .zip(ends)
         .map(|(part, (end, until))| {
             let seconds = (until - part.start_micros).max(0) as f64 / 1e6;
-            (part.offset, end.saturating_sub(part.offset), seconds)
+            (part, end.saturating_sub(part.offset), seconds)
         })
         .collect();
     let target = parts.iter().map(|(_, _, seconds)| seconds.round() as u64).max().unwrap_or(0).max(1);
     let mut text = format!(
         "#EXTM3U\n#EXT-X-VERSION:4\n#EXT-X-TARGETDURATION:{target}\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-MEDIA-SEQUENCE:0\n\
          #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-PROGRAM-DATE-TIME:{}\n",
-        crate::protocol::common::utc::rfc3339(recording.start_micros)
+        rfc3339(recording.start_micros)
     );
-    for (offset, bytes, seconds) in parts {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "#EXTINF:{seconds:.6},\n#EXT-X-BYTERANGE:{bytes}@{offset}\n{uri}\n");
+    // Writing into a string cannot fail.
+    for (part, bytes, seconds) in parts {
+        if part.hole_micros > 0 {
+            let date = rfc3339(recording.start_micros.saturating_add(part.start_micros));
+            let _ = write!(text, "#EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:{date}\n");
+        }
+        let _ = write!(text, "#EXTINF:{seconds:.6},\n#EXT-X-BYTERANGE:{bytes}@{}\n{uri}\n", part.offset);
     }
     text.push_str("#EXT-X-ENDLIST\n");
     text
@@ -76,4 +82,39 @@ pub fn playlist(recording: &Recording, uri: &str) -> String {
 pub fn write_playlist(recording: &Recording, whole: &Path) -> io::Result<()> {
     let name = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     files::replace(&whole.with_extension("m3u8"), playlist(recording, &name.replace('%', "%25")).as_bytes(), true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RecordFormat;
+
+    #[test]
+    fn what_goes_on_behind_a_hole_is_a_discontinuity() {
+        let part = |offset, start_s: i64, hole_s: i64| Part {
+            offset,
+            start_micros: start_s * 1_000_000,
+            hole_micros: hole_s * 1_000_000,
+        };
+        let recording = Recording {
+            stream: "live/a".to_owned(),
+            format: RecordFormat::Hls,
+            start_micros: 1_700_000_000_000_000,
+            duration_micros: 41_000_000,
+            bytes: 500,
+            frames: 1,
+            tracks: Vec::new(),
+            parts: vec![part(0, 0, 0), part(100, 6, 0), part(200, 35, 25)],
+            keep_ms: None,
+            cut_short: false,
+            gops_dropped: 25,
+        };
+        let expected = "#EXTM3U\n#EXT-X-VERSION:4\n#EXT-X-TARGETDURATION:6\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-MEDIA-SEQUENCE:0\n\
+            #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:20.000Z\n\
+            #EXTINF:6.000000,\n#EXT-X-BYTERANGE:100@0\na.ts\n\
+            #EXTINF:4.000000,\n#EXT-X-BYTERANGE:100@100\na.ts\n\
+            #EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:2023-11-14T22:13:55.000Z\n\
+            #EXTINF:6.000000,\n#EXT-X-BYTERANGE:300@200\na.ts\n#EXT-X-ENDLIST\n";
+        assert_eq!(playlist(&recording, "a.ts"), expected);
+    }
 }

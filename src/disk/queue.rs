@@ -106,7 +106,7 @@ mod tests {
 
     fn append(len: usize) -> DiskOrder {
         let parts = vec![Bytes::from(vec![0; len])];
-        order(Action::Append(Append { parts, len, begins: false, progress: Progress::default() }))
+        order(Action::Append(Append { parts, len, begins: false, resumes_micros: None, progress: Progress::default() }))
     }
 
     #[test]

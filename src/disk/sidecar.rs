@@ -33,6 +33,9 @@ pub struct Recording {
     /// Its end is missing: the process was killed, or the disk failed.
     #[serde(default)]
     pub cut_short: bool,
+    /// Left out inside of it, because the disk was behind.
+    #[serde(default)]
+    pub gops_dropped: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,14 @@ pub struct Part {
     pub offset: u64,
     /// Where it begins in the recording.
     pub start_micros: i64,
+    /// For how long nothing was recorded in front of it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hole_micros: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_zero(micros: &i64) -> bool {
+    *micros == 0
 }
 
 impl Recording {
@@ -75,12 +86,14 @@ impl Recording {
             parts: Vec::new(),
             keep_ms: start.keep_ms,
             cut_short: false,
+            gops_dropped: 0,
         }
     }
 
     pub fn set_progress(&mut self, progress: Progress) {
         self.duration_micros = progress.duration_micros;
         self.frames = progress.frames;
+        self.gops_dropped = progress.gops_dropped;
     }
 
     pub fn end_micros(&self) -> i64 {

@@ -346,7 +346,8 @@ fn what_cannot_be_finished_is_counted_and_listed_and_can_be_deleted() {
     wait("it is begun", || (setup.disk.index.size().0 == 1).then_some(()));
     let in_the_way = folder.0.join("b.flv");
     fs::create_dir_all(in_the_way.join("deep")).unwrap();
-    let append = Append { parts: vec![Bytes::from_static(b"FLV")], len: 3, begins: true, progress: Progress::default() };
+    let parts = vec![Bytes::from_static(b"FLV")];
+    let append = Append { parts, len: 3, begins: true, resumes_micros: None, progress: Progress::default() };
     give(Action::Append(append));
     give(Action::Finish);
     let failed = Query { state: Some(EntryState::Failed), ..Query::default() };

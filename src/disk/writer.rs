@@ -169,8 +169,9 @@ impl Writer {
             Ok(()) => {
                 let recording = &mut open.recording;
                 if append.begins && recording.format == RecordFormat::Hls {
-                    let start_micros = if good == 0 { 0 } else { recording.duration_micros };
-                    recording.parts.push(Part { offset: good, start_micros });
+                    let ended = if good == 0 { 0 } else { recording.duration_micros };
+                    let start_micros = append.resumes_micros.map_or(ended, |micros| micros.max(ended));
+                    recording.parts.push(Part { offset: good, start_micros, hole_micros: start_micros - ended });
                 }
                 recording.bytes += append.len as u64;
                 recording.set_progress(append.progress);

@@ -393,6 +393,12 @@ fn nothing_leads_out(runtime: Runtime) {
         let stopped = request(server.control, "DELETE", &format!("/api/v1/recorders/{stream}"), &[]).status;
         assert!(matches!(stopped, 400 | 404), "{stream}: {stopped}");
     }
+    // One file is of one stream.
+    for pattern in ["live/*", "*", "*/a"] {
+        let answer = server.get(&format!("recordings/export?from=0&to=1&stream={pattern}"), &[]);
+        let is_said = pattern == "*" || answer.text().contains("is a pattern: an export is of one stream");
+        assert!(answer.status == 400 && is_said, "{pattern}: {} {}", answer.status, answer.text());
+    }
     for key in ["live/../../out", "live/a\\b"] {
         assert!(Publisher::try_connect(&server, key).is_err(), "{key} can be published");
     }

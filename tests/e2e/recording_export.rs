@@ -1,16 +1,17 @@
 //! A range of time as one MP4, over several files and out of every format: where it begins, how long it is, and what is in it.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::harness::media::H264_AAC;
+use crate::harness::media::{H264_AAC, LIVE, LIVE_MS};
 use crate::harness::recording::{Expected, PROGRAMS, assert_agree, ffprobe};
 use crate::harness::rtsp::hashes;
-use crate::harness::{Options, Runtime, Server, compare, fresh_folder, missing};
+use crate::harness::{Options, Publisher, Runtime, SOON, Server, compare, fresh_folder, missing, wait_for};
 use crate::recording::pictures;
 
-on_both_runtimes!(one_file_of_many);
+on_both_runtimes!(one_file_of_many, over_a_pause);
 
 const FORMATS: [&str; 5] = ["fmp4", "mp4", "flv", "ts", "hls"];
 /// From and to, in milliseconds from the first picture on; none is a keyframe's, of which one stands at each second. Files are two seconds long.
@@ -107,6 +108,65 @@ fn exports(server: &Server, format: &str, folder: &Path, sent: &[String]) {
     // By time, as the index has it.
     let found = server.recordings(&format!("&stream={format}/a&from={}&to={}", start + 2_500.0, start + 3_000.0));
     assert_eq!(found.len(), 1, "{found:?}");
+}
+
+/// A publisher crashes, and comes again while its stream is still there: what came then stands where it was in time.
+fn over_a_pause(runtime: Runtime) {
+    if missing(&["ffmpeg", "ffprobe"]) {
+        return;
+    }
+    const AWAY: Duration = Duration::from_secs(3);
+    // The machine may be busy.
+    const SLACK_MS: f64 = 1_500.0;
+    let wall_ms = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1_000.0;
+    let folder = fresh_folder("record");
+    let server = Server::start(options(runtime, &folder));
+    let mut seams = Vec::new();
+    let mut bytes = 0;
+    for round in 0..2 {
+        let before = wall_ms();
+        let streaming = Publisher::connect(&server, "fmp4/a").stream_every(LIVE.live_tags().unwrap(), LIVE_MS);
+        wait_for("more is recorded", SOON, || {
+            server.recorder()["bytes"].as_u64().filter(|now| *now > bytes + 200_000).map(|now| bytes = now)
+        });
+        if round == 0 {
+            drop(streaming);
+            seams.push((before, wall_ms()));
+            std::thread::sleep(AWAY);
+        } else {
+            streaming.finish();
+            seams.push((before, wall_ms()));
+        }
+    }
+    let milliseconds = |recording: &Value, what: &str| recording[what].as_f64().unwrap();
+    wait_for("all is whole", SOON, || {
+        let found = server.recordings("&stream=fmp4/a");
+        let end = |recording: &Value| milliseconds(recording, "start_ms") + milliseconds(recording, "duration_ms");
+        let is_whole = found.iter().all(|recording| recording["state"] == "whole");
+        (is_whole && found.last().is_some_and(|last| end(last) >= seams[1].1 - SLACK_MS)).then_some(())
+    });
+    let found = server.recordings("&stream=fmp4/a");
+    // Each lies within what one of the two publishers sent, and nothing between them.
+    for recording in &found {
+        let start = milliseconds(recording, "start_ms");
+        let end = start + milliseconds(recording, "duration_ms");
+        let is_inside = |(from, to): &(f64, f64)| start >= from - FRAME_MS && end <= to + SLACK_MS;
+        assert!(seams.iter().any(is_inside), "{start} to {end}, published {seams:?}: {found:?}");
+    }
+    let second = found.iter().find(|recording| milliseconds(recording, "start_ms") >= seams[1].0 - FRAME_MS).unwrap();
+    let start = milliseconds(second, "start_ms");
+    // By the clock, from the pause on.
+    let path = |from: f64, to: f64| format!("recordings/export?stream=fmp4/a&from={from}&to={to}");
+    let answer = server.get(&path(start - 500.0, start + 900.0), &[]);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let begins = 1_000.0 * unix_seconds(answer.header("x-recording-start").unwrap());
+    assert!((begins - start).abs() <= FRAME_MS, "begins {} ms off", begins - start);
+    // And all of it.
+    let whole = folder.join("all.mp4");
+    std::fs::write(&whole, server.get(&path(seams[0].0 - 1_000.0, seams[1].1 + 10_000.0), &[]).body).unwrap();
+    let frames: f64 = found.iter().map(|recording| milliseconds(recording, "frames")).sum();
+    assert_eq!(ffprobe(&whole)["video"].frames as f64, frames, "{found:?}");
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// Of a moment as `2026-01-31T23:59:59.999Z`, in seconds since 1970.

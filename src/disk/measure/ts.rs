@@ -72,7 +72,7 @@ pub fn measure(file: &File, with_parts: bool) -> io::Result<Measured> {
             if let Some(offset) = tables_at.filter(|_| is_video || video.frames == 0) {
                 let start_micros = if parts.is_empty() { 0 } else { micros - zero(&video, &audio) };
                 if parts.last().is_none_or(|last| start_micros - last.start_micros >= PART_MICROS) {
-                    parts.push(Part { offset, start_micros });
+                    parts.push(Part { offset, start_micros, hole_micros: 0 });
                 }
                 tables_at = None;
             }

@@ -33,7 +33,8 @@ const FIRST_WAIT_MS: u64 = 500;
 const FIRST_MICROS_MIN: i64 = 300_000;
 /// No segment is longer while the target duration is not fixed, and no GOP of that length is known: somebody waits for it.
 const UNFIXED_MICROS_MAX: i64 = 12 * SECOND;
-/// Who asks for MPEG-TS first gets so many segments of what is listed: as many as players begin with.
+/// Who asks for MPEG-TS first gets so many segments of what is listed, as many as players begin with: fewer or more, so that they begin with
+/// a keyframe.
 const TS_SEGMENTS_FIRST: usize = 3;
 /// Longer GOPs are cut in any case.
 const TARGET_S_MAX: u64 = 60;
@@ -159,6 +160,8 @@ struct Ts {
     asked: Stamp,
     /// The number of the segment that is written next.
     next_msn: u64,
+    /// One has been written: the first begins with a keyframe.
+    is_begun: bool,
 }
 
 impl Packager {
@@ -335,19 +338,27 @@ impl Packager {
             return;
         }
         self.ts_rounds += 1;
-        let first = self.window.listed().rev().take(TS_SEGMENTS_FIRST).next_back();
-        let next_msn = first.map_or(self.next_msn, |segment| segment.msn);
-        self.ts = Some(Ts { writer: TsWriter::new(), tracks: Tracks::default(), asked: self.now, next_msn });
+        let beginnings = || self.window.listed().rev().enumerate().filter(|(_, segment)| segment.begins_with_key());
+        let near = beginnings().take_while(|(place, _)| *place < TS_SEGMENTS_FIRST).last();
+        let first = near.or_else(|| beginnings().next());
+        let next_msn = first.map_or(self.next_msn, |(_, segment)| segment.msn);
+        let (writer, tracks) = (TsWriter::new(), Tracks::default());
+        self.ts = Some(Ts { writer, tracks, asked: self.now, next_msn, is_begun: false });
         self.write_ts();
     }
 
     /// Writes the next segment as MPEG-TS, if there is one that is not written yet: no more than one in a turn. What has ended gets no
-    /// further turn, and has [`TS_SEGMENTS_FIRST`] at the most to write.
+    /// further turn, and is written at once.
     pub fn write_ts(&mut self) {
         let Some(ts) = &mut self.ts else { return };
         while ts.next_msn < self.next_msn {
             // One that went before its turn came cannot be written any more.
             ts.next_msn = ts.next_msn.max(self.window.oldest().map_or(0, |segment| segment.msn));
+            ts.is_begun |= self.window.get(ts.next_msn).is_some_and(Segment::begins_with_key);
+            if !ts.is_begun {
+                ts.next_msn += 1;
+                continue;
+            }
             self.window.change(ts.next_msn, |segment| segment.ts = Some(ts.write(segment)));
             ts.next_msn += 1;
             self.version += 1;

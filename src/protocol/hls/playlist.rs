@@ -15,6 +15,8 @@ use crate::session::fetch::{Packing, Resource};
 
 /// Parts are listed of segments that begin so many target durations before the end (RFC 8216bis §4.4.4.9).
 const PARTS_TARGETS: i64 = 3;
+/// A playlist has so many target durations at least when a segment has left it (§6.2.2).
+const LEFT_TARGETS: i64 = 3;
 /// Older segments than so many target durations may be left out of a delta update (§4.4.3.8).
 pub const SKIP_TARGETS: u64 = 6;
 /// How far from the end players begin (§4.4.3.8).
@@ -140,12 +142,17 @@ impl MediaPlaylist<'_> {
         line(text, format_args!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{}{}\"", Name(next), self.suffix));
     }
 
-    /// How many of the listed segments are too old to have been written in this packing.
+    /// How many of the listed segments are left out at the front in this packing: those that are too old to have been written, and those of
+    /// which nobody can decode the beginning, if what is left is long enough (§6.2.2).
     fn unwritten(&self) -> usize {
-        match self.packing {
-            Packing::Fmp4 => 0,
-            Packing::Ts => self.window.listed().take_while(|segment| segment.ts.is_none()).count(),
+        if self.packing == Packing::Fmp4 {
+            return 0;
         }
+        let unwritten = self.window.listed().take_while(|segment| segment.ts.is_none()).count();
+        let broken = self.window.listed().skip(unwritten).take_while(|segment| !segment.begins_with_key()).count();
+        let left: i64 = self.window.listed().skip(unwritten + broken).map(|segment| segment.duration).sum();
+        let is_enough = left >= LEFT_TARGETS * self.target_s as i64 * 1_000_000;
+        if is_enough { unwritten + broken } else { unwritten }
     }
 
     fn lists_parts(&self) -> bool {

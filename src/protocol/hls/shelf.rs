@@ -229,7 +229,8 @@ impl Shelf {
         if packing == Packing::Ts && self.packager.owes_ts(self.packager.next_msn() - 1) {
             return Some(Reply::Wait);
         }
-        let is_empty = self.packager.window().is_empty();
+        let is_listed = |segment: &Segment| packing == Packing::Fmp4 || segment.ts.is_some();
+        let is_empty = !self.packager.window().listed().any(is_listed);
         is_empty.then(|| if self.packager.ended() { Reply::Ready(Fetched::NotFound) } else { Reply::Wait })
     }
 

@@ -417,6 +417,32 @@ fn transport_streams_are_written_one_segment_a_turn_and_not_from_the_beginning()
 }
 
 #[test]
+fn transport_streams_begin_with_a_key_frame() {
+    // Whoever asks first between keyframes gets a short segment, and the next one begins without a keyframe.
+    for (asked_ms, later_ms) in [(2_640, 5_600), (2_640, 9_000), (2_640, 13_000), (2_640, 30_000), (400, 4_900), (1_500, 4_300)] {
+        let mut bench = Bench { shelf: Shelf::new(SETTINGS, EPOCH_NANOS, Stamp::ZERO, 2_000, 0), now: Stamp::ZERO };
+        bench.push(&tracks(vec![video_track(0x80), audio_track()]));
+        bench.play(2_000, 2_000 + asked_ms, 50, 0);
+        let _ = bench.fetch(playlist(Packing::Fmp4));
+        bench.play(2_000 + asked_ms, 2_000 + later_ms, 50, 0);
+        let mut from = 2_000 + later_ms;
+        while from < 60_000 {
+            let list = bench.text(playlist(Packing::Ts)).unwrap();
+            let name = list.lines().find(|line| line.starts_with("seg-")).unwrap();
+            let msn = name.trim_end_matches(".ts").rsplit('-').next().unwrap().parse().unwrap();
+            let body = bench.body(Resource::Segment { epoch: EPOCH_MS, packing: Packing::Ts, msn }).unwrap();
+            let bytes = body.parts.concat();
+            // The first PES packet of the picture: parameter sets stand in it.
+            let first = bytes.chunks(188).find(|packet| packet.windows(4).any(|four| four == [0, 0, 1, 0xE0])).unwrap();
+            let has_sets = first.windows(4).any(|four| four == [0, 0, 1, 0x68]);
+            assert!(has_sets, "asked at {asked_ms} ms and {later_ms} ms, at {from} ms: {name} begins without\n{list}");
+            bench.play(from, from + 1_000, 50, 0);
+            from += 1_000;
+        }
+    }
+}
+
+#[test]
 fn the_target_duration_covers_what_was_there_before_the_first_playlist() {
     let mut bench = Bench::begin(SETTINGS);
     bench.play(0, 9_000, 100, 0);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::media::{Frame, Stamp, Tracks};
+use crate::media::{Frame, Stamp, TrackKind, Tracks};
 
 /// A playlist keeps so many segments even if they are too large together.
 const LISTED_MIN: usize = 3;
@@ -73,6 +73,12 @@ impl Segment {
     /// What it holds.
     pub fn bytes(&self) -> usize {
         self.len() + self.frames.len() * size_of::<Frame>() + self.ts.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Its first picture, if it has any, can be decoded without what came before. In a transport stream the parameter sets are there alone.
+    pub fn begins_with_key(&self) -> bool {
+        let Some(video) = self.tracks.first(TrackKind::Video) else { return true };
+        self.frames.iter().find(|frame| frame.track == video.id).is_none_or(|frame| frame.key)
     }
 
     pub fn pieces(&self) -> Arc<[Bytes]> {

@@ -54,6 +54,8 @@ pub struct Append {
     pub len: usize,
     /// With them a part of the file begins that can be played by itself.
     pub begins: bool,
+    /// Something is missing in front of them: where in the file they begin, in microseconds.
+    pub resumes_micros: Option<i64>,
     /// Of the file, these bytes included.
     pub progress: Progress,
 }
@@ -64,6 +66,8 @@ pub struct Progress {
     pub duration_micros: i64,
     /// Frames of the picture; of the sound if there is no picture.
     pub frames: u64,
+    /// Left out inside of the file, because the disk was behind.
+    pub gops_dropped: u64,
 }
 
 /// Disk → recorder.

@@ -1,8 +1,9 @@
 //! One stream into files of one format: when a file begins, ends and is tried again.
 //!
 //! A file begins at a keyframe (without picture: at any frame) and ends where it is long or large enough, where the tracks change, where
-//! the publisher's clock jumped, and with the stream. Frames are gathered for `fragment_ms` (or until [`PENDING_BYTES_MAX`]) and handed
-//! over as one order. A refused order is a dropped GOP: what follows up to the next keyframe is left out and counted; a file whose first
+//! the publisher's clock jumped, where the next publisher comes after a pause, of which the stream's times know nothing, and with the stream.
+//! Frames are gathered for `fragment_ms` (or until [`PENDING_BYTES_MAX`]) and handed
+//! over as one order. A refused order is a dropped GOP: what follows up to the next keyframe is left out and counted, and where it goes on a part of the file begins; a file whose first
 //! frames are refused is none, and another begins there. After an error the recorder waits `retry_ms` and for a keyframe. Times in a file begin near zero; where it begins on the wall clock stands in its
 //! [`FileStart`]. Bounded: what is gathered; everything else is a handful of numbers.
 
@@ -25,6 +26,8 @@ const APPENDS_WITHOUT_NEWS: u32 = 2;
 const PART_MICROS: i64 = 6_000_000;
 /// Where the wall clock is so far ahead of the file, the file ends: its times would lie.
 const DRIFT_MICROS_MAX: i64 = 10_000_000;
+/// The same where one publisher follows another, which is where the stream's times leave a pause out. Otherwise so much is jitter.
+const PAUSE_MICROS_MAX: i64 = 500_000;
 /// A file that follows another without a hole begins where that ended, by the clock of the stream; if the wall clock is further off, by that.
 const FOLLOWS_MICROS_MAX: i64 = 500_000;
 /// Of a frame behind which nothing comes and before which nothing was.
@@ -129,9 +132,13 @@ struct Open {
     container: Option<Container>,
     /// Where its first beginning stands on the stream's timeline, and when that arrived.
     first: (MediaTime, Stamp),
+    /// Whose frame came last, see [`Frame::segment`].
+    publisher: u32,
     pending: Vec<Frame>,
     pending_bytes: usize,
     bytes: u64,
+    /// GOPs that are missing behind what was handed over last.
+    missing: u64,
     /// Orders of the disk that it took.
     appends: u32,
     progress: Progress,
@@ -142,6 +149,12 @@ struct Open {
 }
 
 impl Open {
+    /// How far the wall clock is ahead of the file at a frame.
+    fn drift_micros(&self, frame: &Frame) -> i64 {
+        let (began, arrived) = self.first;
+        frame.arrival.since(arrived).as_micros() as i64 - frame.dts.micros_since(began)
+    }
+
     /// What is zero in the file, and where in it something is shown first.
     fn beginning(&self) -> (MediaTime, i64) {
         if let Some(begun) = &self.begun {
@@ -268,12 +281,10 @@ impl Recorder {
         let Some(kind) = self.tracks.get(frame.track).map(|track| track.codec.kind()) else { return };
         let has_video = self.tracks.has(TrackKind::Video);
         let begins = if has_video { kind == TrackKind::Video && frame.key } else { kind == TrackKind::Audio };
-        if begins {
-            self.skipping = false;
-            if self.is_over(frame) {
-                self.hand_over(Some(frame), disk);
-                self.close(disk);
-            }
+        self.skipping &= !begins;
+        if self.comes_after_a_pause(frame) || (begins && self.is_over(frame)) {
+            self.hand_over(Some(frame), disk);
+            self.close(disk);
         }
         if self.file.is_some()
             && !self.skipping
@@ -295,16 +306,22 @@ impl Recorder {
         file.pending.push(frame.clone());
     }
 
+    /// Whether this frame is a publisher's first, and the file would tell wrong times of it and of what follows. Each that comes in time is
+    /// measured against the file's beginning again: many short pauses do not add up.
+    fn comes_after_a_pause(&mut self, frame: &Frame) -> bool {
+        let Some(file) = &mut self.file else { return false };
+        let is_next = std::mem::replace(&mut file.publisher, frame.segment) != frame.segment;
+        is_next && file.drift_micros(frame).abs() > PAUSE_MICROS_MAX
+    }
+
     /// Whether the file ends before this frame, with which another can begin.
     fn is_over(&self, frame: &Frame) -> bool {
         let Some(file) = &self.file else { return false };
         let plan = &self.settings.plan;
-        let (began, arrived) = file.first;
-        let length = frame.dts.micros_since(began);
-        let passed = frame.arrival.since(arrived).as_micros() as i64;
+        let length = frame.dts.micros_since(file.first.0);
         let is_long = plan.split_ms > 0 && length >= millis(plan.split_ms);
         let is_large = plan.split_bytes > 0 && file.bytes + file.pending_bytes as u64 >= plan.split_bytes;
-        is_long || is_large || self.jumped || passed - length >= DRIFT_MICROS_MAX
+        is_long || is_large || self.jumped || file.drift_micros(frame) >= DRIFT_MICROS_MAX
     }
 
     /// Whether what was gathered is handed over before this frame.
@@ -332,9 +349,11 @@ impl Recorder {
             begun: None,
             container: None,
             first: (frame.dts, frame.arrival),
+            publisher: frame.segment,
             pending: Vec::new(),
             pending_bytes: 0,
             bytes: 0,
+            missing: 0,
             appends: 0,
             progress: Progress::default(),
             part_micros: 0,
@@ -394,10 +413,13 @@ impl Recorder {
             progress.duration_micros = progress.duration_micros.max(end - begun.shown_from);
         }
         let start = frames.first().map_or(0, |(frame, _)| frame.dts.as_micros());
+        progress.gops_dropped += file.missing;
+        let shown = frames.iter().map(|(frame, _)| frame.dts.as_micros() + i64::from(frame.cts)).min();
+        let resumes_micros = shown.filter(|_| file.missing > 0).map(|shown| shown - begun.shown_from);
         let has_beginning = frames.iter().any(|(frame, _)| is_main(frame) && frame.key);
-        let begins = has_beginning && (file.bytes == 0 || start - file.part_micros >= PART_MICROS);
+        let begins = has_beginning && (file.bytes == 0 || file.missing > 0 || start - file.part_micros >= PART_MICROS);
         let len: usize = parts.iter().map(Bytes::len).sum();
-        if disk(DiskOrder { tag: file.tag, action: Action::Append(Append { parts, len, begins, progress }) }) {
+        if disk(DiskOrder { tag: file.tag, action: Action::Append(Append { parts, len, begins, resumes_micros, progress }) }) {
             self.status.files += u64::from(file.bytes == 0);
             file.bytes += len as u64;
             file.progress = progress;
@@ -407,6 +429,7 @@ impl Recorder {
             }
             self.status.bytes += len as u64;
             self.dropping = false;
+            file.missing = 0;
             file.appends += 1;
             self.doubtful &= file.appends < APPENDS_WITHOUT_NEWS;
         } else {
@@ -416,6 +439,7 @@ impl Recorder {
                 let _ = disk(DiskOrder { tag: file.tag, action: Action::Finish });
                 return;
             }
+            file.missing += gops;
             file.container = Some(before);
         }
         self.file = Some(file);

@@ -156,19 +156,47 @@ fn a_jump_of_the_publishers_clock_splits() {
 }
 
 #[test]
-fn a_publisher_that_was_away_for_long_begins_a_file() {
-    for (away_ms, files) in [(3_000, 1), (15_000, 2)] {
+fn a_file_ends_where_its_times_would_lie() {
+    type Case<'a> = (&'a str, &'a [(u64, bool)], &'a [&'a str]);
+    // How long nothing came after each two seconds, and whether another publisher came then.
+    let cases: [Case<'_>; 6] = [
+        ("late frames of one publisher", &[(3_000, false)], &["0+4: 4000/100!"]),
+        ("one that stood still for long", &[(15_000, false)], &["0+2: 2020/50!", "17000+2: 2000/50!"]),
+        ("a publisher that follows at once", &[(400, true)], &["0+4: 4000/100!"]),
+        ("one that comes after a pause", &[(3_000, true)], &["0+2: 2000/50!", "5000+2: 2000/50!"]),
+        ("short pauses do not add up", &[(400, true), (400, true)], &["0+4: 4000/100!", "4800+2: 2000/50!"]),
+        (
+            "four pauses",
+            &[(3_000, true); 4],
+            &["0+2: 2000/50!", "5000+2: 2000/50!", "10000+2: 2000/50!", "15000+2: 2000/50!", "20000+2: 2000/50!"],
+        ),
+    ];
+    for (name, pauses, files) in cases {
         let mut setup = Setup::flv(Record::default());
-        setup.run(0, 2_000);
-        // The stream's timeline goes on, the world's clock has moved.
-        let MediaEvent::Frame(mut next) = frame(VIDEO, 2_000, true) else { unreachable!() };
-        next.arrival = next.arrival.after_millis(away_ms);
-        setup.now = next.arrival;
-        setup.push(&[MediaEvent::Frame(next), MediaEvent::End]);
-        assert_eq!(setup.files().len(), files, "{away_ms} ms: {:?}", setup.files());
-        if files == 2 {
-            assert!(setup.files()[1].starts_with("17000+"), "{:?}", setup.files());
+        let (mut away_ms, mut publisher) = (0, 0);
+        for (number, (pause_ms, is_other)) in std::iter::once(&(0, false)).chain(pauses).enumerate() {
+            away_ms += pause_ms;
+            publisher += u32::from(*is_other);
+            let from = 2_000 * number as i64;
+            for ms in (from..from + 2_000).step_by(20) {
+                // The stream's timeline goes on, the world's clock has moved.
+                let later = |event| match event {
+                    MediaEvent::Frame(frame) => {
+                        let arrival = frame.arrival.after_millis(away_ms);
+                        MediaEvent::Frame(Frame { arrival, segment: publisher, ..frame })
+                    }
+                    event => event,
+                };
+                // A publisher's sound is there first.
+                let sound = frame(AUDIO, ms, true);
+                let picture = (ms % 40 == 0).then(|| frame(VIDEO, ms, ms % GOP_MS == 0));
+                let events: Vec<MediaEvent> = [sound].into_iter().chain(picture).map(later).collect();
+                setup.now = Stamp::from_millis(1_000 + ms as u64 + away_ms);
+                setup.push(&events);
+            }
         }
+        setup.push(&[MediaEvent::End]);
+        assert_eq!(setup.files(), files, "{name}");
     }
 }
 
@@ -204,6 +232,14 @@ fn a_disk_that_is_behind_costs_whole_gops() {
     setup.push(&[MediaEvent::End]);
     assert_eq!(setup.files().len(), 1, "it is the same file");
     assert!(setup.files()[0].contains(": 7040/"), "{:?}", setup.files());
+    let appends = setup.orders.iter().filter_map(|order| match &order.action {
+        Action::Append(append) => Some((append.begins, append.resumes_micros, append.progress.gops_dropped)),
+        _ => None,
+    });
+    // It says where it goes on, once, and how much is missing.
+    let behind: Vec<_> = appends.skip_while(|(_, resumes, _)| resumes.is_none()).collect();
+    assert_eq!(behind[0], (true, Some(5_000_000), 3), "{behind:?}");
+    assert!(behind[1..].iter().all(|(_, resumes, dropped)| (*resumes, *dropped) == (None, 3)), "{behind:?}");
 }
 
 #[test]
