@@ -88,8 +88,7 @@ fn live_streams(runtime: Runtime) {
         ("udp", "udp", HEVC_AAC, Push::FfmpegTcp),
         ("tcp_passive", "tcp", HEVC_AAC, Push::FfmpegTcp),
         ("tcp_active", "udp", HEVC_AAC, Push::FfmpegTcp),
-        // Its first frame of sound is 23 ms older than its picture. Over RTSP the picture comes first and is zero, so the lower server has that
-        // frame at zero as well, which the upper one, whose times begin at 1 s, says as it is: of all times only this one is not the file's.
+        // Its first frame of sound is 23 ms older than its picture, which comes first over RTSP.
         ("tcp_active", "udp", H264_AAC, Push::FfmpegTcp),
     ];
     for (transport, sip, recipe, push) in rows {

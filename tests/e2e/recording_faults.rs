@@ -220,11 +220,13 @@ fn frozen(runtime: Runtime) {
     drop(standstill);
     held.wait_recorder("recording");
     let p99_99_ms = [latency(free).0, latency(held).0];
+    let held_pid = held.pid();
     for (folder, server, streaming, viewers) in pair {
         end(streaming, viewers);
         let recording = server.wait_recordings(1).remove(0);
         let file = path_of(&folder, &recording);
         assert_eq!(pictures(file.to_str().unwrap()).len() as u64, number(&recording["frames"]), "{recording}");
+        assert_eq!(number(&recording["gops_dropped"]) > 0, server.pid() == held_pid, "{recording}");
         let _ = std::fs::remove_dir_all(folder);
     }
     println!(

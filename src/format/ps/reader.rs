@@ -71,6 +71,8 @@ pub struct Reader {
     lengths_hold: bool,
     /// A picture was over where the sender said so, though the length of its packet said otherwise.
     marks_hold: bool,
+    /// How often the sender said within the packet under way, which is of a picture, that a frame ends there, and was not believed.
+    marks_refused: u32,
     /// The last packet ended where it had said.
     ended_by_length: bool,
     map: Vec<(u8, u8)>,
@@ -87,6 +89,7 @@ impl Reader {
             state: State::Seeking,
             lengths_hold: true,
             marks_hold: false,
+            marks_refused: 0,
             ended_by_length: false,
             map: Vec::new(),
         }
@@ -117,6 +120,7 @@ impl Reader {
         let is_whole = left.is_some_and(|left| left <= self.buffer.len());
         let is_believed = !is_picture(id) || self.lengths_hold && !self.marks_hold;
         if left.is_some() && !is_whole && is_believed {
+            self.marks_refused += u32::from(is_picture(id));
             return false;
         }
         self.give(self.buffer.len(), sink);
@@ -308,6 +312,7 @@ impl Reader {
         let left = length.checked_sub(header.bytes).filter(|_| length > 0);
         self.buffer.advance(6 + header.bytes);
         self.state = State::Payload { id, left };
+        self.marks_refused = 0;
         sink(Part::Begin { id, pts: header.pts, dts: header.dts, bytes: left });
         true
     }
@@ -319,6 +324,8 @@ impl Reader {
                 self.give(at, sink);
                 if is_picture(id) && left.is_some() {
                     self.lengths_hold = false;
+                    // The only one was right. Who marks every datagram says nothing by it.
+                    self.marks_hold |= self.marks_refused == 1;
                 }
                 self.end(id, false, sink);
                 return true;

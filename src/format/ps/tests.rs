@@ -321,6 +321,12 @@ fn markers_count_whatever_the_lengths_say() {
 /// As of a sender that counts what it had in front into the last one.
 #[test]
 fn markers_count_where_only_the_last_length_is_too_long() {
+    for with_sound in [false, true] {
+        only_the_last_length_is_too_long(with_sound);
+    }
+}
+
+fn only_the_last_length_is_too_long(with_sound: bool) {
     let clip = clip(H264_FILE);
     let (mut demuxer, mut out) = (PsDemuxer::new(OnLoss::Pass), Vec::new());
     for (at, picture) in clip.pictures.iter().enumerate() {
@@ -334,7 +340,13 @@ fn markers_count_where_only_the_last_length_is_too_long() {
         demuxer.push(Stamp::ZERO, &packet, &mut out);
         demuxer.frame_end(Stamp::ZERO, &mut out);
         let late = at + 1 - frames(&out, VIDEO).len();
-        assert!(late == 0 || at == 0, "{late} late behind picture {at}");
+        assert!(late == 0 || at == 0, "{late} late behind picture {at}, sound {with_sound}");
+        if with_sound {
+            let sound = pes(ps_writer::AUDIO_ID, Some((time, time)), &[0x55; 160], Lengths::Right);
+            demuxer.frame_begins(Stamp::ZERO, &sound, &mut out);
+            demuxer.push(Stamp::ZERO, &sound, &mut out);
+            demuxer.frame_end(Stamp::ZERO, &mut out);
+        }
     }
 }
 
