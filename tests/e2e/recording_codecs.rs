@@ -23,14 +23,18 @@ const ROWS: [Row; 4] = [
     ("aac", AAC_ONLY, None, "aac"),
 ];
 /// All of them carry all of these.
-const FORMATS: [&str; 5] = ["fmp4", "mp4", "flv", "ts", "hls"];
+pub const FORMATS: [&str; 5] = ["fmp4", "mp4", "flv", "ts", "hls"];
 /// FLV has milliseconds, TS ninetieths of them; MP4 puts sound back on its sample clock.
 const SLACK_MICROS: i64 = 2_500;
 
 /// A server that records every stream in every format, below a folder of that name.
 pub fn in_every_format(runtime: Runtime, folder: &Path) -> Options {
-    let rule = |format: &&str| format!("{{streams: [\"*\"], format: {format}, path: \"{format}/{{name}}/{{time}}\"}}");
-    let rules: Vec<String> = FORMATS.iter().map(rule).collect();
+    with_rules(runtime, folder, |format| format!("{{streams: [\"*\"], format: {format}, path: \"{format}/{{name}}/{{time}}\"}}"))
+}
+
+/// A server with a rule for each format.
+pub fn with_rules(runtime: Runtime, folder: &Path, rule: impl Fn(&str) -> String) -> Options {
+    let rules: Vec<String> = FORMATS.iter().map(|format| rule(format)).collect();
     Options::new(runtime)
         .shards(2)
         .set("record.folder", folder.display())

@@ -10,10 +10,10 @@ use crate::harness::recording::{Expected, PROGRAMS, assert_agree, ffprobe};
 use crate::harness::rtsp::hashes;
 use crate::harness::{Options, Publisher, Runtime, SOON, Server, compare, fresh_folder, missing, wait_for};
 use crate::recording::pictures;
+use crate::recording_codecs::{FORMATS, with_rules};
 
 on_both_runtimes!(one_file_of_many, over_a_pause);
 
-const FORMATS: [&str; 5] = ["fmp4", "mp4", "flv", "ts", "hls"];
 /// From and to, in milliseconds from the first picture on; none is a keyframe's, of which one stands at each second. Files are two seconds long.
 const RANGES: [(f64, f64); 4] = [
     // Inside of one file.
@@ -30,14 +30,9 @@ const SLACK_MICROS: i64 = 2_500;
 
 /// Each format has the streams of an app.
 fn options(runtime: Runtime, folder: &Path) -> Options {
-    let rule =
-        |format: &&str| format!("{{streams: [\"{format}/*\"], format: {format}, split_ms: 2000, path: \"{format}/{{time}}\"}}");
-    let rules: Vec<String> = FORMATS.iter().map(rule).collect();
-    Options::new(runtime)
-        .shards(2)
-        .set("record.folder", folder.display())
-        .set("record.rules", format!("[{}]", rules.join(", ")))
-        .set("record.free_bytes_min", 0)
+    with_rules(runtime, folder, |format| {
+        format!("{{streams: [\"{format}/*\"], format: {format}, split_ms: 2000, path: \"{format}/{{time}}\"}}")
+    })
 }
 
 fn one_file_of_many(runtime: Runtime) {

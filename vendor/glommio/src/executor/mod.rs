@@ -1478,7 +1478,10 @@ impl LocalExecutor {
                 // the opportunity to install the timer.
                 // Shardcast: with nothing to run, parking does the same, in one system call.
                 let idle = this.queues.borrow().active_executors.is_empty();
-                if !idle {
+                if idle {
+                    // Without it nobody else could end the sleep, so there would be none.
+                    this.reactor.sys.install_eventfd();
+                } else {
                     this.parker
                         .poll_io(|| Some(this.preempt_timer_duration()))
                         .expect("Failed to poll io! This is actually pretty bad!");

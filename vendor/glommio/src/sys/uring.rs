@@ -1889,21 +1889,17 @@ impl Reactor {
             // has a fence too (`SleepNotifier::notify`), sees that it is to notify.
             fence(Ordering::SeqCst);
             let events = process_remote_channels() + self.flush_syscall_thread();
-            if events > 0 {
-                flush_rings!(main_ring)?;
-                self.notifier.wake_up();
-            } else {
-                if self.eventfd_src.is_installed().unwrap() {
-                    self.link_rings_and_sleep(&mut main_ring)
-                        .expect("some error");
-                    // May have new cancellations related to the link ring fd.
-                    flush_cancellations!(into &mut 0; lat_ring, poll_ring, main_ring);
-                    flush_rings!(lat_ring, poll_ring, main_ring)?;
-                    consume_rings!(into &mut 0; lat_ring, poll_ring, main_ring);
-                }
-                // Woke up, so no need to notify us anymore.
-                self.notifier.wake_up();
+            if events == 0 && self.eventfd_src.is_installed().unwrap() {
+                self.link_rings_and_sleep(&mut main_ring)
+                    .expect("some error");
+                // May have new cancellations related to the link ring fd.
+                flush_cancellations!(into &mut 0; lat_ring, poll_ring, main_ring);
+                flush_rings!(lat_ring, poll_ring)?;
             }
+            flush_rings!(main_ring)?;
+            consume_rings!(into &mut 0; lat_ring, poll_ring, main_ring);
+            // Woke up, so no need to notify us anymore.
+            self.notifier.wake_up();
         }
 
         // A Note about `need_preempt`:
