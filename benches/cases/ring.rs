@@ -61,7 +61,7 @@ fn pump(viewers: usize) -> Work {
             let now = feed.now();
             for viewer in &mut crowd {
                 black_box(viewer.skip_if_late(&fanout.ring, now, KEEP_MS));
-                black_box(viewer.pump(Some(&fanout), now, &mut sent, take_all));
+                black_box(viewer.pump(Some(&fanout), None, now, &mut sent, take_all));
             }
             sent.record(now, &mut latency);
         }

@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod fanout;
+pub mod joined;
 pub mod outgoing;
 pub mod ring;
 pub mod stats;

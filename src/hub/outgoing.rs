@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
 use super::fanout::{Fanout, SentLog};
+use super::joined::Joined;
 use super::ring::{Cursor, Ring};
 use super::stats::DropReason;
 use crate::format::Packet;
@@ -248,10 +249,17 @@ impl Outgoing {
         }
     }
 
-    /// Sends until the kernel is full, nothing is left, or the turn is over. `sent` collects what latency is recorded for.
+    /// The packet of the ring that is next, unless something goes before it.
+    pub fn place(&self) -> Option<u64> {
+        self.ready_at().filter(|_| self.is_empty())
+    }
+
+    /// Sends until the kernel is full, nothing is left, or the turn is over. `joined`: what others at the same place have sent as one piece.
+    /// `sent` collects what latency is recorded for.
     pub fn pump(
         &mut self,
         fanout: Option<&Fanout>,
+        joined: Option<&Joined>,
         now: Stamp,
         sent: &mut SentLog,
         mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<Sent>,
@@ -262,7 +270,7 @@ impl Outgoing {
             }
             let ring = fanout.map(|fanout| &fanout.ring);
             let mut slices = SmallVec::new();
-            self.gather(ring, &mut slices);
+            self.gather(ring, joined, &mut slices);
             if slices.is_empty() {
                 drop(slices);
                 return self.idle(now);
@@ -480,10 +488,21 @@ impl Outgoing {
     }
 
     /// Into a place of the caller's, because the slices of one call fill a kilobyte, which would be moved.
-    fn gather<'a>(&'a self, ring: Option<&'a Ring>, slices: &mut SmallVec<[IoSlice<'a>; SLICES_MAX]>) {
+    fn gather<'a>(
+        &'a self,
+        ring: Option<&'a Ring>,
+        joined: Option<&'a Joined>,
+        slices: &mut SmallVec<[IoSlice<'a>; SLICES_MAX]>,
+    ) {
         let own = self.partial.iter().chain(&self.queue).filter(|part| !part.is_empty());
         slices.extend(own.take(SLICES_MAX).map(|part| IoSlice::new(part)));
-        let (Some(ring), Some(at)) = (ring, self.ready_at()) else { return };
+        let (Some(ring), Some(mut at)) = (ring, self.ready_at()) else { return };
+        if slices.is_empty()
+            && let Some((bytes, next)) = joined.and_then(|joined| joined.from(at))
+        {
+            slices.push(IoSlice::new(bytes));
+            at = next;
+        }
         for number in at.. {
             let Some(packet) = ring.get(number) else { break };
             for part in packet.parts.iter().filter(|part| !part.is_empty()) {
@@ -548,7 +567,7 @@ mod tests {
         let mut out = Outgoing { subscription: Some(subscription), ..Outgoing::default() };
         let head = fanout.head().unwrap().len();
         let send = |_: &[IoSlice<'_>]| Ok(Sent { count: head, full: true });
-        let pump = out.pump(Some(&fanout), Stamp::from_millis(1), &mut SentLog::default(), send);
+        let pump = out.pump(Some(&fanout), None, Stamp::from_millis(1), &mut SentLog::default(), send);
         assert!(matches!(pump, Pump::Blocked));
         assert_eq!(out.front(Some(&fanout.ring)), Some(&b"media"[..]), "not the empty packet before it");
     }

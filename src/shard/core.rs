@@ -31,6 +31,7 @@ use crate::format::MuxerContext;
 use crate::format::rtp::RtpStart;
 use crate::hub::Directory;
 use crate::hub::fanout::{ConnIndex, SentLog};
+use crate::hub::joined::Joined;
 use crate::hub::outgoing::Sent;
 use crate::hub::stats::{DropReason, Latency};
 use crate::media::{Stamp, Tracks};
@@ -181,6 +182,8 @@ pub struct Core<P: Ports> {
     pub(super) dirty_conns: VecDeque<ConnIndex>,
     /// Empty between calls.
     pub(super) sent_log: SentLog,
+    /// Holds nothing between calls but its memory.
+    pub(super) joined: Joined,
     /// Viewers who have more to send, at the stamp.
     pub(super) paced: VecDeque<(Stamp, ConnIndex)>,
     /// Connections that have opened a tunnel.
@@ -225,6 +228,7 @@ impl<P: Ports> Core<P> {
             passes,
             dirty_conns: VecDeque::new(),
             sent_log: SentLog::default(),
+            joined: Joined::default(),
             paced: VecDeque::new(),
             tunnels: HashMap::new(),
             counters: Counters::default(),

@@ -123,6 +123,7 @@ impl<P: Ports> Core<P> {
         failed: &mut Vec<(ConnIndex, io::Error)>,
     ) -> Stamp {
         let mut sent = std::mem::take(&mut self.sent_log);
+        self.joined.reset();
         let mut reached = now;
         let mut served = 0;
         while reached < until
@@ -170,7 +171,12 @@ impl<P: Ports> Core<P> {
         let ports = &mut self.ports;
         let result = match (&mut conn.datagrams, conn.socket) {
             (None, None) => Pump::Idle,
-            (None, Some(socket)) => conn.out.pump(Some(fanout), now, sent, |slices| ports.send(socket, slices)),
+            (None, Some(socket)) => {
+                if let Some(place) = conn.out.place() {
+                    self.joined.prepare(&fanout.ring, place);
+                }
+                conn.out.pump(Some(fanout), Some(&self.joined), now, sent, |slices| ports.send(socket, slices))
+            }
             // Its own bytes (the reply that announces the media) lead.
             (Some(_), _) if !conn.out.is_empty() => Pump::More,
             (Some(datagrams), _) => pump_datagrams(&mut conn.out, datagrams, fanout, now, sent, ports),
@@ -225,7 +231,7 @@ impl<P: Ports> Core<P> {
         let ports = &mut self.ports;
         let on_connection = fanout.filter(|_| conn.datagrams.is_none());
         let mut result = match conn.socket {
-            Some(socket) => conn.out.pump(on_connection, now, &mut sent, |slices| ports.send(socket, slices)),
+            Some(socket) => conn.out.pump(on_connection, None, now, &mut sent, |slices| ports.send(socket, slices)),
             None => Pump::Idle,
         };
         let mut paced = false;
