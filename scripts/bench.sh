@@ -53,7 +53,8 @@ load() {
 viewers=(--viewers 300 --rate 2M --seconds "$seconds")
 publishers=(--viewers 0 --publishers 200 --rate 2M --seconds "$seconds")
 dense=(density --rate 600k "${density[@]}" --join-rate 200)
-platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret gb28181.idle_ms=3600000)
+platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret gb28181.idle_ms=3600000
+    gb28181.transport=udp)
 
 # run NAME: starts what the name says, and loads it.
 run() {
