@@ -48,12 +48,14 @@ load() {
     echo "  $1: $(sed -n 's/^\(server_cpu_per_gbit\|server_cpu_per_publisher\|density\|last_byte_p99_99\|lost\)  *\([0-9.-]*\).*/\1 \2/p' "$report.txt" | paste -sd' ')"
 }
 
-# What runs do, by their names: SERVER-WHAT-PROTOCOL, where WHAT is mergeMS, publish, density, stalled or link. Each has a
-# server of its own.
+# What runs do, by their names: SERVER-WHAT-PROTOCOL, where WHAT is mergeMS, joined, publish, density, stalled or link. Each has a
+# server of its own. joined is merge0 with viewers that take trains of datagrams whole (UDP_GRO), as a network card would of the server:
+# else loopback cuts them, and hands them over one by one, on the server's core.
 viewers=(--viewers 300 --rate 2M --seconds "$seconds")
 publishers=(--viewers 0 --publishers 200 --rate 2M --seconds "$seconds")
 dense=(density --rate 600k "${density[@]}" --join-rate 200)
-platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret gb28181.idle_ms=3600000)
+platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret gb28181.idle_ms=3600000
+    gb28181.transport=udp)
 
 # run NAME: starts what the name says, and loads it.
 run() {
@@ -64,6 +66,7 @@ run() {
     play=${play//_/-}
     case $what in
     merge*) settings=("viewer.merge_ms=${what#merge}") ;;
+    joined) settings=(viewer.merge_ms=0) ;;
     density) start_with=() ;;
     esac
     case $server in
@@ -89,6 +92,7 @@ run() {
     density) load "$1" "${dense[@]}" --play "$play" --from "$([ "$server" = nginx ] && echo 800 || echo 2000)" \
         ${extra[@]+"${extra[@]}"} ;;
     stalled) load "$1" "${viewers[@]}" --play "$play" --stalled 30 ;;
+    joined) load "$1" "${viewers[@]}" --play "$play" --gro ;;
     link) load "$1" --viewers 10 --rate 2M --seconds "$seconds" --play "$play" --link ;;
     *) load "$1" "${viewers[@]}" --play "$play" ;;
     esac
@@ -100,6 +104,7 @@ for round in $(seq "$rounds"); do
     echo "round $round of $rounds"
     all=(nginx-merge0-rtmp ${OTHER_URL:+other-merge0-rtmp})
     for play in rtmp http_flv rtsp_tcp rtsp_udp; do all+=("uring-merge0-$play" "epoll-merge0-$play"); done
+    all+=(uring-joined-rtsp_udp epoll-joined-rtsp_udp)
     for play in rtmp http_flv rtsp_tcp; do all+=("uring-merge10-$play" "uring-merge40-$play"); done
     # What changes little from round to round is measured in the first rounds only, unless there is time.
     if [ "$round" -le 2 ] || [ "$form" = --full ]; then

@@ -35,6 +35,7 @@ report() {
     bar "HTTP-FLV" merge0-http_flv '<=0.95'
     bar "RTSP, TCP" merge0-rtsp_tcp '<=1.0'
     bar "RTSP, UDP" merge0-rtsp_udp '<=1.1'
+    bar "RTSP, UDP, to viewers with UDP_GRO" joined-rtsp_udp '<=1.1'
     for merge in 10:0.70 40:0.45; do
         for play in rtmp http_flv rtsp_tcp; do
             row "$play, merge_ms ${merge%:*}|server_cpu_per_gbit|uring-merge${merge%:*}-$play|$base|<=${merge#*:}"

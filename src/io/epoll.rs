@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::FutureExt;
+use socket2::SockRef;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::task::LocalSet;
 
@@ -68,20 +70,21 @@ pub fn poll_write(stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> Po
     Pin::new(stream).poll_write(cx, bytes)
 }
 
-pub use tokio::net::UdpSocket as Datagrams;
+/// Waits to read only: that there is room for more is nothing to wake up for, and the kernel would say it after each datagram that is sent.
+pub type Datagrams = AsyncFd<OwnedFd>;
 
 pub fn datagrams(socket: OwnedFd) -> io::Result<Datagrams> {
-    let socket = std::net::UdpSocket::from(socket);
-    socket.set_nonblocking(true)?;
-    Datagrams::from_std(socket)
+    SockRef::from(&socket).set_nonblocking(true)?;
+    // SAFETY: the descriptor is owned here and stays the same until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 pub async fn readable(socket: &Datagrams) -> io::Result<()> {
-    socket.readable().await
+    socket.readable().await.map(drop)
 }
 
 /// Calls `receive`, which says whether it has left something; if not, tokio waits for the kernel to report more.
 pub fn receive(socket: &Datagrams, receive: impl FnOnce() -> bool) {
     // What it says is known to the caller.
-    let _ = socket.try_io(Interest::READABLE, || if receive() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) });
+    let _ = socket.try_io(Interest::READABLE, |_| if receive() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) });
 }
