@@ -1,4 +1,5 @@
-//! The wait: one epoll instance with one timer. Level-triggered, so that one read per wake-up and socket is enough.
+//! The wait: one epoll instance with one timer. Level-triggered, so that one read per wake-up and socket is enough; edge-triggered for
+//! the connections of viewers, of which there are thousands, and of which the kernel would look at each a second time.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -110,6 +111,11 @@ impl Poll {
         self.control(libc::EPOLL_CTL_ADD, fd, token, writable)
     }
 
+    /// Watches a descriptor for input that comes: who reads less than there is is not told again.
+    pub fn add_edge(&self, fd: RawFd, token: Token) -> io::Result<()> {
+        self.control_events(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLET)
+    }
+
     pub fn change(&self, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, fd, token, writable)
     }
@@ -119,8 +125,11 @@ impl Poll {
     }
 
     fn control(&self, operation: i32, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {
-        let output = if writable { libc::EPOLLOUT } else { 0 };
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | output) as u32, u64: token.to_bits() };
+        self.control_events(operation, fd, token, libc::EPOLLIN | if writable { libc::EPOLLOUT } else { 0 })
+    }
+
+    fn control_events(&self, operation: i32, fd: RawFd, token: Token, events: i32) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token.to_bits() };
         // SAFETY: `event` lives through the call.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
     }

@@ -10,24 +10,28 @@ use crate::media::{MediaEvent, Stamp, TrackKind, Tracks};
 /// Index of a connection in the shard's table.
 pub type ConnIndex = usize;
 
-/// Where a round over the viewers stands: each is served once, and whoever got less than there is now is served again.
+/// Where a round over the viewers stands: each is served once, with all there is when its turn comes.
 #[derive(Debug, Default)]
 pub struct Round {
     /// Viewers at places below this have been served.
     next: usize,
-    due: bool,
-    /// Something came after the round had begun.
-    again: bool,
+    goes_on: bool,
+    /// Something has come since the last round began.
+    wanted: bool,
 }
 
 impl Round {
-    pub fn is_due(&self) -> bool {
-        self.due
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
     }
 
-    fn want(&mut self) {
-        self.again |= self.next > 0;
-        self.due = true;
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Begins a round, if something has come.
+    pub fn begin(&mut self) {
+        self.goes_on |= std::mem::take(&mut self.wanted);
     }
 }
 
@@ -55,7 +59,7 @@ impl Fanout {
         let next = self.viewers.get(self.round.next).copied();
         match next {
             Some(_) => self.round.next += 1,
-            None => self.round = Round { due: self.round.again, ..Round::default() },
+            None => self.round = Round { wanted: self.round.wanted, ..Round::default() },
         }
         next
     }
@@ -80,7 +84,7 @@ impl Fanout {
         if let MediaEvent::Tracks(tracks) = event {
             self.ring.set_has_video(self.format.carried(tracks).has(TrackKind::Video));
         }
-        self.round.want();
+        self.round.wanted = true;
         self.muxer.push(event, &mut self.scratch);
         for packet in self.scratch.drain(..) {
             self.ring.push(packet);

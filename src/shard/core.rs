@@ -21,6 +21,7 @@ use slab::Slab;
 
 use super::conn::{Conn, Playing, Socket, State, StreamIndex};
 use super::message::{Batch, Command, Message, Report, SessionId, ShardId, ShardSnapshot, Traveller};
+use super::passes::Passes;
 use super::recorders::RecorderTable;
 use super::segments::Segments;
 use super::shared::Shared;
@@ -176,8 +177,7 @@ pub struct Core<P: Ports> {
     /// Viewers of streams that are not there yet.
     pub(super) waiting: HashMap<StreamKey, VecDeque<ConnIndex>>,
     pub(super) dirty_streams: VecDeque<StreamIndex>,
-    /// Streams whose viewers are being served, each once.
-    pub(super) rounds: VecDeque<StreamIndex>,
+    pub(super) passes: Passes,
     pub(super) dirty_conns: VecDeque<ConnIndex>,
     /// Empty between calls.
     pub(super) sent_log: SentLog,
@@ -210,6 +210,7 @@ impl<P: Ports> Core<P> {
     pub fn new(id: ShardId, shards: ShardId, config: Arc<Config>, directory: Arc<Directory>, ports: P) -> Self {
         let held_bytes_max = config.limits.held_bytes_of_a_shard(usize::from(shards));
         let recorders = RecorderTable::new(&config.record);
+        let passes = Passes::new(config.viewer.merge_ms);
         Core {
             ports,
             id,
@@ -221,7 +222,7 @@ impl<P: Ports> Core<P> {
             by_key: HashMap::new(),
             waiting: HashMap::new(),
             dirty_streams: VecDeque::new(),
-            rounds: VecDeque::new(),
+            passes,
             dirty_conns: VecDeque::new(),
             sent_log: SentLog::default(),
             paced: VecDeque::new(),
@@ -277,7 +278,7 @@ impl<P: Ports> Core<P> {
 
     /// The last turn left viewers of the same packets for the next.
     pub fn in_rounds(&self) -> bool {
-        !self.rounds.is_empty()
+        self.passes.goes_on()
     }
 
     /// Takes a new connection, or refuses it at the limit.
@@ -757,11 +758,11 @@ impl<P: Ports> Core<P> {
         self.arm(index);
     }
 
-    /// When [`Core::tick`] is needed next for a connection's timer.
+    /// When [`Core::tick`] is needed next: for a connection's timer, or for viewers that wait for their next round.
     pub fn next_deadline(&self) -> Option<Stamp> {
         let timer = self.timers.peek().map(|Reverse((deadline, _))| *deadline);
         let paced = self.paced.front().map(|(due, _)| *due);
-        timer.into_iter().chain(paced).min()
+        timer.into_iter().chain(paced).chain(self.passes.next()).min()
     }
 
     /// Does what is due: timers of connections, and ten times a second a look at streams and blocked viewers.
@@ -784,6 +785,7 @@ impl<P: Ports> Core<P> {
             self.paced.pop_front();
             self.mark_conn(index);
         }
+        self.begin_pass(now);
         if now.millis_since(self.swept) >= SWEEP_MS {
             self.swept = now;
             self.sweep_streams(now);

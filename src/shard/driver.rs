@@ -651,7 +651,6 @@ async fn lane_loop(driver: Rc<Driver>, from: ShardId, lane: flume::Receiver<Batc
 }
 
 async fn flush_loop(driver: Rc<Driver>) {
-    let merge_ms = driver.core.borrow().config().viewer.merge_ms;
     loop {
         poll_fn(|cx| {
             if driver.core.borrow().wants_flush() {
@@ -664,8 +663,6 @@ async fn flush_loop(driver: Rc<Driver>) {
         if driver.core.borrow().in_rounds() {
             // What has come during the last turn goes out with the rest of the round.
             rt::look_around().await;
-        } else if merge_ms > 0 {
-            rt::sleep(Duration::from_millis(merge_ms)).await;
         } else {
             // Whoever is ready now has its turn before the bytes go out.
             futures_lite::future::yield_now().await;

@@ -4,15 +4,15 @@
 //! to its own task, which waits until it is writable; the others are not held up. The clock is read once for
 //! [`SENDS_PER_CLOCK`] viewers, after their bytes went out, so that latency is never understated.
 //!
-//! A turn is bounded by [`TURN`]: what it leaves of a round goes on in the next, after whoever has come in between. Under load
-//! a round over many viewers takes longer than packets need to come, so each viewer gets more of them at once, in fewer system calls:
-//! nothing waits while there is time, and there is no clock to tune.
+//! A turn is bounded by [`TURN`]: what it leaves of a round goes on in the next, after whoever has come in between. When rounds begin says
+//! [`super::passes`].
 
 use std::io;
 use std::time::Duration;
 
 use super::conn::{Datagrams, Pair, Playing, State, StreamIndex};
 use super::core::{Answer, Core, Ports};
+use super::passes::Place;
 use crate::format::Packet;
 use crate::format::rtp::Flow;
 use crate::hub::fanout::{ConnIndex, SentLog};
@@ -38,32 +38,59 @@ impl<P: Ports> Core<P> {
         while let Some(at) = self.dirty_streams.pop_front() {
             if let Some(slot) = self.streams.get_mut(at) {
                 slot.dirty = false;
-                if !std::mem::replace(&mut slot.in_round, true) {
-                    self.rounds.push_back(at);
-                }
+                self.enlist(at, now);
                 self.forward(at);
             }
         }
+        self.begin_pass(now);
         let reached = self.serve_rounds(now);
         self.serve_conns(reached);
         self.settle_answers(reached);
     }
 
+    /// Lets the viewers of a stream have a round, in the pass that goes on or in the next one.
+    fn enlist(&mut self, at: StreamIndex, now: Stamp) {
+        let slot = &mut self.streams[at];
+        if slot.place != Place::Idle {
+            return;
+        }
+        if self.passes.admits(slot.last_pass) {
+            self.begin_rounds(at);
+        } else {
+            slot.place = Place::Waits;
+            self.passes.wait(at, now);
+        }
+    }
+
+    /// Begins the next pass if it is due and something waits for it.
+    pub(super) fn begin_pass(&mut self, now: Stamp) {
+        if self.passes.begin(now) {
+            while let Some(at) = self.passes.next_waiting() {
+                self.begin_rounds(at);
+            }
+        }
+    }
+
+    fn begin_rounds(&mut self, at: StreamIndex) {
+        let slot = &mut self.streams[at];
+        slot.place = Place::Served;
+        slot.last_pass = self.passes.number();
+        slot.stream.fanouts.iter_mut().for_each(|fanout| fanout.round.begin());
+        self.passes.serve(at);
+    }
+
     /// Serves the streams in turn until [`TURN`] is over; says when that was.
     fn serve_rounds(&mut self, now: Stamp) -> Stamp {
         let (mut reached, until) = (now, now.after(TURN));
-        while let Some(at) = self.rounds.pop_front() {
-            let Some(fanout_at) = self.streams[at].stream.fanouts.iter().position(|fanout| fanout.round.is_due()) else {
-                self.streams[at].in_round = false;
-                if self.streams[at].ended {
-                    self.finish_viewers(at, reached);
-                }
+        while let Some(at) = self.passes.next_served() {
+            let Some(fanout_at) = self.streams[at].stream.fanouts.iter().position(|fanout| fanout.round.goes_on()) else {
+                self.end_rounds(at, reached);
                 continue;
             };
             // A viewer that fails may take its fan-out along: not before the round is left.
             let mut failed = Vec::new();
             reached = self.serve_round(at, fanout_at, reached, until, &mut failed);
-            self.rounds.push_back(at);
+            self.passes.serve(at);
             for (index, error) in failed {
                 self.failed(reached, index, &error);
             }
@@ -71,7 +98,19 @@ impl<P: Ports> Core<P> {
                 break;
             }
         }
+        self.passes.end_if_done(reached);
         reached
+    }
+
+    /// All viewers of a stream have been served in this pass.
+    fn end_rounds(&mut self, at: StreamIndex, now: Stamp) {
+        let slot = &mut self.streams[at];
+        slot.place = Place::Idle;
+        if slot.stream.fanouts.iter().any(|fanout| fanout.round.is_wanted()) {
+            self.enlist(at, now);
+        } else if slot.ended {
+            self.finish_viewers(at, now);
+        }
     }
 
     /// Serves the viewers of a fan-out from where its round stands, until it is done or the time is over; says when that was.

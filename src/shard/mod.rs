@@ -18,6 +18,7 @@ pub mod message;
 #[cfg(test)]
 mod move_tests;
 mod pairs;
+mod passes;
 mod ports;
 mod pre_roll;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Turns are bounded: with more viewers than a turn has time for, a round over them goes on in the next turn, with what has come since.
+//! Turns are bounded: with more viewers than a turn has time for, a round over them goes on in the next turn, with what has come since. Rounds
+//! that take long are held apart.
 
 use std::time::Duration;
 
@@ -59,19 +60,41 @@ fn a_round_over_many_viewers_goes_on_in_the_next_turn() {
 }
 
 #[test]
-fn what_comes_during_a_round_goes_out_with_the_rest_of_it() {
+fn what_comes_during_a_round_goes_out_with_the_rest_of_it_and_to_the_others_in_the_next() {
     let (mut world, publisher, mut viewers) = crowd();
+    let began = world.now();
     show(&mut world, &publisher, 40, false);
     for ms in [80, 120] {
         assert!(turn(&mut world) && turn(&mut world));
         show(&mut world, &publisher, ms, false);
     }
     while turn(&mut world) {}
-    // Only those served early needed another send; nobody waited for a timer.
-    assert!(world.take_sends() < 2 * VIEWERS);
+    assert_eq!(world.take_sends(), VIEWERS, "each has its turn once");
+    let took = world.now().since(began);
+    let next = world.shards[0].next_deadline().expect("the next round");
+    assert!(next >= world.now() && next <= began.after(2 * took), "{next:?} after {took:?} from {began:?}");
+
+    world.pass(next.millis_since(world.now()) + 1);
+    // Only those served early needed another send.
+    assert!(world.take_sends() < VIEWERS);
     for (at, viewer) in viewers.iter_mut().enumerate() {
         assert_eq!(viewer.frames(&mut world), [40, 80, 120], "viewer {at}");
     }
+}
+
+#[test]
+fn who_has_something_of_its_own_to_say_does_not_wait_for_the_next_round() {
+    let (mut world, publisher, _viewers) = crowd();
+    show(&mut world, &publisher, 40, false);
+    while turn(&mut world) {}
+    show(&mut world, &publisher, 80, false);
+    assert!(!turn(&mut world), "the next round is not due yet");
+    assert_eq!(world.take_sends(), VIEWERS);
+    let mut newcomer = Actor::new(&mut world, 0);
+    newcomer.prepare([Output::Play(request(Start::Gop))]);
+    world.receive(newcomer.peer, b"go");
+    turn(&mut world);
+    assert_eq!(newcomer.frames(&mut world), [0, 40, 80]);
 }
 
 #[test]
@@ -118,6 +141,7 @@ fn viewers_may_go_and_come_during_a_round() {
         assert_eq!(viewers.last_mut().unwrap().frames(&mut world), [0, 40]);
         show(&mut world, &publisher, 80, false);
         while turn(&mut world) {}
+        world.pass(2 * VIEWERS as u64 * SEND_TAKES.as_micros() as u64 / 1_000);
         assert!(viewers.iter_mut().all(|viewer| viewer.frames(&mut world) == [80]));
     }
 }

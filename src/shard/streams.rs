@@ -8,6 +8,7 @@ use super::core::{Answer, Core, Ports};
 use super::flush::{take_drops, viewer_place};
 use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
+use super::passes::Place;
 use super::taps::Taps;
 use crate::config::PublishConflict;
 use crate::format::rtp::RtpStart;
@@ -32,8 +33,9 @@ pub struct Slot {
     pub source: Source,
     pub group: Option<StreamGroup>,
     pub dirty: bool,
-    /// Its viewers are being served.
-    pub in_round: bool,
+    /// Whether its viewers are being served, and in which pass they were last.
+    pub place: Place,
+    pub last_pass: u64,
     pub began: Stamp,
     /// Nothing comes any more; goes when the last viewer has got what there was.
     pub ended: bool,
@@ -247,7 +249,8 @@ impl<P: Ports> Core<P> {
             source,
             group: None,
             dirty: false,
-            in_round: false,
+            place: Place::Idle,
+            last_pass: 0,
             began: now,
             ended: false,
             idle_since: Some(now),
@@ -299,7 +302,9 @@ impl<P: Ports> Core<P> {
             let slot = &self.streams[at];
             let idle_ms = slot.idle_since.map_or(0, |since| now.millis_since(since));
             match &slot.source {
-                _ if slot.ended && slot.idle_since.is_some() && !slot.dirty => self.remove_stream(at),
+                _ if slot.ended && slot.idle_since.is_some() && !slot.dirty && slot.place == Place::Idle => {
+                    self.remove_stream(at)
+                }
                 _ if slot.ended => self.mark_stream(at),
                 Source::Owner { publisher: None, gone_since, .. } if now.millis_since(*gone_since) >= grace_ms => {
                     log::info!("{}: ended, its publisher did not come back", slot.stream.key);
@@ -381,7 +386,7 @@ impl<P: Ports> Core<P> {
             *sum += dropped;
         }
         self.dirty_streams.retain(|dirty| *dirty != at);
-        self.rounds.retain(|served| *served != at);
+        self.passes.remove(at);
     }
 
     // ---- playing

@@ -39,7 +39,10 @@ impl Load {
         let publisher = self.publisher_for(at);
         let viewer = Viewer::connect(&self.args, &self.route, publisher, false)?;
         for (socket, fd) in viewer.sockets().into_iter().enumerate() {
-            self.poll.add(fd, Token::Viewer { at, socket }, false)?;
+            match socket {
+                0 => self.poll.add_edge(fd, Token::Viewer { at, socket })?,
+                _ => self.poll.add(fd, Token::Viewer { at, socket }, false)?,
+            }
         }
         match self.viewers.get_mut(at) {
             Some(place) => *place = Some(viewer),

@@ -31,6 +31,8 @@ use crate::viewer::Viewer;
 
 const MILLIS: u64 = 1_000_000;
 const READ_BYTES: usize = 256 * 1024;
+/// Sockets that are read between two looks at the clock for what is to be sent: some 20 microseconds.
+const EVENTS_PER_CLOCK: usize = 4;
 /// How long publishers may take until the server has agreed.
 const PUBLISH_LIMIT: u64 = 5 * NANOS_PER_SECOND;
 /// How long viewers may take until all have a picture.
@@ -330,9 +332,9 @@ impl Load {
             self.turns_due();
             self.slow.read_due(now());
             self.visits_due()?;
-            for event in ready.drain(..) {
+            for (handled, event) in ready.drain(..).enumerate() {
                 self.handle(event, woken)?;
-                if now() >= next_due {
+                if handled % EVENTS_PER_CLOCK == 0 && now() >= next_due {
                     next_due = self.send_due()?;
                 }
             }
@@ -429,7 +431,7 @@ impl Load {
             }
             Token::Viewer { at, socket } => {
                 let Some(viewer) = &mut self.viewers[at] else { return Ok(()) };
-                match viewer.readable(socket, woken, &mut self.buffers, &mut self.tally) {
+                match viewer.read_all(socket, woken, &mut self.buffers, &mut self.tally) {
                     Ok(()) => viewer.turn().into_iter().for_each(|turn| self.turns.add(turn, at)),
                     Err(error) => self.close_viewer(at, &error),
                 }

@@ -47,7 +47,7 @@ impl Slow {
         while let Some(at) = self.turns.take_due(now) {
             let Some(viewer) = &mut self.viewers[at] else { continue };
             match viewer.readable(0, now, &mut self.buffers, &mut self.tally) {
-                Ok(()) => self.turns.add(now + INTERVAL, at),
+                Ok(_) => self.turns.add(now + INTERVAL, at),
                 Err(_) => {
                     self.viewers[at] = None;
                     self.closed += 1;

@@ -98,12 +98,12 @@ impl ChunkScanner {
         let header = self.header.bytes;
         let fmt = header[0] >> 6;
         let id = self.id();
-        if self.stream().is_none() {
-            self.streams.push(ChunkStream { id, kind: 0, length: 0, extended: false, unit: Unit::default() });
-        }
         let fields = &header[[2, 3, 1][usize::from(header[0] & 0x3F).min(2)]..];
         let chunk_size = self.chunk_size;
-        let at = self.streams.iter().position(|stream| stream.id == id).unwrap_or_default();
+        let at = self.streams.iter().position(|stream| stream.id == id).unwrap_or_else(|| {
+            self.streams.push(ChunkStream { id, kind: 0, length: 0, extended: false, unit: Unit::default() });
+            self.streams.len() - 1
+        });
         let stream = &mut self.streams[at];
         if fmt < 3 {
             stream.extended = u24(fields) == EXTENDED;

@@ -1,7 +1,7 @@
 //! Incremental scanners: they find access units and their marks in a received byte stream, whatever pieces it comes in, or in RTP packets.
 //!
-//! Payloads are not kept: of each unit only the first [`PREFIX_BYTES`] are copied, to find the mark and, for protocol control, to be
-//! read by the owner. Nothing is allocated per frame.
+//! Payloads are not kept: of a unit that comes in pieces only the first [`PREFIX_BYTES`] are copied, to find the mark and, for protocol
+//! control, to be read by the owner. Nothing is allocated per frame.
 
 pub mod chunk;
 pub mod flv;
@@ -57,6 +57,8 @@ pub struct Unit {
     left: usize,
     prefix: [u8; PREFIX_BYTES],
     prefix_bytes: usize,
+    /// The first byte of the body: a frame's type stands in it.
+    first: Option<u8>,
     mark: Option<Mark>,
     /// Where the container says it, whether it is a keyframe.
     key: Option<bool>,
@@ -64,13 +66,13 @@ pub struct Unit {
 
 impl Default for Unit {
     fn default() -> Self {
-        Unit { kind: 0, left: 0, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, mark: None, key: None }
+        Unit { kind: 0, left: 0, prefix: [0; PREFIX_BYTES], prefix_bytes: 0, first: None, mark: None, key: None }
     }
 }
 
 impl Unit {
     pub fn begin(&mut self, kind: u8, length: usize) {
-        (self.kind, self.left, self.prefix_bytes, self.mark, self.key) = (kind, length, 0, None, None);
+        (self.kind, self.left, self.prefix_bytes, self.first, self.mark, self.key) = (kind, length, 0, None, None, None);
     }
 
     /// One that has no FLV header in front of it.
@@ -86,31 +88,50 @@ impl Unit {
     /// Takes bytes of the body, at most as many as are left.
     pub fn feed(&mut self, bytes: &[u8], found: &mut impl FnMut(Found<'_>)) {
         self.left -= bytes.len();
-        let copied = bytes.len().min(PREFIX_BYTES - self.prefix_bytes);
-        if copied > 0 {
-            self.prefix[self.prefix_bytes..][..copied].copy_from_slice(&bytes[..copied]);
-            self.prefix_bytes += copied;
-            if self.kind == VIDEO && self.mark.is_none() {
-                self.mark = Mark::find(&self.prefix[..self.prefix_bytes]);
-                if let Some(mark) = self.mark {
-                    found(Found::First(mark));
-                }
-            }
+        self.first = self.first.or(bytes.first().copied());
+        match self.kind {
+            VIDEO if self.mark.is_none() => self.look_for_mark(bytes, found),
+            VIDEO | AUDIO => {}
+            _ => self.keep(bytes),
         }
         if self.left == 0 {
             self.finish(found);
         }
     }
 
+    fn look_for_mark(&mut self, bytes: &[u8], found: &mut impl FnMut(Found<'_>)) {
+        let is_whole = self.prefix_bytes == 0 && (self.left == 0 || bytes.len() >= PREFIX_BYTES);
+        self.mark = if is_whole {
+            // Nothing behind it is looked at.
+            self.prefix_bytes = PREFIX_BYTES;
+            Mark::find(&bytes[..bytes.len().min(PREFIX_BYTES)])
+        } else if self.prefix_bytes < PREFIX_BYTES {
+            self.keep(bytes);
+            Mark::find(&self.prefix[..self.prefix_bytes])
+        } else {
+            None
+        };
+        if let Some(mark) = self.mark {
+            found(Found::First(mark));
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let copied = bytes.len().min(PREFIX_BYTES - self.prefix_bytes);
+        self.prefix[self.prefix_bytes..][..copied].copy_from_slice(&bytes[..copied]);
+        self.prefix_bytes += copied;
+    }
+
     fn finish(&self, found: &mut impl FnMut(Found<'_>)) {
-        let prefix = &self.prefix[..self.prefix_bytes];
         match (self.kind, self.mark) {
             // The frame type stands in bits 4 to 6, in the classic and in the enhanced form.
-            (VIDEO, Some(mark)) => found(Found::Last { mark, key: self.key.unwrap_or(prefix[0] >> 4 & 7 == 1) }),
+            (VIDEO, Some(mark)) => {
+                found(Found::Last { mark, key: self.key.or(self.first.map(|first| first >> 4 & 7 == 1)) == Some(true) })
+            }
             // A sequence header.
             (VIDEO, None) => {}
             (AUDIO, _) => found(Found::Audio),
-            (kind, _) => found(Found::Other { kind, prefix }),
+            (kind, _) => found(Found::Other { kind, prefix: &self.prefix[..self.prefix_bytes] }),
         }
     }
 }

@@ -159,8 +159,15 @@ impl Viewer {
         self.reply(&reply)
     }
 
-    /// Reads once. `socket`: an index into [`Viewer::sockets`]. `woken`: when the kernel said that there is something.
-    pub fn readable(&mut self, socket: usize, woken: u64, buffers: &mut Buffers, tally: &mut Tally) -> io::Result<()> {
+    /// As [`Viewer::readable`], until nothing is left.
+    pub fn read_all(&mut self, socket: usize, woken: u64, buffers: &mut Buffers, tally: &mut Tally) -> io::Result<()> {
+        while self.readable(socket, woken, buffers, tally)? {}
+        Ok(())
+    }
+
+    /// Reads once; whether there may be more. `socket`: an index into [`Viewer::sockets`]. `woken`: when the kernel said that there is
+    /// something.
+    pub fn readable(&mut self, socket: usize, woken: u64, buffers: &mut Buffers, tally: &mut Tally) -> io::Result<bool> {
         if let (Wire::Rtsp(viewer), 1..) = (&mut self.wire, socket) {
             let now = now();
             tally.read(now, now - woken);
@@ -168,12 +175,12 @@ impl Viewer {
             let mut found = |found: Found<'_>| progress.take(&found, now, connected, tally);
             let bytes = viewer.datagrams(now, socket - 1, &mut buffers.datagrams, &mut found)?;
             tally.bytes += bytes;
-            return Ok(());
+            return Ok(false);
         }
         let count = match self.socket.read(&mut buffers.stream) {
             Ok(0) => return Err(io::Error::other("the server closed the connection")),
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
         let now = now();
@@ -181,7 +188,9 @@ impl Viewer {
         tally.read(now, now - woken);
         let mut reply = Vec::new();
         self.scan(now, &buffers.stream[..count], tally, &mut reply)?;
-        self.reply(&reply)
+        self.reply(&reply)?;
+        // A read that leaves room has taken all there was.
+        Ok(count == buffers.stream.len())
     }
 
     fn scan(&mut self, now: u64, bytes: &[u8], tally: &mut Tally, reply: &mut Vec<u8>) -> io::Result<()> {
