@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
+use serde::de::IgnoredAny;
 use serde_yaml::Value;
 
 use super::{Config, Invalid};
@@ -121,7 +122,8 @@ fn finish(mut config: Config, file: Option<(&str, &str)>, options: &[Override]) 
     Ok(config)
 }
 
-/// Sets one key in the configuration's YAML form and reads that back, so that an option obeys the same rules as a file.
+/// Reads the option as a file that says nothing else, so that it obeys the same rules (digits are a text where one is wanted), and
+/// takes its value over.
 fn apply(config: &Config, option: &Override) -> Result<Config, ConfigError> {
     let refused = |error: serde_yaml::Error| ConfigError::Refused {
         place: Place::Option(option.clone()),
@@ -129,7 +131,18 @@ fn apply(config: &Config, option: &Override) -> Result<Config, ConfigError> {
         message: explain(&error).message,
     };
     let mut root: Value = serde_yaml::to_value(config).map_err(refused)?;
-    let mut slot = &mut root;
+    let slot = slot(&mut root, option)?;
+    // Whether it is YAML at all is asked first, because these errors name places in the text.
+    serde_yaml::from_str::<IgnoredAny>(&option.value).map_err(refused)?;
+    let alone: Config = serde_yaml::from_str(&as_file(option)).map_err(refused)?;
+    let mut alone = serde_yaml::to_value(alone).map_err(refused)?;
+    *slot = std::mem::take(self::slot(&mut alone, option)?);
+    serde_yaml::from_value(root).map_err(refused)
+}
+
+/// What stands under the option's key.
+fn slot<'a>(root: &'a mut Value, option: &Override) -> Result<&'a mut Value, ConfigError> {
+    let mut slot = root;
     let mut path_bytes = 0;
     for name in option.key.split('.') {
         path_bytes += name.len();
@@ -138,33 +151,21 @@ fn apply(config: &Config, option: &Override) -> Result<Config, ConfigError> {
         slot = slot.as_mapping_mut().and_then(|section| section.get_mut(name)).ok_or_else(unknown)?;
         path_bytes += 1;
     }
-    // An empty value is the empty text, not YAML's null.
-    let value = match serde_yaml::from_str(&option.value) {
-        _ if option.value.is_empty() => Value::from(""),
-        Ok(value) => value,
-        // Twenty digits are more than YAML's numbers hold.
-        Err(_) if slot.is_string() => Value::from(option.value.as_str()),
-        Err(error) => return Err(refused(error)),
-    };
-    let may_be_text = slot.is_string() && (value.is_number() || value.is_bool() || value.is_null());
-    *slot = value;
-    let as_text = may_be_text.then(|| with_text(&root, option));
-    let read = serde_yaml::from_value(root);
-    match (read, as_text) {
-        // A password of digits is a text all the same.
-        (Err(_), Some(root)) => serde_yaml::from_value(root).map_err(refused),
-        (read, _) => read.map_err(refused),
-    }
+    Ok(slot)
 }
 
-/// The same with the value of `option` as it stands there.
-fn with_text(root: &Value, option: &Override) -> Value {
-    let mut root = root.clone();
-    let slot = option.key.split('.').try_fold(&mut root, |slot, name| slot.as_mapping_mut()?.get_mut(name));
-    if let Some(slot) = slot {
-        *slot = Value::from(option.value.as_str());
+/// The option as block-style YAML, its value on lines of its own.
+fn as_file(option: &Override) -> String {
+    let mut text = String::new();
+    let mut indent = String::new();
+    for name in option.key.split('.') {
+        text += &format!("{indent}{name}:\n");
+        indent.push(' ');
     }
-    root
+    // An empty value is the empty text, not YAML's null.
+    let value = if option.value.is_empty() { "''" } else { &option.value };
+    value.lines().for_each(|line| text += &format!("{indent}{line}\n"));
+    text
 }
 
 /// Who set `key`: the last option that did, else the file, else nobody.
@@ -417,6 +418,19 @@ mod tests {
         let config = parse("c.yaml", "", &options(&set)).unwrap();
         assert_eq!((config.gb28181.password.as_str(), config.gb28181.id.as_str()), ("12345678", "34020000002000000001"));
         assert_eq!((config.auth.realm.as_str(), config.server.shards), ("true", Shards::Fixed(2)));
+    }
+
+    #[test]
+    fn ids_in_lists_are_texts_in_options_and_in_files() {
+        let devices = "[{id: 34020000001320000001, password: 1234}, {id: '34020000001320000002', password: 1.50}]";
+        let file = format!("gb28181:\n  devices: {devices}\n");
+        let set = options(&[&format!("gb28181.devices={devices}")]);
+        for config in [parse("c.yaml", &file, &[]).unwrap(), load(None, &set).unwrap()] {
+            let devices: Vec<_> = config.gb28181.devices.iter().map(|device| (&device.id[..], &device.password[..])).collect();
+            assert_eq!(devices, [("34020000001320000001", "1234"), ("34020000001320000002", "1.50")]);
+        }
+        let block = "rtmp.listen=- 127.0.0.1:0\n- '[::1]:0'";
+        assert_eq!(load(None, &options(&[block])).unwrap().rtmp.listen.len(), 2, "over several lines");
     }
 
     #[test]

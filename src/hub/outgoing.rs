@@ -40,7 +40,7 @@ pub struct Subscription {
     /// The viewer gets whole packets as datagrams, not bytes of the connection.
     datagrams: bool,
     /// The config that goes out before the next packet of the ring, as a datagram.
-    config_due: Option<Packet>,
+    config_due: Option<Box<Packet>>,
     paused: bool,
     pub skips: u64,
 }
@@ -313,7 +313,7 @@ impl Outgoing {
             let Some(subscription) = self.subscription.as_mut() else { return Pump::Idle };
             let config = subscription.config_due.take();
             let is_config = config.is_some();
-            let Some(packet) = config.as_ref().or_else(|| fanout.ring.get(at)) else { return self.idle(now) };
+            let Some(packet) = config.as_deref().or_else(|| fanout.ring.get(at)) else { return self.idle(now) };
             let taken = match send(packet) {
                 Ok(taken) => taken,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -471,7 +471,7 @@ impl Outgoing {
 
     fn queue_config(&mut self, config: Option<&Packet>) {
         if let Some(subscription) = self.subscription.as_mut().filter(|subscription| subscription.datagrams) {
-            subscription.config_due = config.cloned();
+            subscription.config_due = config.cloned().map(Box::new);
             return;
         }
         for part in config.into_iter().flat_map(|packet| packet.parts.iter()) {

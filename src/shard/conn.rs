@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::task::Waker;
 
-use smallvec::SmallVec;
-
 use super::core::Answer;
 use super::message::{SessionRole, ShardId};
+use crate::format::Format;
 use crate::hub::Outgoing;
 use crate::hub::directory::Tunnel;
 use crate::media::{Stamp, TrackKind};
@@ -34,7 +33,7 @@ pub enum Playing {
     No,
     /// The stream is not there yet; refused at the stamp.
     Waiting {
-        request: PlayRequest,
+        request: Box<PlayRequest>,
         until: Stamp,
     },
     /// Wants to know what a stream consists of that is not there yet; refused at the stamp.
@@ -55,7 +54,9 @@ pub enum Playing {
     /// Subscribed to the fan-out of this format and label.
     Viewing {
         stream: StreamIndex,
-        request: PlayRequest,
+        key: StreamKey,
+        format: Format,
+        protocol: &'static str,
         /// Where it stands in the fan-out's list of viewers.
         place: usize,
     },
@@ -100,6 +101,7 @@ pub struct Moving {
     pub moves: u8,
 }
 
+/// What is rare is boxed: thousands of viewers have one each.
 pub struct Conn {
     pub number: u64,
     /// Absent only while its `handle` runs, and after a panic in it.
@@ -115,7 +117,7 @@ pub struct Conn {
     pub publishing: Option<StreamIndex>,
     pub playing: Playing,
     pub out: Outgoing,
-    pub pairs: SmallVec<[Pair; 2]>,
+    pub pairs: Vec<Pair>,
     /// Names its TCP port to the ports.
     pub port: Option<usize>,
     /// The stream to whose multicast group it belongs.
@@ -123,11 +125,11 @@ pub struct Conn {
     /// The tunnel that it has opened.
     pub tunnel: Option<Tunnel>,
     /// Of a viewer that gets datagrams.
-    pub datagrams: Option<Datagrams>,
+    pub datagrams: Option<Box<Datagrams>>,
     /// The session is to be told when everything has been sent.
     pub sent_due: bool,
     pub dirty: bool,
-    pub moving: Option<Moving>,
+    pub moving: Option<Box<Moving>>,
     pub moves: u8,
     /// The earliest timer that is set for this connection.
     pub armed: Option<Stamp>,
@@ -154,7 +156,7 @@ impl Conn {
             publishing: None,
             playing: Playing::No,
             out: Outgoing::default(),
-            pairs: SmallVec::new(),
+            pairs: Vec::new(),
             port: None,
             group: None,
             tunnel: None,
@@ -209,8 +211,8 @@ impl Conn {
     /// The stream that is played or waited for.
     pub fn played_key(&self) -> Option<&StreamKey> {
         match &self.playing {
-            Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => Some(&request.key),
-            Playing::Describing { key, .. } => Some(key),
+            Playing::Waiting { request, .. } => Some(&request.key),
+            Playing::Describing { key, .. } | Playing::Viewing { key, .. } => Some(key),
             Playing::Fetching { request, .. } => Some(&request.key),
             Playing::No => None,
         }
@@ -219,7 +221,8 @@ impl Conn {
     /// The label under which the connection is shown: how it plays, else how it came in.
     pub fn label(&self) -> &'static str {
         match &self.playing {
-            Playing::Waiting { request, .. } | Playing::Viewing { request, .. } => request.protocol,
+            Playing::Waiting { request, .. } => request.protocol,
+            Playing::Viewing { protocol, .. } => protocol,
             Playing::No | Playing::Describing { .. } | Playing::Fetching { .. } => self.protocol,
         }
     }
@@ -227,5 +230,16 @@ impl Conn {
     /// `peer` for the log.
     pub fn peer_text(&self) -> String {
         self.peer.map_or_else(|| "internal".to_owned(), |peer| peer.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Memory per viewer is a figure that is published, and this is its largest part.
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Conn>() <= 720, "{} bytes", size_of::<Conn>());
     }
 }

@@ -169,7 +169,7 @@ impl<P: Ports> Core<P> {
         // The session has been told `Playing` by the end of the turn in which the viewer was attached, so its own bytes lead.
         let bytes_before = conn.out.bytes_sent;
         let ports = &mut self.ports;
-        let result = match (&mut conn.datagrams, conn.socket) {
+        let result = match (conn.datagrams.as_deref_mut(), conn.socket) {
             (None, None) => Pump::Idle,
             (None, Some(socket)) => {
                 if let Some(place) = conn.out.place() {
@@ -235,7 +235,7 @@ impl<P: Ports> Core<P> {
             None => Pump::Idle,
         };
         let mut paced = false;
-        if let (Pump::Idle, Some(fanout), Some(datagrams)) = (&result, fanout, &mut conn.datagrams) {
+        if let (Pump::Idle, Some(fanout), Some(datagrams)) = (&result, fanout, conn.datagrams.as_deref_mut()) {
             result = pump_datagrams(&mut conn.out, datagrams, fanout, now, &mut sent, ports);
             paced = datagrams.paced_until > now;
         }
@@ -368,9 +368,9 @@ fn send_packet<P: Ports>(
 
 /// The stream and the fan-out that a viewer reads.
 pub(super) fn viewer_place(playing: &Playing, streams: &slab::Slab<super::streams::Slot>) -> Option<(StreamIndex, usize)> {
-    let Playing::Viewing { stream, request, .. } = playing else { return None };
+    let Playing::Viewing { stream, format, protocol, .. } = playing else { return None };
     let fanouts = &streams[*stream].stream.fanouts;
-    let at = fanouts.iter().position(|f| f.format == request.format && f.protocol == request.protocol)?;
+    let at = fanouts.iter().position(|f| f.format == *format && f.protocol == *protocol)?;
     Some((*stream, at))
 }
 

@@ -89,7 +89,7 @@ impl<P: Ports> Core<P> {
 
     /// A viewer's real address has shown.
     pub(super) fn redirect(&mut self, index: ConnIndex, target: PairTarget) {
-        let Some(datagrams) = &mut self.conns[index].datagrams else { return };
+        let Some(datagrams) = self.conns[index].datagrams.as_deref_mut() else { return };
         for (pair, to) in [&mut datagrams.video, &mut datagrams.audio].into_iter().flatten() {
             if pair.id == target.pair {
                 *to = target;

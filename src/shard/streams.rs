@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::conn::{Datagrams, Moving, Playing, State, StreamIndex};
 use super::core::{Answer, Core, Ports};
-use super::flush::take_drops;
+use super::flush::{take_drops, viewer_place};
 use super::groups::StreamGroup;
 use super::message::{Batch, Message, ShardId};
 use super::passes::Place;
@@ -169,7 +169,8 @@ impl<P: Ports> Core<P> {
         if conn.moves >= MOVES_MAX || conn.socket.is_none() {
             return self.answer(index, Answer::Refused(Refusal::NameInUse));
         }
-        conn.moving = Some(Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish], answers: Vec::new() });
+        let moving = Moving { to: owner, moves: conn.moves + 1, outputs: vec![wish], answers: Vec::new() };
+        conn.moving = Some(Box::new(moving));
         conn.wake();
         log::debug!("{} {}: moves from shard {} to {owner}", conn.protocol, conn.peer_text(), self.id);
     }
@@ -401,7 +402,7 @@ impl<P: Ports> Core<P> {
             return self.attach(index, at, now, request);
         }
         let until = now.after_millis(self.config.viewer.wait_ms);
-        self.conns[index].playing = Playing::Waiting { request, until };
+        self.conns[index].playing = Playing::Waiting { request: Box::new(request), until };
         self.wait_for(&key, index);
         self.rearm(index);
         self.watch_if_owned_elsewhere(now, &key);
@@ -460,9 +461,10 @@ impl<P: Ports> Core<P> {
         let subscription = Subscription::new(&fanout.ring, request.start, datagrams.is_some());
         let start = start_of(&slot.stream, fanout, &subscription);
         conn.out.subscription = Some(subscription);
-        conn.datagrams = datagrams;
+        conn.datagrams = datagrams.map(Box::new);
         log::info!("{}: {} plays to {}", slot.stream.key, request.protocol, conn.peer_text());
-        conn.playing = Playing::Viewing { stream: at, request, place };
+        let PlayRequest { key, format, protocol, .. } = request;
+        conn.playing = Playing::Viewing { stream: at, key, format, protocol, place };
         self.mark_conn(index);
         self.answer(index, Answer::Playing(start));
     }
@@ -483,7 +485,7 @@ impl<P: Ports> Core<P> {
             let Some(conn) = self.conns.get_mut(index) else { continue };
             match std::mem::replace(&mut conn.playing, Playing::No) {
                 Playing::Waiting { request, .. } if self.streams[at].stream.has_media_for(request.format, now).is_some() => {
-                    self.attach(index, at, now, request);
+                    self.attach(index, at, now, *request);
                 }
                 Playing::Describing { .. } if is_complete => {
                     let tracks = self.streams[at].stream.tracks().clone();
@@ -539,13 +541,15 @@ impl<P: Ports> Core<P> {
 
     fn detach(&mut self, index: ConnIndex, now: Stamp) {
         let conn = &mut self.conns[index];
-        let Playing::Viewing { stream: at, request, place: left } = std::mem::replace(&mut conn.playing, Playing::No) else {
+        let Playing::Viewing { stream: at, format, protocol, place: left, .. } =
+            std::mem::replace(&mut conn.playing, Playing::No)
+        else {
             return;
         };
         let slot = &mut self.streams[at];
         let stream = &mut slot.stream;
-        log::info!("{}: {} to {} ended", stream.key, request.protocol, conn.peer_text());
-        let of_request = |fanout: &crate::hub::Fanout| fanout.format == request.format && fanout.protocol == request.protocol;
+        log::info!("{}: {protocol} to {} ended", stream.key, conn.peer_text());
+        let of_request = |fanout: &crate::hub::Fanout| fanout.format == format && fanout.protocol == protocol;
         let fanout_at = stream.fanouts.iter().position(of_request);
         conn.datagrams = None;
         conn.out.unsubscribe(fanout_at.map(|at| &stream.fanouts[at].ring));
@@ -569,9 +573,8 @@ impl<P: Ports> Core<P> {
 
     pub(super) fn pause(&mut self, index: ConnIndex, paused: bool) {
         let conn = &mut self.conns[index];
-        let Playing::Viewing { stream: at, request, .. } = &conn.playing else { return };
-        let fanouts = &self.streams[*at].stream.fanouts;
-        if let Some(fanout) = fanouts.iter().find(|f| f.format == request.format && f.protocol == request.protocol) {
+        let Some((at, fanout_at)) = viewer_place(&conn.playing, &self.streams) else { return };
+        if let Some(fanout) = self.streams[at].stream.fanouts.get(fanout_at) {
             conn.out.set_paused(paused, &fanout.ring);
         }
     }

@@ -44,6 +44,8 @@ const DRAIN: u64 = 2 * NANOS_PER_SECOND;
 const DRAIN_SEGMENTS: u64 = 20 * NANOS_PER_SECOND;
 /// Samples of the server's process that a run takes at most.
 const SAMPLES_MAX: u64 = 720;
+/// How often its memory is looked at in a GOP.
+const RSS_SAMPLES: u64 = 20;
 
 /// What a run has shown.
 pub struct Outcome {
@@ -76,8 +78,10 @@ pub struct Outcome {
 pub struct ServerUsage {
     /// Before anything was published.
     pub idle: Usage,
-    /// With one viewer per stream: what more viewers add is theirs alone.
-    pub one_viewer: Usage,
+    /// Resident memory over one GOP, in the mean: with one viewer per stream, and with all. What more viewers add is theirs alone, and the
+    /// GOP that a server keeps, which grows and shrinks, is in both.
+    pub rss_of_one: u64,
+    pub rss_of_all: u64,
     /// At the beginning and at the end of measuring.
     pub begin: Usage,
     pub end: Usage,
@@ -146,8 +150,8 @@ pub struct Load {
     reporter: usize,
     tally: Tally,
     buffers: Buffers,
-    /// The server's process before anything was published, and with one viewer per stream.
-    baseline: (Usage, Usage),
+    /// The server's process before anything was published, and its memory with one viewer per stream.
+    baseline: (Usage, u64),
 }
 
 impl Load {
@@ -158,8 +162,21 @@ impl Load {
         load.publish()?;
         load.resize(args.viewers.min(args.publishers.into()))?;
         load.run_until(now() + SETTLE, |_| false)?;
-        load.baseline = (idle, server_usage(args)?.unwrap_or_default());
+        load.baseline = (idle, load.rss_over_a_gop()?);
         Ok(load)
+    }
+
+    /// The server's resident memory, in the mean of a whole GOP.
+    fn rss_over_a_gop(&mut self) -> io::Result<u64> {
+        if self.args.server_pid.is_none() {
+            return Ok(0);
+        }
+        let mut samples = Vec::new();
+        for _ in 0..RSS_SAMPLES {
+            self.run_until(now() + self.args.gop_ms * MILLIS / RSS_SAMPLES, |_| false)?;
+            samples.extend(server_usage(&self.args)?.map(|usage| usage.rss_bytes));
+        }
+        Ok(samples.iter().sum::<u64>() / samples.len().max(1) as u64)
     }
 
     fn new(args: &LoadArgs) -> io::Result<Load> {
@@ -264,9 +281,10 @@ impl Load {
         let drain = if matches!(self.args.play, Play::Hls | Play::HlsTs | Play::LlHls) { DRAIN_SEGMENTS } else { DRAIN };
         self.run_until(now() + drain, Load::all_delivered)?;
 
-        let (idle, one_viewer) = self.baseline;
+        let (idle, rss_of_one) = self.baseline;
+        let rss_of_all = self.rss_over_a_gop()?;
         let server = server_begin.zip(server_end);
-        let server = server.map(|(begin, end)| ServerUsage { idle, one_viewer, begin, end, samples, syscalls });
+        let server = server.map(|(begin, end)| ServerUsage { idle, rss_of_one, rss_of_all, begin, end, samples, syscalls });
         Ok(self.outcome(bytes, elapsed, own, server))
     }
 

@@ -113,7 +113,7 @@ impl Report {
             self.add("server_cpu_per_gbit", cpu / gbit(outcome), "s/Gbit");
             self.add("server_rss", end.rss_bytes as f64 / 1e6, "MB");
             let first = args.viewers.min(args.publishers.into());
-            let grown = end.rss_bytes as f64 - server.one_viewer.rss_bytes as f64;
+            let grown = server.rss_of_all as f64 - server.rss_of_one as f64;
             let added = (args.viewers - first + args.stalled).max(1) as f64;
             self.add("server_rss_per_viewer", grown / added, "bytes");
         } else {

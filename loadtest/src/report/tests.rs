@@ -35,7 +35,8 @@ fn outcome(viewers: u64) -> Outcome {
         own: (usage(0.0, 0), usage(0.1, 0)),
         server: Some(ServerUsage {
             idle: usage(1.0, 10_000_000),
-            one_viewer: usage(1.5, 11_000_000),
+            rss_of_one: 11_000_000,
+            rss_of_all: 11_008_000,
             begin: usage(2.0, 12_000_000),
             end: usage(2.4, 14_000_000),
             samples: Vec::new(),
@@ -85,6 +86,7 @@ fn viewers_and_their_packets_are_told() {
         ("duplicated", 1.0),
         ("out_of_order", 1.0),
         ("packets", 3.0),
+        ("server_rss_per_viewer", 8_000.0),
         ("packets_lost", 2.0),
         ("packets_duplicated", 1.0),
         ("packets_out_of_order", 1.0),
