@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shardcast::{config, control, io, shard};
+use shardcast::{config, control, shard};
 
 use cli::{Action, Args};
 
@@ -21,8 +21,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const DRAIN_SLACK: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    // Before anything is allocated that stays.
-    io::socket::small_pages();
     let args = Args::read();
     let done = match &args.action {
         Some(Action::Check { file }) => cli::check(file, &args.set),

@@ -136,14 +136,6 @@ pub fn pin_thread(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Keeps the kernel from giving this process memory in pages of 2 MiB, which the allocator asks for: a server with few viewers would
-/// hold twice of what it needs, and grow in steps of that size.
-pub fn small_pages() {
-    let (yes, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: the call takes no pointers. A kernel without such pages refuses, and there is nothing to do.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, yes, unused, unused, unused) };
-}
-
 /// Raises the limit on open files to what the system allows; says what it is now.
 pub fn raise_file_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
