@@ -53,14 +53,14 @@ load() {
 # else loopback cuts them, and hands them over one by one, on the server's core.
 viewers=(--viewers 300 --rate 2M --seconds "$seconds")
 publishers=(--viewers 0 --publishers 200 --rate 2M --seconds "$seconds")
-dense=(density --rate 600k "${density[@]}" --join-rate 200)
+dense=(density --rate 600k "${density[@]}" --join-rate 1000)
 platform=(gb28181.enabled=true 'gb28181.listen=[127.0.0.1:0]' gb28181.password=secret gb28181.idle_ms=3600000
     gb28181.transport=udp)
 
 # run NAME: starts what the name says, and loads it.
 run() {
     if [ -n "${ONLY:-}" ] && [[ ! $1 =~ $ONLY ]]; then return 0; fi
-    local server what play settings=() extra=() start
+    local server what play settings=() extra=() start from=6000
     read -ra start_with <<<"${START_WITH:-}"
     IFS=- read -r server what play <<<"$1"
     play=${play//_/-}
@@ -79,8 +79,9 @@ run() {
     # Four ports a viewer: the default has them for 2500. Five descriptors a viewer are what the generator may open.
     if [ "$what-$play" = density-rtsp-udp ]; then
         settings+=('rtsp.udp_ports=10000-31999')
-        extra=(--most $(($(ulimit -Hn) / 5 - 100)))
+        extra=(--most $(($(ulimit -Hn) / 5 - 100))) from=2000
     fi
+    if [ "$server" = nginx ]; then from=800; fi
     if [ "$play" = gb28181 ]; then settings+=("${platform[@]}"); fi
     if [ "$server" != other ] && ! "${start[@]}" ${settings[@]+"${settings[@]}"}; then
         echo "  $1: the server did not start" >&2
@@ -89,8 +90,7 @@ run() {
     fi
     case $what in
     publish) load "$1" "${publishers[@]}" --publish "$play" ;;
-    density) load "$1" "${dense[@]}" --play "$play" --from "$([ "$server" = nginx ] && echo 800 || echo 2000)" \
-        ${extra[@]+"${extra[@]}"} ;;
+    density) load "$1" "${dense[@]}" --play "$play" --from "$from" ${extra[@]+"${extra[@]}"} ;;
     stalled) load "$1" "${viewers[@]}" --play "$play" --stalled 30 ;;
     joined) load "$1" "${viewers[@]}" --play "$play" --gro ;;
     link) load "$1" --viewers 10 --rate 2M --seconds "$seconds" --play "$play" --link ;;
@@ -105,9 +105,9 @@ for round in $(seq "$rounds"); do
     all=(nginx-merge0-rtmp ${OTHER_URL:+other-merge0-rtmp})
     for play in rtmp http_flv rtsp_tcp rtsp_udp; do all+=("uring-merge0-$play" "epoll-merge0-$play"); done
     all+=(uring-joined-rtsp_udp epoll-joined-rtsp_udp)
-    for play in rtmp http_flv rtsp_tcp; do all+=("uring-merge10-$play" "uring-merge40-$play"); done
     # What changes little from round to round is measured in the first rounds only, unless there is time.
     if [ "$round" -le 2 ] || [ "$form" = --full ]; then
+        for play in rtmp http_flv rtsp_tcp; do all+=("uring-merge10-$play" "uring-merge40-$play"); done
         all+=(nginx-publish-rtmp)
         for publish in rtmp rtsp_tcp gb28181; do all+=("uring-publish-$publish" "epoll-publish-$publish"); done
     fi
