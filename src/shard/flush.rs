@@ -172,7 +172,8 @@ impl<P: Ports> Core<P> {
         let result = match (conn.datagrams.as_deref_mut(), conn.socket) {
             (None, None) => Pump::Idle,
             (None, Some(socket)) => {
-                if let Some(place) = conn.out.place() {
+                // One packet is as quickly sent in its parts.
+                if let Some(place) = conn.out.place().filter(|place| fanout.ring.end() > place + 1) {
                     self.joined.prepare(&fanout.ring, place);
                 }
                 conn.out.pump(Some(fanout), Some(&self.joined), now, sent, |slices| ports.send(socket, slices))
