@@ -76,7 +76,8 @@ run() {
     other) where=(--url "$OTHER_URL") ;;
     *) has "$server" || return 0; start=("start_$server" "$core") ;;
     esac
-    # Four ports a viewer: the default has them for 2500. Five descriptors a viewer are what the generator may open.
+    # The generator opens a descriptor per viewer; over UDP five, and the server's default has ports for 2500.
+    if [ "$what" = density ]; then extra=(--most $(($(ulimit -Hn) - 500))); fi
     if [ "$what-$play" = density-rtsp-udp ]; then
         settings+=('rtsp.udp_ports=10000-31999')
         extra=(--most $(($(ulimit -Hn) / 5 - 100))) from=2000

@@ -83,6 +83,8 @@ pub struct Ready {
     pub token: Token,
     pub readable: bool,
     pub writable: bool,
+    /// The peer has said that nothing more comes, where that is asked for.
+    pub ended: bool,
 }
 
 pub struct Poll {
@@ -111,9 +113,9 @@ impl Poll {
         self.control(libc::EPOLL_CTL_ADD, fd, token, writable)
     }
 
-    /// Watches a descriptor for input that comes: who reads less than there is is not told again.
+    /// Watches a descriptor for input that comes, and for its end: who reads less than there is is not told again.
     pub fn add_edge(&self, fd: RawFd, token: Token) -> io::Result<()> {
-        self.control_events(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLET)
+        self.control_events(libc::EPOLL_CTL_ADD, fd, token, libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLET)
     }
 
     pub fn change(&self, fd: RawFd, token: Token, writable: bool) -> io::Result<()> {
@@ -154,6 +156,7 @@ impl Poll {
             token: Token::from_bits(event.u64),
             readable: event.events & !(libc::EPOLLOUT as u32) != 0,
             writable: event.events & libc::EPOLLOUT as u32 != 0,
+            ended: event.events & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0,
         }));
         Ok(())
     }

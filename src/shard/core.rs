@@ -182,7 +182,7 @@ pub struct Core<P: Ports> {
     pub(super) dirty_conns: VecDeque<ConnIndex>,
     /// Empty between calls.
     pub(super) sent_log: SentLog,
-    /// Holds nothing between calls but its memory.
+    /// What it holds is forgotten before each round.
     pub(super) joined: Joined,
     /// Viewers who have more to send, at the stamp.
     pub(super) paced: VecDeque<(Stamp, ConnIndex)>,
@@ -206,7 +206,7 @@ pub struct Core<P: Ports> {
     timers: BinaryHeap<Reverse<(Stamp, ConnIndex)>>,
     next_number: u64,
     swept: Stamp,
-    draining: bool,
+    pub(super) draining: bool,
 }
 
 impl<P: Ports> Core<P> {
@@ -280,7 +280,7 @@ impl<P: Ports> Core<P> {
         !self.dirty_streams.is_empty() || !self.dirty_conns.is_empty() || self.in_rounds()
     }
 
-    /// The last turn left viewers of the same packets for the next.
+    /// Viewers wait for their turn in a round.
     pub fn in_rounds(&self) -> bool {
         self.passes.goes_on()
     }

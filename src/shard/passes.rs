@@ -2,7 +2,8 @@
 //!
 //! A pass serves every stream that waits for it, in one round over its viewers; what comes meanwhile waits for the next pass. That begins at
 //! once if the last took less than [`SPACED_FROM`], else when as much time has gone by without a pass: so a shard spends half of its time on
-//! sending at most, and what a system call carries grows with the load. Passes are never held more than [`PERIOD_MAX`] apart for that.
+//! passes, and what a system call carries grows with the load. They are never held more than [`PERIOD_MAX`] apart for that. What else the shard
+//! does during a pass counts as its time: who is busy with receiving has less for sending, too.
 //!
 //! A server that sent whatever there is as soon as it can would be as busy as it can at a fraction of the load, and so would its viewers'
 //! machines be.

@@ -302,9 +302,7 @@ impl<P: Ports> Core<P> {
             let slot = &self.streams[at];
             let idle_ms = slot.idle_since.map_or(0, |since| now.millis_since(since));
             match &slot.source {
-                _ if slot.ended && slot.idle_since.is_some() && !slot.dirty && slot.place == Place::Idle => {
-                    self.remove_stream(at)
-                }
+                _ if slot.ended && slot.idle_since.is_some() && !slot.dirty => self.remove_stream(at),
                 _ if slot.ended => self.mark_stream(at),
                 Source::Owner { publisher: None, gone_since, .. } if now.millis_since(*gone_since) >= grace_ms => {
                     log::info!("{}: ended, its publisher did not come back", slot.stream.key);
@@ -689,6 +687,11 @@ impl<P: Ports> Core<P> {
         // Who is brought into step at a beginning gets what follows it.
         let before_beginning = last_beginning(&slot.stream, &events).unwrap_or(events.len()) as u64;
         let Source::Owner { watchers, .. } = &mut slot.source else { return None };
+        if self.draining {
+            // Each shard tells its viewers that the server ends. The end of the stream from here could be there earlier.
+            self.tap(at, &events);
+            return Some(events);
+        }
         let dropped = &mut slot.stream.counters.dropped[DropReason::LaneFull as usize];
         for watcher in watchers.iter_mut().filter(|watcher| watcher.step != Step::New) {
             if watcher.step == Step::In {

@@ -697,6 +697,21 @@ fn an_operator_can_close_a_session_and_drain_the_shard() {
 }
 
 #[test]
+fn viewers_on_other_shards_hear_why_the_server_ends_not_that_the_stream_does() {
+    let mut world = World::new(2, Config::default());
+    let publisher = Actor::publisher(&mut world, 0);
+    publisher.act(&mut world, [tracks()]);
+    let viewer = Actor::viewer(&mut world, 1);
+    run(&mut world, &publisher, 0, 80);
+    viewer.told();
+    world.command(0, Command::Drain);
+    world.pass(1_000);
+    assert_eq!(viewer.told(), [""; 0], "the owner's shard is the first to be told");
+    world.command(1, Command::Drain);
+    assert_eq!(viewer.told(), [format!("Closing({:?})", CloseReason::ShuttingDown)]);
+}
+
+#[test]
 fn over_the_limit_on_kept_media_the_largest_stream_begins_anew() {
     let mut config = Config::default();
     config.limits.media_bytes_max = 20_000;

@@ -56,7 +56,7 @@ pub fn run(args: &DeviceArgs) -> io::Result<()> {
     while now() < ends_at || !leaving {
         poll.wait(fleet.next_due().min(ends_at), &mut ready)?;
         let mut asked = now() >= ends_at;
-        for Ready { token, readable, writable } in ready.drain(..) {
+        for Ready { token, readable, writable, .. } in ready.drain(..) {
             match token {
                 Token::Device { at, socket } => fleet.ready(at, socket, readable || writable, &poll, &mut tally)?,
                 Token::Signal => asked = true,

@@ -282,10 +282,13 @@ impl Load {
         self.run_until(now() + drain, Load::all_delivered)?;
 
         let (idle, rss_of_one) = self.baseline;
-        let rss_of_all = self.rss_over_a_gop()?;
         let server = server_begin.zip(server_end);
-        let server = server.map(|(begin, end)| ServerUsage { idle, rss_of_one, rss_of_all, begin, end, samples, syscalls });
-        Ok(self.outcome(bytes, elapsed, own, server))
+        let server = server.map(|(begin, end)| ServerUsage { idle, rss_of_one, rss_of_all: 0, begin, end, samples, syscalls });
+        let mut outcome = self.outcome(bytes, elapsed, own, server);
+        if let Some(server) = &mut outcome.server {
+            server.rss_of_all = self.rss_over_a_gop()?;
+        }
+        Ok(outcome)
     }
 
     fn outcome(&mut self, bytes: u64, seconds: f64, own: (Usage, Usage), server: Option<ServerUsage>) -> Outcome {
@@ -431,7 +434,7 @@ impl Load {
             }
             Token::Viewer { at, socket } => {
                 let Some(viewer) = &mut self.viewers[at] else { return Ok(()) };
-                match viewer.read_all(socket, woken, &mut self.buffers, &mut self.tally) {
+                match viewer.read_all(socket, event.ended, woken, &mut self.buffers, &mut self.tally) {
                     Ok(()) => viewer.turn().into_iter().for_each(|turn| self.turns.add(turn, at)),
                     Err(error) => self.close_viewer(at, &error),
                 }

@@ -159,9 +159,16 @@ impl Viewer {
         self.reply(&reply)
     }
 
-    /// As [`Viewer::readable`], until nothing is left.
-    pub fn read_all(&mut self, socket: usize, woken: u64, buffers: &mut Buffers, tally: &mut Tally) -> io::Result<()> {
-        while self.readable(socket, woken, buffers, tally)? {}
+    /// As [`Viewer::readable`], until nothing is left. `ended`: the end of the connection is there, behind what is left.
+    pub fn read_all(
+        &mut self,
+        socket: usize,
+        ended: bool,
+        woken: u64,
+        buffers: &mut Buffers,
+        tally: &mut Tally,
+    ) -> io::Result<()> {
+        while self.readable(socket, woken, buffers, tally)? || (ended && socket == 0) {}
         Ok(())
     }
 
