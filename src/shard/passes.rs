@@ -29,6 +29,7 @@ pub enum Place {
     Served,
 }
 
+/// A stream stands in one of the queues, once.
 #[derive(Debug)]
 pub struct Passes {
     /// How long the first stream that waits does so at least.
